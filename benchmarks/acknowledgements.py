@@ -1,0 +1,95 @@
+"""
+How many `await afire` per second are acknowledged, and how long each caller waits.
+
+    python -m benchmarks.acknowledgements [--database postgresql] [--quick]
+
+An acknowledgement is a committed row. Beside it: as many callers that insert a like row each, by `acreate` of the ORM,
+into the same table. Each caller asks again as soon as it is answered, for a fixed time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.utils import timezone
+
+import bgtasks
+from benchmarks import harness
+from benchmarks.harness import Report, Rows, p99, serve
+
+CALLERS = (1, 10, 100, 500)
+
+
+@bgtasks.task(name="benchmark.acknowledgements.no_op")
+async def no_op(number: int, text: str) -> None:
+    pass
+
+
+async def insert(number: int) -> None:
+    from bgtasks.models import BackgroundTask  # It needs the settings.
+
+    now = timezone.now()
+    history = [{"status": "SUCCESSFUL", "at": now.isoformat(), "attempt": 1, "by": "", "why": "returned"}]
+    await BackgroundTask.objects.acreate(
+        name="benchmark.acknowledgements.no_op",
+        status="SUCCESSFUL",
+        args=[number, "a"],
+        attempt=1,
+        created_at=now,
+        started_at=now,
+        finished_at=now,
+        transitions=history,
+    )
+
+
+async def acknowledge(number: int) -> None:
+    await bgtasks.afire(no_op, number, "a")
+
+
+async def measure(report: Report, options: harness.Options) -> None:
+    seconds = 0.3 if options.quick else 2.0
+    with harness.watch_rows() as rows:
+        await call(insert, 1, 0.1)  # Warms up: threads, connections.
+        rows.delete()
+        for _ in range(options.repeats):
+            for callers in CALLERS:
+                add(report, callers, "INSERT each, acreate", *await call(insert, callers, seconds))
+                rows.delete()
+                add(report, callers, "await afire", *await call_afire(callers, seconds, rows))
+
+
+async def call_afire(callers: int, seconds: float, rows: Rows) -> tuple[float, list[float]]:
+    async with serve():
+        await acknowledge(0)  # The threads start.
+        speed, waits = await call(acknowledge, callers, seconds)
+        await rows.wait_until_finished(len(waits) + 1)  # What was acknowledged is there, all of it.
+    rows.delete()
+    return speed, waits
+
+
+async def call(function: Callable[[int], Awaitable[Any]], callers: int, seconds: float) -> tuple[float, list[float]]:
+    """Return answers per second, and the microseconds of each wait."""
+    waits: list[float] = []
+    began = time.perf_counter()
+
+    async def ask_again_and_again() -> None:
+        while (asked := time.perf_counter()) < began + seconds:
+            await function(len(waits))
+            waits.append((time.perf_counter() - asked) * 1e6)
+
+    await asyncio.gather(*(ask_again_and_again() for _ in range(callers)))
+    return len(waits) / (time.perf_counter() - began), waits
+
+
+def add(report: Report, callers: int, way: str, speed: float, waits: list[float]) -> None:
+    who = f"{callers} caller{'s' if callers > 1 else ''}"
+    report.add(f"answers, {who}", way, "answers/s", [speed])
+    report.add(f"wait, {who}: median", way, "µs", [sorted(waits)[len(waits) // 2]])
+    report.add(f"wait, {who}: p99", way, "µs", [p99(waits)])
+
+
+if __name__ == "__main__":
+    harness.main(__doc__, measure)

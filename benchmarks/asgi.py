@@ -1,0 +1,9 @@
+"""What a server serves for `benchmarks.view`."""
+
+from __future__ import annotations
+
+from django.core.asgi import get_asgi_application
+
+from bgtasks.lifespan import Lifespan
+
+application = Lifespan(get_asgi_application())

@@ -1,0 +1,16 @@
+"""The Procrastinate that the caller and the worker share."""
+
+import asyncio
+import os
+
+import procrastinate
+
+from benchmarks.peers.protocol import note_start
+
+app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=os.environ["BENCHMARKS_PROCRASTINATE"]))
+
+
+@app.task(name="body")
+async def body(number: int, seconds: float) -> None:
+    note_start(number)
+    await asyncio.sleep(seconds)

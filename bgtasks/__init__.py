@@ -1,0 +1,47 @@
+"""
+Fire-and-forget background tasks for async Django that cannot be silently lost.
+
+Safe to import before the app registry is ready: what needs it is looked up when it is called.
+"""
+
+from __future__ import annotations
+
+from .api import afire, drain, fire, live_tasks, pending_task_count
+from .definition import task
+from .exceptions import (
+    BgTasksError,
+    Draining,
+    NotRecorded,
+    Overloaded,
+    RecordUnknown,
+    RolledBack,
+    TaskCancelled,
+    TaskFailed,
+    TaskInterrupted,
+    TaskLost,
+)
+from .runtime.context import current
+from .runtime.handle import TaskHandle
+from .status import Status
+
+__all__ = [
+    "BgTasksError",
+    "Draining",
+    "NotRecorded",
+    "Overloaded",
+    "RecordUnknown",
+    "RolledBack",
+    "Status",
+    "TaskCancelled",
+    "TaskFailed",
+    "TaskHandle",
+    "TaskInterrupted",
+    "TaskLost",
+    "afire",
+    "current",
+    "drain",
+    "fire",
+    "live_tasks",
+    "pending_task_count",
+    "task",
+]

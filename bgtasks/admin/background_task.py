@@ -1,0 +1,142 @@
+"""Background tasks: the list, and the page of one."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from django.contrib import admin
+from django.db import router
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from ..models import BackgroundTask
+from ..querysets import UNSUCCESSFUL
+from ..status import LIVE, Status
+from .base import PageOfRowsWithProcess, badge, breakable, cell, process_cell, short_id
+from .formats import duration, split_name, write_moment
+from .no_drain import describe_processes_without_drain
+from .paginator import count_up_to
+from .task_actions import TaskActions
+from .task_filters import FiredFilter, NameFilter, ProcessFilter, ShowFilter, StatusFilter
+from .task_page import describe
+from .task_search import search
+
+MAX_ON_TAB = 999
+
+# What the list shows. The other columns are large, and a page of them would be megabytes.
+LIST_FIELDS = [
+    *["id", "name", "status", "key", "created_at", "started_at", "finished_at", "run_after"],
+    *["attempt", "max_attempts", "process", "cancel_requested_at"],
+]
+
+
+class PageOfTasks(PageOfRowsWithProcess):
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        return super().get_queryset(request, exclude_parameters).only(*LIST_FIELDS)
+
+    @cached_property
+    def tabs(self) -> list[dict[str, Any]]:
+        """The links above the list, with as many tasks as the indexes tell at once."""
+        counts = self._count_what_needs_a_look()
+        shown = next(each for each in self.filter_specs if isinstance(each, ShowFilter))
+        choices = [(None, _("All")), *shown.lookup_choices]
+        return [
+            {
+                "label": label,
+                "count": counts.get(value),
+                "name": value or "all",
+                "url": self._url_of(value),
+                "is_chosen": value == shown.value(),
+            }
+            for value, label in choices
+        ]
+
+    def _url_of(self, shown: str | None) -> str:
+        return self.get_query_string({ShowFilter.parameter_name: shown}, remove=[StatusFilter.parameter_name])
+
+    def _count_what_needs_a_look(self) -> dict[str | None, str]:
+        tasks = BackgroundTask.objects.using(router.db_for_write(BackgroundTask))
+        waiting = count_up_to(MAX_ON_TAB + 1, tasks.filter(status=Status.READY))
+        running = count_up_to(MAX_ON_TAB + 1, tasks.filter(status=Status.RUNNING))
+        failed = count_up_to(MAX_ON_TAB + 1, tasks.filter(status__in=UNSUCCESSFUL))
+        counts = {"live": waiting + running, "waiting": waiting, "running": running, "failed": failed}
+        return {name: f"{MAX_ON_TAB}+" if count > MAX_ON_TAB else str(count) for name, count in counts.items()}
+
+
+@admin.register(BackgroundTask)
+class BackgroundTaskAdmin(TaskActions):
+    list_display = ["task", "state", "fired", "waited", "took", "attempts", "on_process"]
+    list_display_links = ["task"]
+    sortable_by = ["fired"]
+    list_filter = [ShowFilter, StatusFilter, NameFilter, FiredFilter, ProcessFilter]
+    search_fields = ["id", "key", "name"]  # For the form to appear; `get_search_results` does the work.
+    search_help_text = gettext_lazy("Id, key or name")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[PageOfTasks]:
+        return PageOfTasks
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        return search(queryset, search_term), False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        found = describe_processes_without_drain(self, request)
+        return super().changelist_view(request, {"no_drain": found, **(extra_context or {})})
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        task: BackgroundTask = context["original"]
+        context |= {"title": task.name, "subtitle": None, **describe(task, self, request)}
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.display(description=gettext_lazy("task"))
+    def task(self, task: BackgroundTask) -> SafeString:
+        module, function = split_name(task.name)
+        key = format_html('<span class="bgtasks-key" title="{}">{}</span>', _("Key"), task.key) if task.key else ""
+        return format_html(
+            '<span class="bgtasks-name">{}</span><span class="bgtasks-under">{} <span title="{}">{}</span> {}</span>',
+            *(breakable(function), breakable(module), task.pk, short_id(task.pk), key),
+        )
+
+    @admin.display(description=gettext_lazy("status"))
+    def state(self, task: BackgroundTask) -> SafeString:
+        shown = badge(task.status, task.get_status_display())
+        if task.cancel_requested_at and task.status in LIVE:
+            return format_html('{} <span class="bgtasks-note">{}</span>', shown, _("cancel asked"))
+        return shown
+
+    @admin.display(description=gettext_lazy("fired at"), ordering="id")
+    def fired(self, task: BackgroundTask) -> SafeString:
+        return cell(_("Fired at"), write_moment(task.created_at))
+
+    @admin.display(description=gettext_lazy("waited"))
+    def waited(self, task: BackgroundTask) -> SafeString:
+        now = timezone.now()
+        if task.status != Status.READY:
+            return cell(_("Waited"), duration(task.waited))
+        if task.run_after and task.run_after > now:
+            return cell(_("Waited"), _("due in %(time)s") % {"time": duration(task.run_after - now)}, "bgtasks-going")
+        return cell(_("Waited"), duration(now - task.created_at), "bgtasks-going")
+
+    @admin.display(description=gettext_lazy("duration"))
+    def took(self, task: BackgroundTask) -> SafeString:
+        kind = "bgtasks-going" if task.status == Status.RUNNING else ""
+        return cell(_("Duration"), duration(task.duration), kind)
+
+    @admin.display(description=gettext_lazy("attempt"))
+    def attempts(self, task: BackgroundTask) -> SafeString:
+        kind = "bgtasks-again" if task.attempt > 1 else ""
+        return cell(_("Attempt"), f"{task.attempt}/{task.max_attempts}", kind)
+
+    @admin.display(description=gettext_lazy("process"))
+    def on_process(self, task: BackgroundTask) -> SafeString:
+        label: str = task.process_label  # type: ignore[attr-defined]  # Put there by PageOfRowsWithProcess.
+        return process_cell(label)

@@ -1,0 +1,120 @@
+"""How the admin's pages write values down. Rows hold what anybody put there, so nothing here may fail or emit HTML."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
+
+MAX_SHOWN = 20_000  # Characters of one value on a page.
+MAX_ON_ONE_LINE = 72
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A text as a page shows it."""
+
+    text: str
+    whole_length: int = 0  # In characters, where the text is cut; otherwise 0.
+
+
+def printable(value: object) -> str:
+    r"""
+    Return `value` as a text that every page can be encoded with: JSON may hold half of a surrogate pair.
+
+    >>> printable("caf\u00e9 \ud800")
+    'café \\ud800'
+    """
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """
+    Split a task function's name into module and function; any other name is left whole.
+
+    >>> split_name("shop.tasks.send_welcome"), split_name("notify:ann@example.com")
+    (('shop.tasks', 'send_welcome'), ('', 'notify:ann@example.com'))
+    """
+    module, _dot, function = name.rpartition(".")
+    return (module, function) if re.fullmatch(r"[\w.<>]+", name) and function else ("", name)
+
+
+def cut(text: str, most: int = MAX_SHOWN) -> Shown:
+    """
+    >>> cut("abcdef", 3)
+    Shown(text='abc', whole_length=6)
+    """
+    return Shown(text) if len(text) <= most else Shown(text[:most], len(text))
+
+
+def pretty_json(value: Any) -> Shown:
+    """
+    Write JSON on one line when it fits, otherwise indented.
+
+    >>> pretty_json({"to": "ann"}).text
+    '{"to": "ann"}'
+    """
+    try:
+        text = json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False)
+        if len(text) > MAX_ON_ONE_LINE:
+            text = json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2)
+    except (TypeError, ValueError, RecursionError):  # Nested deeper than the indenting encoder goes, for one.
+        text = _("This value cannot be shown.")
+    return cut(printable(text))
+
+
+def duration(length: timedelta | float | None) -> str:
+    """
+    Write a length of time, given as such or in seconds, with two units at most.
+
+    >>> duration(0.012), duration(3.417), duration(timedelta(seconds=125))
+    ('12 ms', '3.42 s', '2 min 5 s')
+    """
+    seconds = length.total_seconds() if isinstance(length, timedelta) else length
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    if seconds < 0:  # A clock was set back between the two moments.
+        return "−" + duration(-seconds)
+    if seconds < 0.9995:
+        return _("%(count)s ms") % {"count": round(seconds * 1000)}
+    if seconds < 59.95:
+        return _("%(count)s s") % {"count": f"{seconds:.2f}" if seconds < 9.995 else f"{seconds:.1f}"}
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return _("%(days)s d %(hours)s h") % {"days": days, "hours": hours}
+    if hours:
+        return _("%(hours)s h %(minutes)s min") % {"hours": hours, "minutes": minutes}
+    return _("%(minutes)s min %(seconds)s s") % {"minutes": minutes, "seconds": seconds}
+
+
+def parse_moment(value: object) -> datetime | None:
+    """Read a moment of ISO 8601 out of JSON; without an offset it is UTC. None for what is none."""
+    try:
+        moment = parse_datetime(value) if isinstance(value, str) else None
+        if moment is None:
+            return None
+        moment = moment if timezone.is_aware(moment) else moment.replace(tzinfo=UTC)
+        local = timezone.localtime(moment)  # The years 1 and 9999 have no local time everywhere.
+    except (ValueError, OverflowError):
+        return None
+    return local if settings.USE_TZ else timezone.make_naive(local)
+
+
+def write_moment(moment: datetime | None, *, milliseconds: bool = False) -> str:
+    """Write a moment as local date and time, the same in every language, so that columns align."""
+    if moment is None:
+        return "–"
+    local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
+    text = local.isoformat(" ", "milliseconds" if milliseconds else "seconds")
+    return text[:23] if milliseconds else text[:19]

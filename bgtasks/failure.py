@@ -1,0 +1,103 @@
+"""A `Failure`: what is kept of an exception, whatever the exception does to resist."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from dataclasses import dataclass
+from types import TracebackType
+
+from .frames import is_project_file
+
+MAX_TYPE = 200  # Characters; the row's field is as long.
+MAX_MESSAGE = 10_000
+MAX_TRACEBACK = 50_000
+MAX_FRAMES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception as text that every database can store."""
+
+    type: str  # `module.QualName`, without the module for a builtin.
+    message: str
+    traceback: str  # In Python's standard format, chained exceptions included.
+    fingerprint: str  # 16 hex digits: equal for the same type raised at the same place.
+
+    @property
+    def summary(self) -> str:
+        """One line for a log or a history."""
+        first_line = self.message.partition("\n")[0]
+        return f"{self.type}: {first_line[:200]}" if first_line else self.type
+
+
+def describe(error: BaseException, trace: TracebackType | None) -> Failure:
+    """
+    Describe an exception, seen from the frame where `trace` begins.
+
+    Never raises: an exception's `__str__` is foreign code, which may raise anything or return megabytes.
+    """
+    try:
+        return _describe(error, trace)
+    except BaseException as second:  # noqa: BLE001, RUF100  # See above.
+        told = f"an exception that could not be described: {type(second).__name__}"
+        return Failure("Exception", told, "".join(traceback.format_tb(trace))[:MAX_TRACEBACK], "")
+
+
+def _describe(error: BaseException, trace: TracebackType | None) -> Failure:
+    kind = type(error)
+    module = str(kind.__module__)
+    name = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+    name = storable(name)[:MAX_TYPE]
+    return Failure(
+        type=name,
+        message=_cut(_message_of(error), MAX_MESSAGE),
+        traceback=_cut(_format(error, trace), MAX_TRACEBACK),
+        fingerprint=hashlib.sha256(f"{name} {_place_of(trace)}".encode()).hexdigest()[:16],
+    )
+
+
+def storable(text: str) -> str:
+    """Return `text` with what some database refuses (NUL, lone surrogates) written as escapes."""
+    if text.isascii():
+        return text.replace("\0", "\\x00")
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        return str.__str__(str(error))  # A subclass of str may have methods of its own.
+    except BaseException as second:  # noqa: BLE001, RUF100  # Foreign code: it may even raise SystemExit.
+        return f"<its str() raised {type(second).__name__}>"
+
+
+def _format(error: BaseException, trace: TracebackType | None) -> str:
+    try:
+        described = traceback.TracebackException(type(error), error, trace, limit=-MAX_FRAMES, compact=True)
+        return "".join(described.format())
+    except BaseException:  # noqa: BLE001, RUF100  # As above; the frames are worth more than the message.
+        lines = traceback.format_tb(trace, limit=-MAX_FRAMES)
+        return "".join(
+            ["Traceback (most recent call last):\n", *lines, f"{type(error).__qualname__}: {_message_of(error)}\n"]
+        )
+
+
+def _place_of(trace: TracebackType | None) -> str:
+    """Return module and function where it was raised: the innermost of the project's own, else the innermost."""
+    place = ""
+    own = ""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        place = f"{trace.tb_frame.f_globals.get('__name__')}.{code.co_qualname}"
+        if is_project_file(code.co_filename):
+            own = place
+        trace = trace.tb_next
+    return own or place
+
+
+def _cut(text: str, length: int) -> str:
+    """Keep both ends: a traceback's last lines say what happened, its first where it began."""
+    if len(text) > length:
+        dropped = len(text) - length
+        text = f"{text[: length // 2]}\n… {dropped} characters left out …\n{text[-length // 2 :]}"
+    return storable(text)

@@ -1,0 +1,192 @@
+"""The audit: does what was fired equal what is there plus what is gone, and is all of it in order?"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connections, transaction
+from django.db.models import Count, Sum
+from django.utils import timezone
+
+from ..conf import Settings
+from ..models import BackgroundTask, Ledger, Process
+from ..status import FINISHED
+
+MAX_NAMED = 20  # Tasks named with a problem.
+
+# The status that a row's history ends with.
+_LAST_STATUS = {
+    "sqlite": "json_extract(transitions, '$[#-1].status')",
+    "postgresql": "transitions -> -1 ->> 'status'",
+    "mysql": "JSON_UNQUOTE(JSON_EXTRACT(transitions, CONCAT('$[', JSON_LENGTH(transitions) - 1, '].status')))",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that does not hold."""
+
+    kind: str  # "balance", "history", "state" or "process".
+    what: str
+    count: int
+    tasks: list[str] = field(default_factory=list)  # Up to MAX_NAMED of them: name and id.
+
+
+@dataclass
+class Audit:
+    """What one snapshot of the rows shows."""
+
+    fired: int = 0  # As the processes counted, those too whose rows are gone.
+    waiting_to_be_counted: int = 0  # Recorded by a transaction of the project's; whoever claims one counts it.
+    rows: int = 0  # Counted tasks that are in the table.
+    gone: int = 0  # Counted tasks that were pruned or deleted.
+    by_status: dict[str, int] = field(default_factory=dict)
+    being_rescued: int = 0  # Live tasks of ended processes, within the time that rescue needs.
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def unaccounted(self) -> int:
+        """Fired, and neither in the table nor known to be gone. Below 0: there, and counted by nobody."""
+        return self.fired - self.rows - self.gone
+
+
+class Auditor:
+    """
+    Reads one snapshot, so that what changes meanwhile is not taken for a fault.
+
+    Only whether a process that looks silent is dead takes a second look: clocks of two machines may differ.
+    """
+
+    def __init__(self, using: str, settings: Settings) -> None:
+        self._using = using
+        self._settings = settings
+        self._vendor = connections[using].vendor
+        self._table = connections[using].ops.quote_name(BackgroundTask._meta.db_table)
+
+    @property
+    def time_for_rescue(self) -> timedelta:
+        """How long the tasks of a dead process may wait for their verdict."""
+        return timedelta(seconds=self._settings.dead_after + 4 * self._settings.heartbeat + 5)
+
+    def balance(self) -> Audit:
+        """Count only, without a look at each row's content."""
+        audit = Audit()
+        with self._snapshot():
+            self._read_counts(audit)
+            counts = BackgroundTask.objects.using(self._using).aggregate(all=Count("*"), counted=Count("origin"))
+            audit.rows = counts["counted"]
+            audit.waiting_to_be_counted = counts["all"] - counts["counted"]
+        return audit
+
+    def audit(self) -> Audit:
+        audit = Audit()
+        with self._snapshot():
+            self._read_counts(audit)
+            self._check_rows(audit)
+            silent = self._check_processes(audit)
+        if silent:
+            self._confirm_silent(audit, silent)
+        return audit
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        connection = connections[self._using]
+        is_outermost = not connection.in_atomic_block
+        with transaction.atomic(using=self._using):
+            if is_outermost and self._vendor != "sqlite":  # SQLite has nothing but snapshots.
+                with connection.cursor() as cursor:
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield
+
+    def _read_counts(self, audit: Audit) -> None:
+        processes = Process.objects.using(self._using).aggregate(total=Sum("fired_count"))
+        ledger = Ledger.objects.using(self._using).filter(pk=Ledger.ID).first() or Ledger()
+        audit.fired = (processes["total"] or 0) + ledger.fired_count
+        audit.gone = ledger.gone_count
+
+    def _check_rows(self, audit: Audit) -> None:
+        """Read every row once."""
+        faults = self._faults()
+        sums = ", ".join(f"SUM(CASE WHEN {condition} THEN 1 ELSE 0 END)" for _, _, condition in faults)
+        statement = (
+            f"SELECT status, COUNT(*), SUM(CASE WHEN origin IS NULL THEN 1 ELSE 0 END), {sums} "  # noqa: S608
+            f"FROM {self._table} GROUP BY status ORDER BY status"  # Our own names only.
+        )
+        totals = [0] * len(faults)
+        with connections[self._using].cursor() as cursor:
+            cursor.execute(statement)
+            for status, count, uncounted, *found in cursor.fetchall():
+                audit.by_status[status] = count
+                audit.rows += count - int(uncounted)
+                audit.waiting_to_be_counted += int(uncounted)
+                totals = [total + int(number) for total, number in zip(totals, found, strict=True)]
+        if audit.unaccounted:
+            what = (
+                "fired, and neither in the table nor gone" if audit.unaccounted > 0 else "in the table, and never fired"
+            )
+            audit.problems.append(Problem("balance", what, abs(audit.unaccounted)))
+        for (kind, what, condition), number in zip(faults, totals, strict=True):
+            if number:
+                audit.problems.append(Problem(kind, what, number, self._name_some(condition)))
+
+    def _faults(self) -> list[tuple[str, str, str]]:
+        """Return what no row may be: (kind, what, condition in SQL)."""
+        finished = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
+        last = _LAST_STATUS[self._vendor]
+        return [
+            ("history", "whose history ends with another status", f"COALESCE({last}, '') <> status"),
+            ("state", "finished, without the time of it", f"status IN ({finished}) AND finished_at IS NULL"),
+            ("state", "finished, and still holding a key", f"status IN ({finished}) AND live_key IS NOT NULL"),
+            ("state", "live, with the time of an end", f"status NOT IN ({finished}) AND finished_at IS NOT NULL"),
+            ("process", "running in no process", "status = 'RUNNING' AND process IS NULL"),
+        ]
+
+    def _name_some(self, condition: str) -> list[str]:
+        with connections[self._using].cursor() as cursor:
+            cursor.execute(
+                f"SELECT name, id FROM {self._table} WHERE {condition} ORDER BY id LIMIT {MAX_NAMED}"  # noqa: S608
+            )
+            return [f"{name} {UUID(str(id_))}" for name, id_ in cursor.fetchall()]
+
+    def _check_processes(self, audit: Audit) -> dict[UUID, int]:
+        """Look at the owners of live tasks; return those that look silent, with their beats."""
+        owners = BackgroundTask.objects.using(self._using).find_owners()
+        processes = {row.pk: row for row in Process.objects.using(self._using).filter(pk__in=owners)}
+        now = timezone.now()
+        silent: dict[UUID, int] = {}
+        for owner in sorted(owners):
+            row = processes.get(owner)
+            if row is None:
+                self._blame(audit, owner, "of a process that nobody knows")
+            elif row.state in Process.UP:
+                if row.beat_at is None or now - row.beat_at > self.time_for_rescue:
+                    silent[owner] = row.beat
+            elif row.stopped_at is None or now - row.stopped_at > self.time_for_rescue:
+                self._blame(audit, owner, f"of a process that has ended ({row}, {row.state}), and not rescued")
+            else:
+                audit.being_rescued += self._tasks_of(owner).count()
+        return silent
+
+    def _confirm_silent(self, audit: Audit, silent: dict[UUID, int]) -> None:
+        """Wait for two heartbeats, and name the tasks of those that have not beaten even then."""
+        time.sleep(2 * self._settings.heartbeat)
+        rows = Process.objects.using(self._using).filter(pk__in=silent, state__in=Process.UP)
+        for row in rows:
+            if row.beat == silent[row.pk]:
+                self._blame(audit, row.pk, f"of a process that does not beat ({row}), and not rescued")
+
+    def _tasks_of(self, process: UUID) -> Any:
+        tasks = BackgroundTask.objects.using(self._using).filter(process=process)
+        return tasks.exclude(status__in=sorted(FINISHED))
+
+    def _blame(self, audit: Audit, process: UUID, what: str) -> None:
+        tasks = self._tasks_of(process)
+        if count := tasks.count():
+            named = [f"{name} {id_}" for name, id_ in tasks.order_by("id").values_list("name", "id")[:MAX_NAMED]]
+            audit.problems.append(Problem("process", f"live, {what}", count, named))

@@ -1,0 +1,133 @@
+"""The block watcher: notices an event loop that does not answer, and shows what keeps it from answering."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import router
+
+from ..failure import storable
+from ..log import log
+from ..models import BackgroundTask, Process
+from ..runtime.runner import Runner
+from ..runtime.statements import bounded_transaction, to_datetime
+
+MAX_STACK = 10_000  # Characters.
+
+
+@dataclass(eq=False)
+class Question:
+    """A sign of life asked of a loop. The loop's own thread answers it."""
+
+    loop: asyncio.AbstractEventLoop
+    asked_at: float  # On the monotonic clock, as the next one.
+    answered_at: float | None = None
+    thread_id: int | None = None
+
+    def answer(self) -> None:
+        self.thread_id = threading.get_ident()
+        self.answered_at = time.monotonic()
+
+
+@dataclass(eq=False)
+class Watch:
+    """One loop, as it is watched."""
+
+    question: Question
+    thread_id: int | None = None  # Of the loop, once it has answered.
+    blocked_since: float | None = None  # Seconds since the epoch, while an episode lasts.
+
+
+class BlockWatcher:
+    """
+    Asks each event loop for a sign of life; one that takes longer than BLOCKED_AFTER is blocked, which is not dead.
+
+    Each episode is logged once when it is noticed, with the stack of what blocks the loop, and once when it is over.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._patience = runner.settings.blocked_after
+        self._next = 0.0
+        self._watches: dict[asyncio.AbstractEventLoop, Watch] = {}
+        self._process_id = runner.journal.process_id
+
+    def seconds_until_due(self, now: float) -> float:
+        return max(self._next - now, 0.0)
+
+    def run_once(self, now: float) -> None:
+        is_late = now - self._next > self._patience / 2 and self._next > 0
+        self._next = now + self._patience / 2
+        loops = self._runner.loops
+        running = {loop for loop in (loops.home, loops.bridge) if loop is not None and loop.is_running()}
+        self._watches = {loop: watch for loop, watch in self._watches.items() if loop in running}
+        for loop in running:
+            watch = self._watches.get(loop)
+            if watch is None:
+                self._watches[loop] = Watch(self._ask(loop, now))
+            elif watch.question.answered_at is not None:
+                self._end(watch, watch.question.answered_at)
+                watch.thread_id = watch.question.thread_id
+                watch.question = self._ask(loop, now)
+            elif is_late and watch.blocked_since is None:
+                # This thread did not run either: the whole process stood still, or the database did.
+                watch.question = self._ask(loop, now)
+            elif watch.blocked_since is None and now - watch.question.asked_at >= self._patience:
+                self._begin(watch, now)
+        if self._process_id != self._runner.journal.process_id:  # It goes on under another id.
+            self._process_id = self._runner.journal.process_id
+            for watch in self._watches.values():
+                if watch.blocked_since is not None:
+                    self._record(watch.blocked_since, "")
+
+    @staticmethod
+    def _ask(loop: asyncio.AbstractEventLoop, now: float) -> Question:
+        question = Question(loop, now)
+        with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
+            loop.call_soon_threadsafe(question.answer)
+        return question
+
+    def _begin(self, watch: Watch, now: float) -> None:
+        lasts = now - watch.question.asked_at
+        watch.blocked_since = time.time() - lasts
+        task = self._find_task(watch.question.loop)
+        stack = self._find_stack(watch)
+        blocker = f"task {task.name} ({task.id})" if task is not None else "no task of bgtasks"
+        told = "The event loop has not answered for %.1f s. What runs on it is %s:\n%s"
+        log(logging.WARNING, told, lasts, blocker, stack or "(its stack cannot be told)")
+        self._record(watch.blocked_since, f"{blocker}\n{stack}")
+
+    def _end(self, watch: Watch, at: float) -> None:
+        if watch.blocked_since is None:
+            return
+        watch.blocked_since = None
+        log(logging.WARNING, "The event loop answers again: it was blocked for %.1f s.", at - watch.question.asked_at)
+        if not any(other.blocked_since is not None for other in self._watches.values()):
+            self._record(None, "")
+
+    def _find_task(self, loop: asyncio.AbstractEventLoop) -> Any:
+        """Return the record of the task that runs on a loop right now."""
+        current = asyncio.current_task(loop)
+        records = list(self._runner.registry.live.values())
+        return next((record for record in records if current is not None and record.asyncio_task is current), None)
+
+    def _find_stack(self, watch: Watch) -> str:
+        thread_id = watch.thread_id or getattr(watch.question.loop, "_thread_id", None)
+        frame = sys._current_frames().get(thread_id) if thread_id is not None else None
+        if frame is None:
+            return ""
+        return storable("".join(traceback.format_stack(frame)))[-MAX_STACK:]
+
+    def _record(self, since: float | None, stack: str) -> None:
+        using = router.db_for_write(BackgroundTask)
+        with bounded_transaction(using):
+            rows = Process.objects.using(using).filter(pk=self._process_id)
+            rows.update(blocked_since=to_datetime(since), blocked_by=stack)

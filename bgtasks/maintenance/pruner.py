@@ -1,0 +1,107 @@
+"""The pruner: deletes finished rows that are older than the retention."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import connections, models, router
+from django.utils import timezone
+
+from ..conf import Settings
+from ..models import BackgroundTask, Drain, Process
+from ..runtime.runner import Runner
+from ..runtime.statements import bounded_transaction
+from ..status import FINISHED, Status
+from ..uuid7 import lowest_uuid7
+
+BATCH = 500  # Rows in one transaction.
+FIRST = (300.0, 900.0)  # Seconds from a process's start until it prunes: processes that start together do not at once.
+EVERY = 3600.0  # Seconds.
+PAUSE = 1.0  # Seconds between two batches of a service: the journal has tasks to write.
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What is to be pruned at the moment `now`: finished tasks, and the processes and drains of that time."""
+
+    alias: str
+    settings: Settings
+    now: datetime
+
+    def count(self) -> Counter[str]:
+        """Return how many rows are due, by status, with "processes" and "drains"."""
+        return Counter({kind: number for kind, rows in self._due() if (number := rows.count())})
+
+    def prune(self, size: int = BATCH) -> Iterator[Counter[str]]:
+        """Prune all that is due; yield after each batch, which is a transaction of its own, what it was."""
+        for kind, rows in self._due():
+            while deleted := self._delete(rows, size):
+                yield Counter({kind: deleted})
+                if deleted < size:
+                    break
+
+    def prune_batch(self, size: int) -> Counter[str]:
+        """Prune one batch; return what it was, empty if nothing was due."""
+        return next(self.prune(size), Counter())
+
+    def _due(self) -> Iterator[tuple[str, Any]]:
+        settings = self.settings
+        for status in sorted(FINISHED):
+            is_well = status in (Status.SUCCESSFUL, Status.CANCELLED)
+            before = self._before(settings.retention if is_well else settings.retention_failed)
+            # A task was fired before it finished, and ids sort by that moment: this bound is what the index knows.
+            rows = BackgroundTask.objects.using(self.alias).filter(status=status, id__lt=self._lowest_id(before))
+            yield status.value, rows.filter(finished_at__lt=before)
+        # They stay for as long as tasks may name them.
+        before = self._before(max(settings.retention, settings.retention_failed))
+        processes = Process.objects.using(self.alias).filter(state__in=[Process.State.STOPPED, Process.State.DEAD])
+        ended = models.Q(stopped_at__lt=before) | models.Q(stopped_at=None, beat_at__lt=before)
+        yield "processes", processes.filter(ended, id__lt=self._lowest_id(before))
+        drains = Drain.objects.using(self.alias)
+        yield "drains", drains.filter(started_at__lt=before, id__lt=self._lowest_id(before))
+
+    def _before(self, seconds: float) -> datetime:
+        return self.now - timedelta(seconds=seconds)
+
+    @staticmethod
+    def _lowest_id(moment: datetime) -> Any:
+        aware = moment if moment.tzinfo is not None else timezone.make_aware(moment, timezone.get_default_timezone())
+        # In whole numbers: a float cannot hold nanoseconds since the epoch.
+        microseconds = (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        return lowest_uuid7(max(microseconds, 0) * 1000)
+
+    def _delete(self, rows: Any, size: int) -> int:
+        with bounded_transaction(self.alias):
+            batch = rows.order_by("id")
+            if connections[self.alias].features.has_select_for_update_skip_locked:
+                batch = batch.select_for_update(skip_locked=True)  # Another process may be at the same.
+            ids = list(batch.values_list("pk", flat=True)[:size])
+            if ids:
+                rows.model._default_manager.using(self.alias).filter(pk__in=ids).delete()  # Counted in the ledger.
+        return len(ids)
+
+
+class Pruner:
+    """Prunes now and then, a batch at a time. A process that ends soon, as a command does, leaves it to the others."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._next: float | None = None
+
+    def seconds_until_due(self, now: float) -> float:
+        if self._runner.draining or not self._runner.claims_for_others:
+            return EVERY
+        if self._next is None:
+            self._next = now + random.uniform(*FIRST)  # noqa: S311  # No secret.
+        return max(self._next - now, 0.0)
+
+    def run_once(self, now: float) -> None:
+        self._next = now + EVERY
+        retention = Retention(router.db_for_write(BackgroundTask), self._runner.settings, timezone.now())
+        if retention.prune_batch(BATCH):
+            self._next = now + PAUSE

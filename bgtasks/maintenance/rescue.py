@@ -1,0 +1,180 @@
+"""The rescue: finds processes that died, and gives the tasks that they left their declared verdict."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from django.db import connections, router
+from django.utils import timezone
+
+from ..log import log
+from ..models import BackgroundTask, Process
+from ..runtime.announcer import announce_change
+from ..runtime.runner import Runner
+from ..runtime.statements import bounded_transaction
+from ..status import FINISHED, Status
+from ..transitions import Verdict, give_back, give_verdicts
+from .observation import Beat, Observation
+
+BATCH = 100  # Rows in one transaction.
+NAMED = 10  # Names in a log line.
+
+
+class Look:
+    """What one look at the rows shows: whose beat is where, and who has left tasks behind."""
+
+    def __init__(self, using: str, own: UUID | None) -> None:
+        """
+        Args:
+            own: the process that looks, if it is one; it does not judge itself.
+        """
+        self.began = time.monotonic()
+        owners = BackgroundTask.objects.using(using).find_owners()
+        processes = Process.objects.using(using)
+        beats: dict[UUID, Beat] = dict(processes.filter(state__in=Process.UP).values_list("id", "beat"))
+        unknown = owners - beats.keys() - {own}
+        ended = set(processes.filter(pk__in=unknown).exclude(state__in=Process.UP).values_list("pk", flat=True))
+        self.ended = time.monotonic()
+        self.beats = {process: beat for process, beat in beats.items() if process != own}
+        # One whose row is missing may just be about to write it anew.
+        self.beats |= dict.fromkeys(unknown - ended)
+        self.left_behind: set[UUID] = ended  # Processes that have ended, and have live rows.
+
+
+def declare_dead(using: str, process: UUID, beat: Beat) -> bool:
+    """
+    Declare a process dead, unless it has beaten meanwhile; tell whether it is.
+
+    It stays so: should the process live after all, it goes on under another id.
+    """
+    if beat is None:
+        return not Process.objects.using(using).filter(pk=process).exists()
+    silent = Process.objects.using(using).filter(pk=process, beat=beat, state__in=Process.UP)
+    with bounded_transaction(using):
+        return bool(silent.update(state=Process.State.DEAD, stopped_at=timezone.now()))
+
+
+def rescue(using: str, process: UUID, by: str) -> Iterator[list[Verdict]]:
+    """Give the tasks of an ended process their verdicts; yield after each batch, a transaction of its own."""
+    while verdicts := _rescue_batch(using, process, by):
+        yield verdicts
+
+
+def _rescue_batch(using: str, process: UUID, by: str) -> list[Verdict]:
+    """Give up to BATCH verdicts, and note in the row of the process what it died with."""
+    with bounded_transaction(using):
+        rows = Process.objects.using(using).filter(pk=process)
+        if connections[using].features.has_select_for_update:
+            rows = rows.select_for_update()
+        row = rows.first()
+        is_drained = row is not None and row.state == Process.State.STOPPED
+        name = str(row) if row is not None else f"process {process}"
+        why = f"its {name} stopped before it ended" if is_drained else f"its {name} died"
+        verdicts = give_verdicts(using, process, by, why, BATCH, counts=not is_drained)
+        if row is not None and not is_drained:
+            ran = Counter(verdict.name for verdict in verdicts if verdict.previous is Status.RUNNING)
+            if ran:
+                row.died_with = Counter(row.died_with) + ran
+                row.save(update_fields=["died_with"])
+    return verdicts
+
+
+class Rescuer:
+    """
+    Looks every HEARTBEAT for processes that do not beat and for rows that ended processes have left.
+
+    It looks for the rows again and again, not once per death: what a process committed in its last moment may show up
+    only after its death was seen.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._next = 0.0
+        self._observation = Observation(runner.settings.dead_after, runner.settings.heartbeat)
+        self._orphans: set[UUID] = set()
+
+    def seconds_until_due(self, now: float) -> float:
+        if self._runner.draining:
+            return self._runner.settings.heartbeat
+        return max(self._next - now, 0.0)
+
+    def run_once(self, now: float) -> None:
+        self._next = now + self._runner.settings.heartbeat
+        using = router.db_for_write(BackgroundTask)
+        look = Look(using, self._runner.journal.process_id)
+        ended = look.left_behind
+        for process, beat in self._observation.look(look.began, look.ended, look.beats).items():
+            if declare_dead(using, process, beat):
+                silence = self._observation.silence(process, time.monotonic())
+                log(logging.ERROR, "Process %s is dead: it has not beaten for %.1f s.", process, silence)
+                ended.add(process)
+        for process in ended:
+            self._rescue(using, process, now)
+        self._find_own_orphans(using)
+
+    def _rescue(self, using: str, process: UUID, now: float) -> None:
+        """Give one batch its verdicts; the next follows in the next turn, since the journal has tasks to write."""
+        batches = rescue(using, process, str(self._runner.journal.process_id))
+        verdicts = next(batches, [])
+        if len(verdicts) == BATCH:
+            self._next = now
+        self._tell(process, verdicts)
+
+    def _tell(self, process: UUID, verdicts: list[Verdict]) -> None:
+        if not verdicts:
+            return
+        runner = self._runner
+        if any(verdict.status is Status.READY for verdict in verdicts):
+            runner.has_backlog = True
+        counts = Counter(verdict.status.value for verdict in verdicts)
+        names = Counter(verdict.name for verdict in verdicts if verdict.status is Status.LOST)
+        log(
+            logging.ERROR if names else logging.WARNING,
+            "Process %s has left %s tasks: %s. Lost: %s",
+            process,
+            len(verdicts),
+            ", ".join(f"{status} ×{count}" for status, count in counts.items()),
+            ", ".join(f"{name} ×{count}" for name, count in names.most_common(NAMED)) or "none",
+        )
+        for verdict in verdicts:
+            if verdict.status in FINISHED:
+                announce_change(
+                    runner.registry.functions.get(verdict.name),
+                    task_id=verdict.id,
+                    name=verdict.name,
+                    status=verdict.status,
+                    previous=verdict.previous,
+                    attempt=verdict.attempt,
+                    process_id=runner.journal.process_id,
+                )
+
+    def _find_own_orphans(self, using: str) -> None:
+        """
+        Give back what the table says that this process runs, and this process knows nothing of.
+
+        The answer to a claim's COMMIT may get lost: its rows were claimed, and never started. What two looks in a row
+        show is no race with a write of the journal, on whose thread this runs.
+        """
+        runner = self._runner
+        journal = runner.journal
+        running: Any = BackgroundTask.objects.using(using).running().filter(process=journal.process_id)
+        if running.count() <= runner.count_running():
+            self._orphans = set()
+            return
+        unknown = {id_ for id_ in running.values_list("pk", flat=True) if not journal.knows(id_.int)}
+        for id_ in unknown & self._orphans:
+            with bounded_transaction(using):
+                is_given_back = give_back(using, id_, journal.process_id, "claimed, but its process never heard of it")
+            if is_given_back:
+                runner.has_backlog = True
+                log(
+                    logging.WARNING,
+                    "Task %s was claimed in a transaction whose answer got lost; it is ready again.",
+                    id_,
+                )
+        self._orphans = unknown - self._orphans

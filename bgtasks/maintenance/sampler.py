@@ -1,0 +1,186 @@
+"""The sampler: writes into the rows of tasks that run for long where they await, and since when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from django.db import router
+
+from ..log import log
+from ..models import BackgroundTask
+from ..runtime.await_chain import Place, find_place, find_place_of_thread
+from ..runtime.record import Record
+from ..runtime.runner import Runner
+from ..runtime.statements import statements_for
+from ..status import Status
+
+YOUNG_HEARTBEATS = 2  # A task that has run for less is not looked at: most end before.
+SLICE = 0.0015  # Seconds that a loop is kept at a time.
+PAUSE = 0.01  # Seconds between two slices.
+MAX_WRITES = 1000  # Rows in one transaction, and in one turn.
+
+Found = dict[int, tuple[int, Place]]  # Attempt and place, by the task's number.
+
+
+@dataclass
+class Sighting:
+    """A task that was seen at a place."""
+
+    attempt: int
+    place: Place
+    since: float  # Seconds since the epoch.
+    is_written: bool = False
+
+    def as_json(self) -> str:
+        since = datetime.fromtimestamp(self.since, UTC).isoformat()
+        return json.dumps({**self.place._asdict(), "since": since})
+
+
+@dataclass(eq=False)
+class Sweep:
+    """A look at the tasks of one loop, on that loop, in slices: ten thousand tasks at once would stall it."""
+
+    loop: asyncio.AbstractEventLoop
+    records: list[Record]
+    report: Callable[[Sweep], None]
+    found: Found = field(default_factory=dict)
+    slice_count: int = 0
+    thread_id: int | None = None  # Of the loop's thread, once a slice has run there.
+
+    def begin(self) -> None:
+        self.loop.call_soon_threadsafe(self.go_on)
+
+    def go_on(self) -> None:
+        self.thread_id = threading.get_ident()
+        self.slice_count += 1
+        end = time.perf_counter() + SLICE
+        while self.records and time.perf_counter() < end:
+            self._look(self.records.pop())
+        if self.records:
+            self.loop.call_later(PAUSE, self.go_on)
+        else:
+            self.report(self)
+
+    def _look(self, record: Record) -> None:
+        task = record.asyncio_task
+        if task is None or task.done():
+            return
+        try:
+            place = find_place(task.get_coro())
+        except Exception:  # Foreign awaitables are asked for their attributes.
+            told = "Where task %s (%s) awaits cannot be told."
+            log(logging.DEBUG, told, record.name, record.id, exc_info=True)
+            return
+        if place is not None:
+            self.found[record.number] = (record.attempt, place)
+
+
+class Sampler:
+    """Looks every HEARTBEAT at the tasks that run for longer than two of them. The places are seen, not followed."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._next = 0.0
+        self._seen: dict[int, Sighting] = {}
+        self._sweeps: list[Sweep] = []  # On their way.
+        self._threads: dict[asyncio.AbstractEventLoop, int] = {}
+
+    def seconds_until_due(self, now: float) -> float:
+        return max(self._next - now, 0.0)
+
+    def run_once(self, now: float) -> None:
+        self._next = now + self._runner.settings.heartbeat
+        live = self._runner.registry.live
+        self._seen = {number: seen for number, seen in self._seen.items() if number in live}
+        old = self._find_old()
+        found = self._look_at_threads(old)
+        self._sweeps = [sweep for sweep in self._sweeps if sweep.loop.is_running()]
+        if self._sweeps:  # A loop has not answered since the last time.
+            for sweep in self._sweeps:
+                found |= self._find_blocking(sweep.loop)
+        else:
+            self._begin_sweeps(record for record in old if record.thread_id is None)
+        self._note(found)
+
+    def _find_old(self) -> list[Record]:
+        born = time.time() - YOUNG_HEARTBEATS * self._runner.settings.heartbeat
+        records = list(self._runner.registry.live.values())
+        return [record for record in records if record.status is Status.RUNNING and record.history[-1][1] < born]
+
+    def _begin_sweeps(self, records: Iterable[Record]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[Record]] = defaultdict(list)
+        for record in records:
+            by_loop[record.loop].append(record)
+        for loop, group in by_loop.items():
+            sweep = Sweep(loop, group, self._receive)
+            with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
+                sweep.begin()
+                self._sweeps.append(sweep)
+
+    def _receive(self, sweep: Sweep) -> None:
+        """Take in what was found, from the loop's thread."""
+
+        def take_in() -> None:
+            if sweep in self._sweeps:
+                self._sweeps.remove(sweep)
+            if sweep.thread_id is not None:
+                self._threads[sweep.loop] = sweep.thread_id
+            self._note(sweep.found)
+
+        self._runner.journal.submit(take_in)
+
+    def _look_at_threads(self, records: list[Record]) -> Found:
+        found: Found = {}
+        for record in records:
+            thread_id = record.thread_id
+            if thread_id is None:
+                continue
+            place = find_place_of_thread(thread_id)
+            if place is not None and record.thread_id == thread_id:
+                found[record.number] = (record.attempt, place)
+        return found
+
+    def _find_blocking(self, loop: asyncio.AbstractEventLoop) -> Found:
+        """Return the task that keeps its loop from answering, and the line where it does so."""
+        thread_id = self._threads.get(loop) or getattr(loop, "_thread_id", None)
+        if thread_id is None:
+            return {}
+        task = asyncio.current_task(loop)
+        place = find_place_of_thread(thread_id)
+        if task is None or place is None or asyncio.current_task(loop) is not task:
+            return {}
+        records = list(self._runner.registry.live.values())
+        return {record.number: (record.attempt, place) for record in records if record.asyncio_task is task}
+
+    def _note(self, found: Found) -> None:
+        """Write what has changed, as much as fits into one turn; the rest follows with the next."""
+        now = time.time()
+        for number, (attempt, place) in found.items():
+            seen = self._seen.get(number)
+            if seen is None or (seen.attempt, seen.place) != (attempt, place):
+                self._seen[number] = Sighting(attempt, place, now)
+        runner = self._runner
+        unwritten = [(number, seen) for number, seen in self._seen.items() if not seen.is_written]
+        changed = [(number, seen) for number, seen in unwritten if self._has_row(number, seen)][:MAX_WRITES]
+        if not changed:
+            return
+        alias = router.db_for_write(BackgroundTask)
+        statements = statements_for(alias, runner.journal.process_id, runner.settings.release)
+        with statements.transaction() as cursor:
+            statements.note_places(cursor, [(seen.as_json(), number, seen.attempt) for number, seen in changed])
+        for _, seen in changed:
+            seen.is_written = True
+
+    def _has_row(self, number: int, seen: Sighting) -> bool:
+        """Tell whether its row says RUNNING already: the journal may be behind, and nothing would be updated."""
+        record = self._runner.registry.live.get(number)
+        return record is not None and record.written == (Status.RUNNING, seen.attempt)

@@ -1,0 +1,122 @@
+"""The spool reader: brings in what processes could not write before they ended."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from pathlib import Path
+from uuid import UUID
+
+from django.db import router
+
+from ..log import log
+from ..models import BackgroundTask, Process
+from ..runtime import spool
+from ..runtime.announcer import announce
+from ..runtime.record import Record
+from ..runtime.runner import Runner
+from ..runtime.statements import statements_for
+from ..runtime.writer import Batch, Writer
+
+EVERY = 60.0  # Seconds. The first look is at the start.
+BATCH = 500  # Records in one transaction.
+
+
+class SpoolReader:
+    """
+    Reads spool files, each claimed by renaming it, so that one process reads it.
+
+    The rename carries the reader's id: a file whose reader died is read again. That changes nothing twice: an insert
+    ignores a row that is there, and an update finds it as the dead process left it, or not at all.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._next = 0.0
+
+    def seconds_until_due(self, now: float) -> float:
+        return math.inf if self._runner.draining else max(self._next - now, 0.0)
+
+    def run_once(self, now: float) -> None:
+        self._next = now + EVERY
+        using = router.db_for_write(BackgroundTask)
+        try:
+            folder = spool.find_folder(self._runner.settings)
+            found = sorted(folder.glob(f"{spool.prefix_of(using)}*{spool.DONE}*"))
+        except OSError as error:
+            log(logging.ERROR, "The spool cannot be read: %s", error)
+            self._next = math.inf  # Saying it once is enough.
+            return
+        for path in found:
+            if path.suffix == spool.DONE or self._is_orphaned(using, path):
+                self._read(using, path)
+
+    def _is_orphaned(self, using: str, path: Path) -> bool:
+        """Tell whether a file is being read by a process that is no more."""
+        try:
+            reader = UUID(path.suffix[1:])
+        except ValueError:
+            return False  # Damaged lines, kept aside for people.
+        if reader == self._runner.journal.process_id:
+            return True  # The last try failed.
+        return not Process.objects.using(using).filter(pk=reader, state__in=Process.UP).exists()
+
+    def _read(self, using: str, path: Path) -> None:
+        own = self._runner.journal.process_id
+        try:
+            claimed = path.rename(path.with_suffix(f".{own}") if path.suffix != spool.DONE else Path(f"{path}.{own}"))
+            lines = claimed.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return  # Another process was first.
+        by_process: dict[tuple[UUID, str], list[Record]] = {}
+        damaged: list[str] = []
+        for line in lines:
+            try:
+                process, release, record = spool.decode(line, self._runner.registry.functions)
+            except spool.Damaged as error:
+                damaged.append(line)
+                log(logging.ERROR, "A line of the spool file %s is damaged: %s", claimed, error)
+            else:
+                by_process.setdefault((process, release), []).append(record)
+        for (process, release), records in by_process.items():
+            self._write(using, process, release, records)
+        if damaged:
+            aside = claimed.with_suffix(".damaged")
+            with aside.open("a", encoding="utf-8") as file:
+                file.write("\n".join(damaged) + "\n")
+            log(logging.ERROR, "%s damaged lines are kept in %s", len(damaged), aside)
+        claimed.unlink()
+        log(logging.WARNING, "Read %s records from the spool file %s", len(lines) - len(damaged), path.name)
+
+    def _write(self, using: str, process: UUID, release: str, records: list[Record]) -> None:
+        """Write them as the process that spooled them would have; they are counted here, where they are written."""
+        journal = self._runner.journal
+        statements = statements_for(using, process, release, origin=journal.process_id)
+        left = {record.number: record for record in records}
+        statuses: Counter[str] = Counter()
+
+        def wrote(batch: Batch) -> None:
+            for number, (record, entries) in batch.changes.items():
+                if number in batch.again:
+                    record.written = batch.again[number]
+                    continue
+                left.pop(number, None)
+                statuses[entries[-1][0].value] += 1
+                announce(record, entries, journal.process_id)
+            for number in batch.unchanged:
+                left.pop(number, None)
+
+        writer = Writer(statements, journal.process_id, wrote)
+        while left:
+            batch = list(left.values())[:BATCH]
+            writer.write(batch)
+            for record in batch:
+                if record.refusals > MAX_REFUSALS:
+                    log(logging.ERROR, "Task %s (%s) of a spool file cannot be recorded.", record.name, record.id)
+                    left.pop(record.number, None)
+        if statuses["READY"]:
+            self._runner.has_backlog = True
+
+
+MAX_REFUSALS = 2  # The second try is without the contents.

@@ -1,0 +1,113 @@
+"""`manage.py audit_tasks`: what was fired equals what is in the table plus what is gone, and all of it is in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ...conf import get_settings
+from ...maintenance.audit import Audit, Auditor, Problem
+from ...maintenance.deaths import Suspect, find_suspects
+from ..base import FOUND, TaskCommand, seconds
+
+BETWEEN = 1.0  # Seconds between two audits with --wait.
+
+
+class Command(TaskCommand):
+    help = (
+        "Check the books: each task that was fired is in the table or was pruned, each live one waits for anyone or "
+        "runs in a living process, each row is what its history says. Reads every row. Exits with 0 when all of it "
+        "holds, 1 when something does not, 2 on misuse."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--wait",
+            type=seconds,
+            default=0.0,
+            metavar="SECONDS",
+            help="Audit again until all of it holds and nothing waits for its rescue, for at most this long.",
+        )
+        parser.add_argument(
+            "--deaths",
+            action="store_true",
+            help="Tell instead which tasks ran in processes that died, the most suspect first. Exits with 0.",
+        )
+        parser.add_argument("--format", choices=["table", "json"], default="table", help="By default a table.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["deaths"]:
+            self._tell_deaths(options["format"])
+            return
+        audit = self._audit(options["wait"])
+        if options["format"] == "json":
+            self.print_json({**dataclasses.asdict(audit), "unaccounted": audit.unaccounted, "ok": not audit.problems})
+        else:
+            self.out.print(_make_table(audit))
+            for problem in audit.problems:
+                self.say(_describe(problem))
+            if not audit.problems:
+                self.say("All of it holds.")
+        if audit.problems:
+            raise SystemExit(FOUND)
+
+    def _tell_deaths(self, format: str) -> None:
+        deaths, suspects = find_suspects(self.alias)
+        if format == "json":
+            rows = [{**dataclasses.asdict(one), "surprise": one.surprise} for one in suspects]
+            self.print_json({"deaths": deaths, "suspects": rows})
+        elif not suspects:
+            self.say("No process has died with tasks in it.")
+        else:
+            self.out.print(_make_deaths_table(deaths, suspects))
+
+    def _audit(self, patience: float) -> Audit:
+        auditor = Auditor(self.alias, get_settings())
+        end = time.monotonic() + patience
+        while True:
+            audit = auditor.audit()
+            if not (audit.problems or audit.being_rescued) or time.monotonic() >= end:
+                return audit
+            time.sleep(min(BETWEEN, max(end - time.monotonic(), 0)))
+
+
+def _make_table(audit: Audit) -> Table:
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("Fired", f"{audit.fired:,}")
+    table.add_row("In the table", f"{audit.rows:,}")
+    table.add_row("Gone (pruned, deleted)", f"{audit.gone:,}")
+    table.add_row("Unaccounted", f"{audit.unaccounted:,}", end_section=True)
+    for status, count in audit.by_status.items():
+        table.add_row(status, f"{count:,}")
+    if audit.waiting_to_be_counted:
+        table.add_row("of these not claimed, and not counted, yet", f"{audit.waiting_to_be_counted:,}")
+    if audit.being_rescued:
+        table.add_row("of these about to be rescued", f"{audit.being_rescued:,}")
+    return table
+
+
+def _make_deaths_table(deaths: int, suspects: list[Suspect]) -> Table:
+    title = f"{deaths} {'process' if deaths == 1 else 'processes'} died with tasks in them"
+    table = Table(title=title, title_justify="left")
+    table.add_column("Task", overflow="fold")
+    for heading in ("In deaths", "Running then", "Expected", "Runs", "Surprise"):
+        table.add_column(heading, justify="right")
+    for one in suspects:
+        figures = (f"{one.deaths:,}", f"{one.running:,}", f"{one.expected:.1f}", f"{one.runs:,}", f"{one.surprise:.1f}")
+        table.add_row(Text(one.name), *figures)
+    return table
+
+
+def _describe(problem: Problem) -> str:
+    lines = [f"{problem.count} {'task' if problem.count == 1 else 'tasks'} {problem.what}."]
+    lines += [f"  {task}" for task in problem.tasks]
+    if len(problem.tasks) < problem.count and problem.tasks:
+        lines.append(f"  and {problem.count - len(problem.tasks)} more")
+    return "\n".join(lines)

@@ -1,0 +1,139 @@
+"""`manage.py drain_tasks`: have processes start nothing more, and wait for what runs in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from argparse import ArgumentParser
+from typing import Any
+from uuid import UUID
+
+from ...conf import get_settings
+from ...maintenance.drain_request import DrainRequest, Picture, find_processes
+from ...models import Process
+from ..base import FOUND, TaskCommand, age, misuse, seconds, show_length
+
+LONGEST_PAUSE = 0.25  # Seconds between two looks.
+
+
+class Command(TaskCommand):
+    help = (
+        "Ask running processes to start no more tasks, and wait until those that run have finished. Cancels nothing. "
+        "Exits with 0 when nothing runs, 1 when something is left, 2 on misuse."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--process", type=UUID, action="append", metavar="ID", help="Only this process; may be given again."
+        )
+        parser.add_argument("--host", metavar="NAME", help="Only the processes of this host.")
+        parser.add_argument(
+            "--timeout", type=seconds, metavar="SECONDS", help="Wait for so long; by default DRAIN_TIMEOUT."
+        )
+        parser.add_argument("--undo", action="store_true", help="Let them start tasks again.")
+        parser.add_argument("--format", choices=["text", "json"], default="text", help="By default text.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        settings = get_settings()
+        ids = self._choose(options["process"], options["host"])
+        request = DrainRequest(self.alias, ids, settings, is_undo=options["undo"])
+        timeout = settings.drain_timeout if options["timeout"] is None else options["timeout"]
+        began = time.monotonic()
+        request.send()
+        pause = min(settings.poll_interval / 2, LONGEST_PAUSE)
+        try:
+            picture = self._wait(request, began + timeout, pause)
+        except KeyboardInterrupt:
+            self.tell_progress("Stopped waiting. The request stands; `manage.py drain_tasks --undo` takes it back.")
+            raise SystemExit(FOUND) from None
+        took = time.monotonic() - began
+        if options["format"] == "json":
+            self._print_json(request, picture, took)
+        elif request.is_undo:
+            self._print_undone(picture)
+        else:
+            self._print(request, picture, took)
+        if not picture.is_done:
+            raise SystemExit(FOUND)
+
+    def _choose(self, ids: list[UUID] | None, host: str | None) -> list[UUID]:
+        processes = find_processes(self.alias)
+        if host is not None:
+            processes = processes.filter(host=host)
+            if not Process.objects.using(self.alias).filter(host=host).exists():
+                raise misuse(f"No process of a host {host!r} is known.")
+        found = list(processes.order_by("id").values_list("pk", flat=True))
+        if ids is None:
+            return found
+        if missing := [str(id_) for id_ in ids if id_ not in found]:
+            raise misuse(f"No such process is running{f' on {host}' if host else ''}: {', '.join(missing)}.")
+        return ids
+
+    def _wait(self, request: DrainRequest, deadline: float, pause: float) -> Picture:
+        """Look until it is done or time is up; say how far it is whenever that changes."""
+        said = ""
+        with self.make_progress() as progress:
+            bar = progress.add_task("")
+            most = 0
+            while True:
+                picture = request.look()
+                most = max(most, picture.running_count)
+                text = self._describe(request, picture)
+                progress.update(bar, description=text, total=most, completed=most - picture.running_count)
+                if progress.disable and text != said and not picture.is_done:
+                    self.tell_progress(text)
+                said = text
+                left = deadline - time.monotonic()
+                if picture.is_done or left <= 0:
+                    return picture
+                time.sleep(min(pause, left))
+
+    @staticmethod
+    def _describe(request: DrainRequest, picture: Picture) -> str:
+        answered = f"{len(picture.answers) - len(picture.unanswered)} of {len(picture.answers)} processes have answered"
+        return answered if request.is_undo else f"{answered}, {picture.running_count} running"
+
+    def _print(self, request: DrainRequest, picture: Picture, took: float) -> None:
+        ready = request.count_ready()
+        if picture.is_done:
+            self.say(f"Drained: nothing runs, and nothing more is started, in {_count(picture)} ({took:.1f} s).")
+        else:
+            self.say(f"Not drained after {took:.1f} s.")
+        for answer in picture.answers:
+            if answer.is_silent:
+                self.say(f"  Does not beat any more: {answer}")
+            elif not answer.has_answered:
+                self.say(f"  Has not answered: {answer}")
+        running = request.find_running() if picture.running_count else []
+        for task in running:
+            self.say(f"  Still running: {task['name']} {task['id']} for {show_length(age(task['started_at']))}")
+        if picture.running_count > len(running):
+            self.say(f"  … and {picture.running_count - len(running)} more.")
+        self.say(f"{ready} ready: they wait in the table, for any process that may start them.")
+        if not picture.is_done:
+            self.say("What runs goes on; nothing was cancelled. `manage.py drain_tasks --undo` takes the request back.")
+
+    def _print_undone(self, picture: Picture) -> None:
+        if picture.is_done:
+            self.say(f"{_count(picture)} may start tasks again.")
+        for answer in picture.unanswered:
+            self.say(f"  Has not answered: {answer}")
+
+    def _print_json(self, request: DrainRequest, picture: Picture, took: float) -> None:
+        document: dict[str, Any] = {
+            "undone" if request.is_undo else "drained": picture.is_done,
+            "seconds": round(took, 3),
+            "processes": [dataclasses.asdict(answer) for answer in picture.answers],
+        }
+        if not request.is_undo:
+            document |= {
+                "running_count": picture.running_count,
+                "running": request.find_running(),
+                "ready_count": request.count_ready(),
+            }
+        self.print_json(document)
+
+
+def _count(picture: Picture) -> str:
+    count = len(picture.answers)
+    return f"{count} process" if count == 1 else f"{count} processes"

@@ -1,0 +1,129 @@
+"""`manage.py stuck_tasks`: tasks that do not get on, with the reason and the place where they await."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from argparse import ArgumentParser
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from rich.table import Table
+from rich.text import Text
+
+from ...conf import get_settings
+from ...maintenance.observation import Observation
+from ...maintenance.rescue import Look, declare_dead, rescue
+from ...runtime.statements import statements_for
+from ...stuck import Finder, StuckTask
+from ...transitions import cancel
+from ...uuid7 import uuid7
+from ..base import FOUND, TaskCommand, seconds, show_length
+
+
+class Command(TaskCommand):
+    help = (
+        "List tasks whose process stopped beating, that run past their stuck_after, or that wait for longer than "
+        "STUCK_WAITING_AFTER. Exits with 0 when there are none, 1 when there are any, 2 on misuse."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--older-than", type=seconds, metavar="SECONDS", help="Whatever runs or waits for longer than this."
+        )
+        parser.add_argument(
+            "--apply",
+            action="store_true",
+            help="Watch the processes for DEAD_AFTER, and give the tasks of dead ones their verdicts. Servers do the "
+            "same by themselves: it is for when none is left.",
+        )
+        parser.add_argument(
+            "--cancel", action="store_true", help="Cancel what runs for too long; its process does so within a second."
+        )
+        parser.add_argument("--format", choices=["table", "json"], default="table", help="By default a table.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        done: dict[str, Any] = {}
+        if options["apply"]:
+            done["verdicts"] = self._apply()
+        found = Finder(self.alias, get_settings(), timezone.now(), options["older_than"]).find()
+        if options["cancel"]:
+            done["cancelled"] = self._cancel(found)
+        if options["format"] == "json":
+            self.print_json({"count": len(found), "tasks": [dataclasses.asdict(task) for task in found], **done})
+        else:
+            self._show(found, done)
+        if found:
+            raise SystemExit(FOUND)
+
+    def _show(self, found: list[StuckTask], done: dict[str, Any]) -> None:
+        if "verdicts" in done:
+            told = ", ".join(f"{status} ×{count}" for status, count in sorted(done["verdicts"].items()))
+            self.say(f"Verdicts given: {told or 'none'}.")
+        if "cancelled" in done:
+            self.say(f"Asked to stop: {len(done['cancelled'])}.")
+        if found:
+            self.out.print(_make_table(found))
+        else:
+            self.say("Nothing is stuck.")
+
+    def _apply(self) -> Counter[str]:
+        """Observe until each process has beaten or is dead; return the verdicts that were given, by status."""
+        settings = get_settings()
+        own = uuid7()  # It has no row, and judges nobody's beats but by its own clock.
+        statements_for(self.alias, own, settings.release).prepare()
+        observation = Observation(settings.dead_after, settings.heartbeat)
+        began = time.monotonic()
+        end = began + settings.dead_after + settings.heartbeat
+        verdicts: Counter[str] = Counter()
+        with self.make_progress() as progress:
+            bar = progress.add_task("Watching for beats (s)", total=round(end - began))
+            while True:
+                look = Look(self.alias, None)
+                dead = observation.look(look.began, look.ended, look.beats)
+                ended = look.left_behind | {one for one, beat in dead.items() if declare_dead(self.alias, one, beat)}
+                for process in ended:
+                    for batch in rescue(self.alias, process, "manage.py stuck_tasks --apply"):
+                        verdicts.update(verdict.status.value for verdict in batch)
+                if not look.beats or time.monotonic() >= end:
+                    return verdicts
+                time.sleep(min(settings.heartbeat, settings.dead_after / 4, max(end - time.monotonic(), 0)))
+                progress.update(bar, completed=round(time.monotonic() - began))
+
+    def _cancel(self, found: list[StuckTask]) -> list[str]:
+        """Ask what runs for too long to stop; return the ids."""
+        too_long = [task for task in found if task.kind == "running"]
+        for task in too_long:
+            cancel(self.alias, task.id, "manage.py stuck_tasks --cancel", "cancelled: it ran for too long")
+        return [str(task.id) for task in too_long]
+
+
+def _make_table(found: list[StuckTask]) -> Table:
+    table = Table(title=f"{len(found)} stuck", title_justify="left")
+    for heading in ("Task", "Status", "Why", "For", "Process", "Awaits at"):
+        table.add_column(heading, overflow="fold")
+    for task in found:
+        table.add_row(
+            Text(f"{task.name}\n{task.id}"),
+            task.status,
+            Text(task.reason),
+            show_length(task.age),
+            Text(f"{task.process_name}\n{task.process or ''}".strip()),
+            Text(_show_place(task)),
+        )
+    return table
+
+
+def _show_place(task: StuckTask) -> str:
+    lines = []
+    if task.loop_blocked is not None:
+        lines.append(f"The event loop has not answered for {show_length(task.loop_blocked)}.")
+    if place := task.await_place:
+        lines.append(f"{place.get('file')}:{place.get('line')}")
+        since = parse_datetime(str(place.get("since")))
+        length = f" for {show_length(max((datetime.now(UTC) - since).total_seconds(), 0))}" if since else ""
+        lines.append(f"in {place.get('function')}{length}")
+    return "\n".join(lines)

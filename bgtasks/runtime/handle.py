@@ -1,0 +1,118 @@
+"""`TaskHandle`: what `fire` returns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from uuid import UUID
+
+from django.urls import reverse
+
+from ..status import Status
+from .record import Record
+
+if TYPE_CHECKING:
+    from .runner import Runner  # For the type only: the runner imports this module.
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class TaskHandle(Generic[R_co]):
+    """
+    A fired task, seen from where it was fired.
+
+    Awaiting it waits for the end and returns the result. It is safe to be cancelled while waiting, as a view is when
+    its client disconnects: the asyncio task is never exposed, so the work goes on.
+    """
+
+    __slots__ = ("_record", "_runner")
+
+    def __init__(self, runner: Runner, record: Record) -> None:
+        self._runner = runner
+        self._record = record
+
+    @property
+    def id(self) -> UUID:
+        """The id of its row (UUIDv7)."""
+        return self._record.id
+
+    @property
+    def name(self) -> str:
+        return self._record.name
+
+    @property
+    def status(self) -> Status:
+        """
+        The status as this process knows it, without asking the database.
+
+        Raises:
+            RolledBack: the task was fired in a transaction that was rolled back, and never existed.
+        """
+        if self._record.rolled_back is not None:
+            raise self._record.rolled_back
+        return self._record.status
+
+    def __await__(self) -> Generator[Any, None, R_co]:
+        return self.wait().__await__()
+
+    async def wait(self, timeout: float | None = None) -> R_co:
+        """
+        Wait for the end of the task and return its result.
+
+        The row follows within milliseconds; during a database outage it follows later.
+
+        Args:
+            timeout: seconds. None: as long as it takes.
+
+        Raises:
+            TimeoutError: it is not over yet. It goes on.
+            TaskFailed, TaskCancelled, TaskInterrupted, TaskLost: it ended without a result.
+            RolledBack: it was fired in a transaction that was rolled back, and never existed.
+        """
+        if self._record.is_live:
+            await self._wait_for_end(timeout)
+        result: R_co = self._record.outcome()
+        return result
+
+    async def _wait_for_end(self, timeout: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+
+        def finish() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        def wake() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(finish)
+
+        self._record.when_finished(wake)
+        try:
+            self._runner.watch(self._record)
+            async with asyncio.timeout(timeout):
+                await over
+        finally:
+            self._record.forget_waiter(wake)
+
+    def cancel(self) -> bool:
+        """
+        Ask the task to stop: at once if it has not started, by a `CancelledError` at its next await if it runs.
+
+        Returns:
+            False if it was over already. True does not promise that it ends as CANCELLED: it may still return.
+        """
+        return self._runner.cancel(self._record)
+
+    def get_admin_url(self) -> str:
+        """
+        Return the path of its page in Django's admin.
+
+        Raises:
+            NoReverseMatch: the project has no admin.
+        """
+        return reverse("admin:bgtasks_backgroundtask_change", args=[self.id])
+
+    def __repr__(self) -> str:
+        status = "rolled back" if self._record.rolled_back is not None else self._record.status
+        return f"<TaskHandle {self.name} {self.id} {status}>"

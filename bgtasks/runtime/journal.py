@@ -1,0 +1,560 @@
+"""
+The journal: one thread and one connection that record what the tasks of this process do.
+
+Group commit: while one batch is written, the next one gathers; what nobody waits for gathers for a moment first. What
+happens to a task between two batches coalesces into one write. The thread also counts up the process's beat and gives
+the services their turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
+
+from django.db import connections, router
+from django.utils import timezone
+
+from .. import transitions
+from ..conf import Settings
+from ..log import log
+from ..models import BackgroundTask, Drain, Process
+from ..status import Status
+from ..uuid7 import uuid7
+from . import spool
+from .announcer import announce
+from .heartbeat import Heartbeat
+from .record import Record
+from .registry import Registry
+from .statements import Disowned, is_missing_table, statements_for, to_datetime
+from .writer import Batch, Writer
+
+if TYPE_CHECKING:
+    from .drainer import DrainReport  # For the type only: the runner imports this module.
+
+MAX_BATCH = 2000  # Rows in one transaction, so that other writers get their turn.
+PATIENCE = 0.005  # Seconds for which a waiting task may still start here before it is written as READY.
+LINGER = 0.003  # Seconds for which the journal gathers when nobody waits for it: short tasks are written once, then.
+FIRST_RETRY, LAST_RETRY = 0.05, 2.0  # Seconds between two tries while the database is away.
+LONGEST_WAIT = 60.0  # Seconds.
+LONGEST_PAUSE = 2.0  # Seconds that the start of a drain waits for a database that may be away.
+MAX_INTAKE = 10_000  # Records taken in before the next write, however fast more arrive.
+
+
+class Service(Protocol):
+    """Something that wants a turn on the journal's thread."""
+
+    def seconds_until_due(self, now: float) -> float:
+        """Return how long it has nothing to do, at the moment `now` of the monotonic clock."""
+
+    def run_once(self, now: float) -> None:
+        """Do what is due now."""
+
+
+class Journal:
+    """
+    Records the tasks of one process.
+
+    `put` is called from any thread, all else happens on the journal's own. A record's `is_queued` is cleared before
+    the record is read, and set after it was changed: so no change is missed, and a record that changes twice before it
+    is read is queued once.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self.process_id: UUID = uuid7()
+        self.has_lifespan = False
+        self.is_away = False  # Whether `fire` has to look closer: the database is away, or the journal has stopped.
+        self.is_stopped = False
+        self.is_held = False  # See `Runner.hold`.
+        self.services: list[Service] = []
+        self.find_loop: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
+        self.on_handed_over: Callable[[list[Record]], None] = lambda records: None
+        self.on_committed: Callable[[list[Record]], None] = lambda records: None
+        self.on_taken: Callable[[Record, Status], None] = lambda record, status: None
+        self._settings = settings
+        self._registry = registry
+        self._inbox: queue.SimpleQueue[Record | Callable[[], None] | None] = queue.SimpleQueue()
+        self._is_urgent = threading.Event()  # Whether something in the inbox is waited for.
+        self._pending: dict[int, Record] = {}
+        self._calls: deque[Callable[[], None]] = deque()
+        self._thread: threading.Thread | None = None
+        self._start_lock = threading.Lock()
+        self._stop_by: float | None = None  # When the thread has to be over.
+        self.is_draining = False
+        self._away_since = 0.0
+        self._retry_at = 0.0
+        self._retry_delay = FIRST_RETRY
+        self._conclusion: _Conclusion | None = None
+        self._next_id: UUID | None = None  # See `_begin_anew`.
+
+    # From any thread.
+
+    def put(self, record: Record) -> None:
+        """Have a new record written."""
+        self._inbox.put(record)
+        if record.acknowledgement is not None:
+            self._is_urgent.set()
+        if self._thread is None:
+            self.start()
+
+    def put_again(self, record: Record) -> None:
+        """Have a change of a record written."""
+        if not record.is_queued:
+            record.is_queued = True
+            self._inbox.put(record)
+
+    def wake(self) -> None:
+        """Have the services asked whether they have something to do."""
+        self._inbox.put(None)
+        self._is_urgent.set()
+
+    def submit(self, function: Callable[[], None]) -> None:
+        """Run a function on the journal's thread, once the database is there."""
+        self._inbox.put(function)
+        self._is_urgent.set()
+        if self._thread is None:
+            self.start()
+
+    def start(self) -> None:
+        with self._start_lock:
+            if self._thread is None and not self.is_stopped:
+                thread = threading.Thread(target=self._run, daemon=True, name="bgtasks-journal")
+                self._thread = thread
+                thread.start()
+
+    def stop(self, deadline: float) -> None:
+        """
+        Write what is left, end the thread and close its connection.
+
+        Args:
+            deadline: until when, as `time.monotonic()` counts.
+        """
+        self._stop_by = deadline
+        self.is_stopped = self.is_away = True
+        self.wake()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(max(deadline - time.monotonic(), 0))
+            if self._thread.is_alive():
+                self._spool_what_hangs()
+
+    def knows(self, number: int) -> bool:
+        """Tell whether a task lives here, or waits here to be written. From the journal's thread."""
+        return number in self._registry.live or number in self._pending
+
+    def count_unwritten(self) -> int:
+        return len(self._pending) + self._inbox.qsize()
+
+    def cancel_ready(self, record: Record) -> None:
+        """Cancel a task that waits in the table, or ask the process that has claimed it."""
+
+        def cancel() -> None:
+            why = "cancelled on request"
+            with self._statements.transaction():
+                is_cancelled = transitions.cancel(self._alias, record.id, str(self.process_id), why)
+            if is_cancelled:
+                record.history.append((Status.CANCELLED, time.time(), record.attempt, why))
+                announce(record, tuple(record.history), self.process_id)
+                record.wake_waiters()
+
+        self.submit(cancel)
+
+    async def begin_drain(self) -> None:
+        """Say in the row that this process drains, and wait until what the thread is at, such as a claim, is done."""
+        self.is_draining = True
+        loop = asyncio.get_running_loop()
+        is_seen = asyncio.Event()
+
+        def see() -> None:
+            with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
+                loop.call_soon_threadsafe(is_seen.set)
+            self._beat()
+
+        self.submit(see)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_PAUSE):
+                await is_seen.wait()
+
+    async def conclude_drain(self, report: DrainReport, timeout: float) -> bool:
+        """
+        Write all that is left, then the Drain row and the process's end.
+
+        Returns:
+            Whether all of it was committed within `timeout` seconds.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bool] = loop.create_future()
+
+        def settle(is_written: bool) -> None:
+            if not answer.done():
+                answer.set_result(is_written)
+
+        def tell(is_written: bool) -> None:
+            with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
+                loop.call_soon_threadsafe(settle, is_written)
+
+        self._conclusion = _Conclusion(report, time.monotonic() + timeout, tell)
+        self.start()
+        self.wake()
+        try:
+            async with asyncio.timeout(timeout):
+                return await answer
+        except TimeoutError:
+            return False
+
+    # The thread.
+
+    def _run(self) -> None:
+        self._alias = router.db_for_write(BackgroundTask)
+        self._connection = connections[self._alias]
+        self._statements = statements_for(self._alias, self.process_id, self._settings.release)
+        self._writer = Writer(self._statements, self.process_id, self._wrote)
+        self._heartbeat = Heartbeat(self, self._settings, self._registry)
+        try:
+            while self._stop_by is None:
+                self._guard_all(self._turn)
+            self._guard_all(self._write_the_rest)
+        finally:
+            connections.close_all()
+
+    def _turn(self) -> None:
+        self._gather()
+        self._round()
+
+    def _guard_all(self, step: Callable[[], None]) -> None:
+        """Whatever it is: without this thread nothing is recorded."""
+        try:
+            step()
+        except BaseException as error:  # noqa: BLE001, RUF100  # See above.
+            log(logging.ERROR, "The journal failed, and goes on.", exc_info=error)
+            time.sleep(FIRST_RETRY)
+
+    def _write_the_rest(self) -> None:
+        """Write what came last, as long as the database takes it and there is time; say what was not written."""
+        assert self._stop_by is not None  # That is why this is called.
+        is_well = True
+        while is_well and time.monotonic() < self._stop_by and not (self._inbox.empty() and not self._pending):
+            self._gather()
+            is_well = self._guard(self._write_pending)
+        while not self._inbox.empty():
+            self._gather()
+        if self._pending:
+            self._spool(list(self._pending.values()))
+
+    def _spool_what_hangs(self) -> None:
+        """The thread waits for a database that does not answer, and dies with this process: keep what it has."""
+        records = dict(self._pending)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = self._inbox.get_nowait()
+                if isinstance(item, Record):
+                    records[item.number] = item
+        if records:
+            self._spool(list(records.values()))
+
+    def _spool(self, records: list[Record]) -> None:
+        """Keep in a file what the database did not take. The next process that boots reads it in."""
+        names = Counter(record.name for record in records)
+        shown = ", ".join(f"{name} ×{count}" for name, count in names.most_common(10))
+        # Who still waits in `afire` may not withdraw any more what will be written.
+        records = [record for record in records if record.acknowledgement is None or record.is_sent or record.take()]
+        try:
+            folder = spool.find_folder(self._settings)
+            path = spool.write(folder, self._alias, self.process_id, self._settings.release, records)
+        except Exception as error:  # noqa: BLE001, RUF100  # The disk may be what is full. The process has to end.
+            told = "The last states of %s tasks could not be recorded, nor spooled (%s): %s"
+            log(logging.ERROR, told, len(records), error, shown)
+        else:
+            told = "The database did not take the last states of %s tasks; the next start reads them from %s: %s"
+            log(logging.ERROR, told, len(records), path, shown)
+
+    def _gather(self) -> None:
+        """Wait until there is something to do, then take in all that has arrived."""
+        timeout = self._seconds_until_due()
+        try:
+            item = self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait()
+            if not self.is_draining:
+                # Waiting for this, and not for the inbox, spares each `fire` the waking of this thread.
+                self._is_urgent.wait(LINGER)
+            self._is_urgent.clear()
+            for count in range(MAX_INTAKE):
+                if count:
+                    item = self._inbox.get_nowait()
+                if isinstance(item, Record):
+                    item.is_queued = False
+                    if item.is_taken:
+                        continue
+                    self._pending[item.number] = item
+                    if self._is_waiting_here(item):
+                        item.write_at = time.monotonic() + PATIENCE
+                elif item is not None:
+                    self._calls.append(item)
+        except queue.Empty:
+            pass
+
+    def _seconds_until_due(self) -> float:
+        now = time.monotonic()
+        if self.is_away:
+            return self._retry_at - now
+        waits = [LONGEST_WAIT, self._heartbeat.next_at - now]
+        if self._calls:
+            return 0.0
+        if self._pending:
+            waits.append(self._seconds_until_writable())
+        if self._conclusion is not None:
+            waits.append(0.0 if not self._pending else self._conclusion.deadline - now)
+        waits += [service.seconds_until_due(now) for service in self.services]
+        return min(waits)
+
+    def _seconds_until_writable(self) -> float:
+        now = time.monotonic()
+        shortest = LONGEST_WAIT
+        for record in self._pending.values():
+            shortest = min(shortest, self._patience_left(record, now))
+            if shortest <= 0:
+                break
+        return shortest
+
+    def _patience_left(self, record: Record, now: float) -> float:
+        """Return the seconds until the record is to be written."""
+        if self._stop_by is not None or (self.is_draining and not record.refusals):
+            return 0.0
+        # One that was started meanwhile has been patient enough.
+        return record.write_at - now if record.refusals or self._is_waiting_here(record) else 0.0
+
+    @staticmethod
+    def _is_waiting_here(record: Record) -> bool:
+        """Tell whether it may still start in this process before it is written."""
+        return (
+            record.written is None
+            and not record.is_sent
+            and record.task is not None
+            and record.acknowledgement is None
+            and len(record.history) == 1
+            and record.history[0][0] is Status.READY
+        )
+
+    def _round(self) -> None:
+        if self.is_away and time.monotonic() < self._retry_at:
+            return
+        is_well = True
+        if time.monotonic() >= self._heartbeat.next_at:
+            is_well = self._guard(self._beat)
+        if is_well and self._pending:
+            is_well = self._guard(self._write_pending)
+        while is_well and self._calls:
+            is_well = self._guard(self._calls[0]) or not self.is_away
+            if is_well:
+                self._calls.popleft()
+        if is_well:
+            self._came_back()
+            self._give_turns()
+        if self._conclusion is not None:
+            self._guard(self._conclude)
+
+    def _give_turns(self) -> None:
+        for service in self.services:
+            now = time.monotonic()
+            if service.seconds_until_due(now) <= 0:
+                self._guard(partial(service.run_once, now))
+
+    def _guard(self, step: Callable[[], None]) -> bool:
+        """Run a step of the round and tell whether it went well; whatever it raises, the thread goes on."""
+        try:
+            self._connect()
+            step()
+        except BaseException as error:  # noqa: BLE001, RUF100  # A signal's receiver may even raise SystemExit.
+            if isinstance(error, Disowned):
+                self._heartbeat.hasten()  # The beat comes first in each round, and sees to it.
+            elif isinstance(error, Exception) and self._statements.is_outage(error):
+                self._went_away(error)
+            else:
+                log(logging.ERROR, "A step of the journal failed: %s", step, exc_info=error)
+            return False
+        return True
+
+    def _connect(self) -> None:
+        if self._connection.connection is None:
+            self._connection.ensure_connection()
+            self._statements.prepare()
+
+    # The identity of this process.
+
+    def _beat(self) -> None:
+        try:
+            self._heartbeat.beat(self._statements)
+        except Disowned:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """
+        Go on under another id: others took this process for dead, or its row was deleted.
+
+        What nobody has rescued yet stays with this process. What was rescued is not its own any more, and is cancelled
+        here. What was never written will be, under the new id.
+        """
+        if self._next_id is None:  # Kept for the next try: this one may be committed and its answer be lost.
+            self._next_id = uuid7()
+        old_id, new_id = self.process_id, self._next_id
+        statements = statements_for(self._alias, new_id, self._settings.release)
+        records = {**self._registry.live, **self._pending}
+        with statements.transaction() as cursor:
+            self._heartbeat.register(statements, new_id)
+            statements.adopt(cursor, old_id)
+            rows = statements.read_back(cursor, list(records))
+        self.process_id, self._next_id = new_id, None
+        self._statements = statements
+        self._writer = Writer(statements, new_id, self._wrote)
+        taken = 0
+        for number, (status, _, process) in rows.items():
+            record = records[number]
+            if not statements.is_ours(process) and record.is_live and record.is_owned:
+                self._pending.pop(number, None)
+                self.on_taken(record, Status(status))
+                taken += 1
+        log(
+            logging.ERROR,
+            "This process was taken for dead, or its row was deleted: it goes on as %s instead of %s. %s of its tasks "
+            "were given their verdict meanwhile and are cancelled here.",
+            new_id,
+            old_id,
+            taken,
+        )
+
+    # Outages.
+
+    def _went_away(self, error: Exception) -> None:
+        with contextlib.suppress(Exception):  # It may be too broken to be closed.
+            self._connection.close()
+        now = time.monotonic()
+        if not self.is_away:
+            self.is_away = True
+            self._away_since = now
+            self._retry_delay = FIRST_RETRY
+            hint = " Run `manage.py migrate`." if is_missing_table(error) else ""
+            log(
+                logging.ERROR,
+                "The database does not take records (%s: %s).%s Tasks go on; what they do waits in memory.",
+                type(error).__name__,
+                str(error).strip(),
+                hint,
+            )
+        self._heartbeat.hasten()  # The beat is the first to try again.
+        self._retry_at = now + self._retry_delay
+        self._retry_delay = min(self._retry_delay * 2, LAST_RETRY, self._settings.heartbeat)
+
+    def _came_back(self) -> None:
+        if self.is_away and not self.is_stopped:
+            self.is_away = False
+            away = time.monotonic() - self._away_since
+            log(logging.WARNING, "The database takes records again, after %.1f s.", away)
+
+    # Writing.
+
+    def _write_pending(self) -> None:
+        while batch := self._choose():
+            self._writer.write(batch)
+            if len(batch) < MAX_BATCH:
+                break
+
+    def _choose(self) -> list[Record]:
+        """Return what to write now. Taking a record's token is what decides that nobody else starts or withdraws it."""
+        now = time.monotonic()
+        chosen: list[Record] = []
+        handed_over: list[Record] = []
+        for record in list(self._pending.values()):
+            if len(chosen) == MAX_BATCH:
+                break
+            if self._patience_left(record, now) > 0:
+                continue
+            if self._is_waiting_here(record):
+                if not record.take():
+                    continue  # It is being started right now.
+                record.is_sent = True
+                handed_over.append(record)
+            elif record.acknowledgement is not None and record.written is None and not record.is_sent:
+                if not record.take() and record.is_live:  # Its `afire` gave up and withdrew it.
+                    del self._pending[record.number]
+                    continue
+                record.is_sent = True
+                if record.status is Status.READY and record.task is not None:
+                    handed_over.append(record)
+            chosen.append(record)
+        if handed_over:
+            self.on_handed_over(handed_over)
+        return chosen
+
+    def _wrote(self, batch: Batch) -> None:
+        """After the commit: remember what the rows say, answer those who wait for it, announce it."""
+        acknowledged: list[Record] = []
+        for number, (record, entries) in batch.changes.items():
+            if number in batch.again:
+                record.written = batch.again[number]
+                continue
+            record.written = (entries[-1][0], entries[-1][2])
+            record.scope = None
+            if record.acknowledgement is not None:
+                acknowledged.append(record)
+            self._pending.pop(number, None)
+        for number in batch.unchanged:
+            self._pending.pop(number, None)
+        if acknowledged:
+            self.on_committed(acknowledged)
+        for number, (record, entries) in batch.changes.items():
+            if number not in batch.again:
+                announce(record, entries, self.process_id)
+
+    # The end.
+
+    def _conclude(self) -> None:
+        conclusion = self._conclusion
+        assert conclusion is not None
+        is_late = time.monotonic() >= conclusion.deadline
+        is_written = not self._pending and self._inbox.empty()
+        if (self.is_away or not is_written) and not is_late:
+            return
+        self._conclusion = None
+        if self.is_away:
+            conclusion.tell(False)
+            return
+        try:
+            self._write_end(conclusion.report)
+        except BaseException:
+            conclusion.tell(False)
+            raise
+        conclusion.tell(is_written)
+
+    def _write_end(self, report: DrainReport) -> None:
+        now = timezone.now()
+        with self._statements.transaction():
+            Drain.objects.using(self._alias).create(
+                process=self.process_id,
+                asked_by=report.asked_by,
+                started_at=to_datetime(report.started_at),
+                seconds=report.seconds,
+                running_at_start=report.running_at_start,
+                finished_count=report.finished_count,
+                cancelled_count=report.cancelled_count,
+                left_count=report.left_count,
+                names=dict(report.names),
+            )
+            Process.objects.using(self._alias).filter(pk=self.process_id).update(
+                state=Process.State.STOPPED, stopped_at=now, beat_at=now, running=report.left_count
+            )
+        self._heartbeat.end()
+
+
+class _Conclusion:
+    """The last thing to write, and who is told of it."""
+
+    def __init__(self, report: DrainReport, deadline: float, tell: Callable[[bool], None]) -> None:
+        self.report = report
+        self.deadline = deadline
+        self.tell = tell

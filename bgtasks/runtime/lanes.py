@@ -1,0 +1,162 @@
+"""
+Lanes: the few threads, each with its database connections, on which the tasks' ORM calls run.
+
+Without them asgiref gives each task that outlives its request a thread and a connection of its own, which nobody
+closes. A lane is a one-thread executor that asgiref finds under a `ThreadSensitiveContext` which is never entered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
+from django.db import connections
+
+LONGEST_JOIN = 1.0  # Seconds to wait for threads at shutdown.
+IDLE_SECONDS = 0.5  # A thread that nobody uses closes its connections after this long.
+
+
+class DaemonExecutor(Executor):
+    """
+    An executor on a bounded number of daemon threads, started when first needed.
+
+    Unlike a `ThreadPoolExecutor` it still works while the interpreter exits (the last writes happen then), and its
+    threads never keep a process from ending. A thread closes its database connections when it has been idle.
+    """
+
+    def __init__(self, name: str, threads: int, is_unused: Callable[[], bool] = lambda: True) -> None:
+        self._name = name
+        self._size = threads
+        self._is_unused = is_unused
+        self._threads: list[threading.Thread] = []
+        self._busy = 0  # Submitted and not done. Guarded by the lock, as the list of threads.
+        self._lock = threading.Lock()
+        self._items: queue.SimpleQueue[tuple[Future[Any], Callable[..., Any], Any, Any] | None] = queue.SimpleQueue()
+        self._closed = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError(f"{self._name} is shut down.")
+            self._busy += 1
+            if len(self._threads) < min(self._busy, self._size):
+                name = f"{self._name}-{len(self._threads)}"
+                thread = threading.Thread(target=self._run, daemon=True, name=name)
+                thread.start()
+                self._threads.append(thread)
+        self._items.put((future, fn, args, kwargs))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        with self._lock:
+            self._closed = True
+        for _ in self._threads:
+            self._items.put(None)
+        if wait:
+            self.join(time.monotonic() + LONGEST_JOIN)
+
+    def join(self, deadline: float) -> None:
+        """Wait for the threads to end, until a moment of the monotonic clock: they may be stuck in a task's code."""
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+
+    def _run(self) -> None:
+        has_connection = False
+        while True:
+            try:
+                item = self._items.get(timeout=IDLE_SECONDS if has_connection else None)
+            except queue.Empty:
+                if self._is_unused():
+                    with contextlib.suppress(Exception):  # One that is broken is gone as well.
+                        connections.close_all()
+                    has_connection = False
+                continue
+            if item is None:
+                connections.close_all()
+                return
+            future, fn, args, kwargs = item
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = fn(*args, **kwargs)
+                except BaseException as error:
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+                    del result
+            del item, future, fn, args, kwargs  # The next wait may be long.
+            with self._lock:
+                self._busy -= 1
+            has_connection = heal_connections()
+
+
+def heal_connections() -> bool:
+    """
+    Close this thread's broken connections; tell whether any is open.
+
+    Django does this at the start and end of a request, and a lane has no requests: after a restart of the database
+    its connection would stay broken for ever.
+    """
+    has_connection = False
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is None:
+            continue
+        if connection.errors_occurred and not connection.in_atomic_block:
+            with contextlib.suppress(Exception):  # A connection too broken to be asked is closed by Django.
+                connection.close_if_unusable_or_obsolete()
+        has_connection = has_connection or connection.connection is not None
+    return has_connection
+
+
+class Lane:
+    """One database thread, shared by the tasks that lease it."""
+
+    def __init__(self, index: int) -> None:
+        self.leases: list[None] = []  # One item a lease: two loops may share a lane, and these calls are atomic.
+        # A connection may hold what a live task still needs (a server-side cursor), so it is closed only unleased.
+        self.executor = DaemonExecutor(f"bgtasks-lane-{index}", threads=1, is_unused=lambda: not self.leases)
+        self.context = ThreadSensitiveContext()
+        # The mapping is what every asgiref from 3.8 on looks up; the public `executor=` exists from 3.13 on, and there
+        # refuses tasks that outlive the context.
+        SyncToAsync.context_to_thread_executor[self.context] = self.executor  # type: ignore[assignment, unused-ignore]
+
+    def enter(self) -> None:
+        """Make this lane the thread of all thread-sensitive calls in the caller's context."""
+        SyncToAsync.thread_sensitive_context.set(self.context)
+        # What the request left in the copied context: a thread that ended with it, and a deadlock guard of its own.
+        AsyncToSync.executors.current = None
+        SyncToAsync.deadlock_context.set(False)
+
+
+class Lanes:
+    """A fixed number of lanes; a task keeps the one it leased for its life."""
+
+    def __init__(self, count: int) -> None:
+        self._lanes = [Lane(index) for index in range(count)]
+
+    def lease(self) -> Lane:
+        lane = min(self._lanes, key=_count_leases) if len(self._lanes) > 1 else self._lanes[0]
+        lane.leases.append(None)
+        return lane
+
+    def release(self, lane: Lane) -> None:
+        lane.leases.pop()
+
+    def shut_down(self) -> None:
+        for lane in self._lanes:
+            lane.executor.shutdown(wait=False)
+            SyncToAsync.context_to_thread_executor.pop(lane.context, None)
+
+    def join(self, deadline: float) -> None:
+        for lane in self._lanes:
+            lane.executor.join(deadline)
+
+
+def _count_leases(lane: Lane) -> int:
+    return len(lane.leases)

@@ -1,0 +1,540 @@
+"""
+The multi-row SQL of the journal and the claims: one method per statement, one class per database where it differs.
+
+Plain SQL on tuples instead of model instances: the journal shares the interpreter with the server's event loop, and an
+instance per task costs more than everything else together. Statuses stand in the text, not in the parameters, where a
+partial index must be found by them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
+from typing import Any, overload
+from uuid import UUID
+
+from django.conf import settings as django_settings
+from django.db import IntegrityError, InterfaceError, InternalError, OperationalError, connections, transaction
+from django.db.backends.utils import CursorWrapper
+from django.utils import timezone
+
+from ..failure import storable
+from ..models import BackgroundTask, Process
+from ..status import Status
+from .record import Entry, Record
+
+Row = tuple[Any, ...]
+
+_COLUMNS = (
+    "id", "name", "status", "args", "kwargs", "on_lost", "stuck_after", "attempt", "max_attempts", "created_at",
+    "started_at", "finished_at", "process", "origin", "error_type", "error_message", "traceback", "error_fingerprint",
+    "result", "transitions", "fired_by", "release", "signature_fingerprint", "is_task_function",
+)  # fmt: skip
+_CONSTANTS = {"priority": 0, "queue_name": "default", "key": ""}  # Options that do not exist yet.
+_CHANGED = (
+    "status", "attempt", "started_at", "finished_at", "process", "error_type", "error_message", "traceback",
+    "error_fingerprint", "result", "transitions",
+)  # fmt: skip
+_FENCE = ("id", "process", "attempt", "status")
+_CLAIMED = ("id", "name", "args", "kwargs", "attempt", "on_lost", "stuck_after", "transitions", "origin")
+
+LONGEST_LOCK_WAIT = 2  # Seconds.
+MAX_PARAMETERS = 500  # In one statement; SQLite bounds them.
+MANY = 20  # Rows for which PostgreSQL's ways to write many are worth their beginning.
+
+MOMENTS = 1000  # Remembered at a time: those of a few hundred rows.
+
+_dumps = json.dumps
+_quote = lru_cache(200)(json.dumps)  # Most histories say the same: "fired", "returned", "claimed".
+
+
+class Disowned(Exception):
+    """The row of this process is gone or says that it is dead: it has to begin anew under another id."""
+
+
+class Statements:
+    """What works on every database. A subclass says what its database does differently."""
+
+    def __init__(self, alias: str, process_id: UUID, release: str, origin: UUID | None) -> None:
+        self.alias = alias
+        self.connection = connections[alias]
+        self._process = process_id.hex
+        self._origin = (origin or process_id).hex
+        self._by = f'"{process_id}"'
+        self._release = release
+        # The moments of one task's life repeat in its row and its history: 6 µs less for each task.
+        self._moments = lru_cache(MOMENTS)(self._make_moment)
+        # What Django makes of a moment for SQLite and MariaDB, unless the project keeps local times: its text in UTC.
+        self._takes_utc_text = self.connection.vendor != "postgresql" and self.connection.timezone is UTC
+        quote = self.connection.ops.quote_name
+        self._table = quote(BackgroundTask._meta.db_table)
+        names = ", ".join(quote(name) for name in (*_COLUMNS, *_CONSTANTS))
+        values = ", ".join(["%s"] * len(_COLUMNS) + [repr(value) for value in _CONSTANTS.values()])
+        self._insert = f"INSERT INTO {self._table} ({names}) VALUES ({values})"  # noqa: S608  # Our own names.
+        changes = ", ".join(f"{quote(name)} = %s" for name in _CHANGED)
+        fence = " AND ".join(f"{quote(name)} = %s" for name in _FENCE)
+        self._count = (
+            f"UPDATE {quote(Process._meta.db_table)} "  # noqa: S608
+            "SET fired_count = fired_count + %s WHERE id = %s AND state <> 'DEAD'"
+        )
+        self._update = f"UPDATE {self._table} SET {changes} WHERE {fence}"  # noqa: S608
+
+    def prepare(self) -> None:
+        """Set up a new connection: our waits for a lock end well before this process would be taken for dead."""
+
+    def begin(self, cursor: CursorWrapper) -> None:
+        """Set up a new transaction, where a connection is not ours alone to set up."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[CursorWrapper]:
+        """Open a transaction whose waits for locks are bounded, and give its cursor."""
+        with transaction.atomic(using=self.alias), self.connection.cursor() as cursor:
+            self.begin(cursor)
+            yield cursor
+
+    def is_outage(self, error: Exception) -> bool:
+        """Tell whether the database refuses everything now (away, locked, full), and not just this record."""
+        # PostgreSQL's InternalError says that a transaction cannot write (a replica, a timeout), not what it was to.
+        return isinstance(error, OperationalError | InterfaceError | InternalError) or is_missing_table(error)
+
+    # Values.
+
+    def moment(self, seconds: float) -> Any:
+        """Return a moment as the database takes it."""
+        return self._moments(seconds)[0]
+
+    def _make_moment(self, seconds: float) -> tuple[Any, str]:
+        """Return a moment as the database takes it, and as ISO text."""
+        # 1 µs instead of 2 for each, as the text of a whole second is made once.
+        whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
+        day, time = _split_second(whole)
+        stamp = f"{day}T{time}.{micros:06}+00:00"
+        if self._takes_utc_text:
+            return f"{day} {time}.{micros:06}", stamp
+        moment = to_datetime(whole).replace(microsecond=micros)
+        return self.connection.ops.adapt_datetimefield_value(moment), stamp
+
+    def transition(self, entry: Entry) -> str:
+        status, at, attempt, why = entry
+        return (
+            f'{{"status": "{status._value_}", "at": "{self._moments(at)[1]}", "attempt": {attempt}, "by": {self._by}, '
+            f'"why": {_quote(why)}}}'
+        )
+
+    def _transitions(self, record: Record, entries: Sequence[Entry]) -> str:
+        new = [self.transition(entry) for entry in entries[record.offset :]]
+        if record.prior:
+            new[:0] = [_dumps(entry) for entry in record.prior]
+        return f"[{', '.join(new)}]"
+
+    def _times(self, entries: Sequence[Entry]) -> tuple[Any, Any]:
+        """Return when the last attempt started and when the task finished, each None if it did not."""
+        status, at, _, _ = entries[-1]
+        finished = self.moment(at) if status.is_finished else None
+        for status, at, _, _ in reversed(entries):
+            if status is Status.RUNNING:
+                return self.moment(at), finished
+        return None, finished
+
+    def _owner(self, record: Record, status: Status) -> str | None:
+        """READY has no owner, but for a coroutine object, which only this process can start."""
+        return None if status is Status.READY and record.task is not None else self._process
+
+    @staticmethod
+    def _failure(record: Record, status: Status) -> tuple[str, str, str, str]:
+        failure = record.failure if status is Status.FAILED else None
+        if failure is None:
+            return "", "", "", ""
+        return failure.type, failure.message, failure.traceback, failure.fingerprint
+
+    def insert_row(self, record: Record, entries: Sequence[Entry], is_counted: bool = True) -> Row:
+        """
+        Return what to insert.
+
+        Args:
+            is_counted: whether this process counts it as fired, in the same transaction.
+        """
+        status, _, attempt, _ = entries[-1]
+        task = record.task
+        args, kwargs = record.encode_arguments()
+        started, finished = self._times(entries)
+        return (
+            f"{record.number:032x}",
+            record.name,
+            status._value_,
+            args,
+            kwargs,
+            record.on_lost,
+            task.stuck_after if task is not None else None,
+            attempt,
+            task.max_attempts if task is not None and not record.is_stripped else 1,
+            self.moment(entries[0][1]),
+            started,
+            finished,
+            self._owner(record, status),
+            self._origin if is_counted else None,
+            *self._failure(record, status),
+            record.result_text if status is Status.SUCCESSFUL else None,
+            self._transitions(record, entries),
+            fired_by(record.scope) if record.scope is not None else None,
+            self._release,
+            "",
+            task is not None,
+        )
+
+    def update_row(self, record: Record, entries: Sequence[Entry]) -> Row:
+        status, _, attempt, _ = entries[-1]
+        assert record.written is not None  # Only what was inserted is updated.
+        return (
+            status._value_,
+            attempt,
+            *self._times(entries),
+            self._owner(record, status),
+            *self._failure(record, status),
+            record.result_text if status is Status.SUCCESSFUL else None,
+            self._transitions(record, entries),
+            f"{record.number:032x}",
+            self._process,
+            record.written[1],
+            record.written[0]._value_,
+        )
+
+    # Statements.
+
+    def insert(self, cursor: CursorWrapper, rows: Sequence[Row]) -> int:
+        """Insert rows; return how many. One that is there already was written by us, and its answer got lost."""
+        cursor.executemany(f"{self._insert} ON CONFLICT (id) DO NOTHING", rows)
+        return int(cursor.rowcount)
+
+    def update(self, cursor: CursorWrapper, rows: Sequence[Row]) -> int:
+        """Update rows that are still as this process left them; return how many were."""
+        cursor.executemany(self._update, rows)
+        return int(cursor.rowcount)
+
+    def count_fired(self, cursor: CursorWrapper, count: int) -> None:
+        """
+        Count fired tasks in the row of their origin, in the transaction of their first write.
+
+        Raises:
+            Disowned: it was declared dead, or its row is gone. It must not record what others would rescue at once.
+        """
+        cursor.execute(self._count, [count, self._origin])
+        if not cursor.rowcount:
+            raise Disowned
+
+    def claim(
+        self, cursor: CursorWrapper, names: Iterable[str], count: int, at: float, queues: Sequence[str] = ()
+    ) -> list[Row]:
+        """
+        Take up to `count` READY rows of these names for this process.
+
+        Args:
+            queues: only rows of these. Empty: of all.
+
+        Returns:
+            Rows of (number, name, args, kwargs, attempt, on_lost, stuck_after, transitions, origin), the history as it
+            is after the claim; JSON as text.
+        """
+        known = list(names)
+        moment = self.moment(at)
+        cursor.execute(
+            f"""UPDATE {self._table} SET {self._claim_changes}
+            WHERE id IN ({self._select_ready(len(known), len(queues))}) AND status = 'READY' AND process IS NULL
+            RETURNING {self._claimed}""",  # noqa: S608  # Our own names.
+            [self._claim_entry(at), self._process, moment, *known, *queues, moment, count],
+        )
+        return [(_number(row[0]), *row[1:]) for row in cursor.fetchall()]
+
+    def count_claimed(self, cursor: CursorWrapper, claimed: Sequence[Row]) -> int:
+        """Become the origin of the claimed rows that have none; return how many are to be counted as fired."""
+        uncounted = [f"{row[0]:032x}" for row in claimed if row[-1] is None]
+        for start in range(0, len(uncounted), MAX_PARAMETERS):
+            part = uncounted[start : start + MAX_PARAMETERS]
+            marks = ", ".join(["%s"] * len(part))
+            cursor.execute(
+                f"UPDATE {self._table} SET origin = %s WHERE id IN ({marks})",  # noqa: S608  # Our own names.
+                [self._process, *part],
+            )
+        return len(uncounted)
+
+    def note_places(self, cursor: CursorWrapper, rows: Sequence[Row]) -> None:
+        """Note where running tasks await: rows of (place as JSON, number, attempt)."""
+        cursor.executemany(
+            f"UPDATE {self._table} SET await_place = %s "  # noqa: S608  # Our own names.
+            "WHERE id = %s AND attempt = %s AND process = %s AND status = 'RUNNING'",
+            [(place, f"{number:032x}", attempt, self._process) for place, number, attempt in rows],
+        )
+
+    def adopt(self, cursor: CursorWrapper, process: UUID) -> None:
+        """Take over what another id of this process runs and holds, unless it was given a verdict already."""
+        for status in ("RUNNING", "READY"):
+            cursor.execute(
+                f"UPDATE {self._table} SET process = %s "  # noqa: S608  # Our own names.
+                f"WHERE process = %s AND status = '{status}'",
+                [self._process, process.hex],
+            )
+
+    append_transition = ""  # An expression with one parameter, the new entry as JSON; its attempt is added by SQL.
+    claim_lock = ""  # How the claims of several processes keep out of each other's way: SQLite has one writer.
+
+    @property
+    def _claim_changes(self) -> str:
+        # The history first: MariaDB reads what the assignments before it have changed.
+        return (
+            f"transitions = {self.append_transition}, status = 'RUNNING', process = %s, started_at = %s, "
+            "attempt = attempt + 1"
+        )
+
+    @property
+    def _claimed(self) -> str:
+        return ", ".join(self.connection.ops.quote_name(name) for name in _CLAIMED)
+
+    def _claim_entry(self, at: float) -> str:
+        return self.transition((Status.RUNNING, at, 0, "claimed")).replace('"attempt": 0, ', "")
+
+    def _select_ready(self, known_count: int, queue_count: int, columns: str = "id") -> str:
+        marks = ", ".join(["%s"] * known_count)
+        queues = f"AND queue_name IN ({', '.join(['%s'] * queue_count)})" if queue_count else ""
+        return f"""SELECT {columns} FROM {self._table}
+            WHERE status = 'READY' AND process IS NULL AND name IN ({marks}) {queues}
+                AND (run_after IS NULL OR run_after <= %s)
+            ORDER BY priority DESC, id LIMIT %s {self.claim_lock}"""  # noqa: S608  # Our own names.
+
+    def read_back(self, cursor: CursorWrapper, numbers: Sequence[int]) -> dict[int, tuple[str, int, str | None]]:
+        """Return (status, attempt, process) of rows by number; ids that are not there are left out."""
+        found: dict[int, tuple[str, int, str | None]] = {}
+        for start in range(0, len(numbers), MAX_PARAMETERS):
+            part = numbers[start : start + MAX_PARAMETERS]
+            marks = ", ".join(["%s"] * len(part))
+            cursor.execute(
+                f"SELECT id, status, attempt, process FROM {self._table} WHERE id IN ({marks})",  # noqa: S608
+                [f"{number:032x}" for number in part],
+            )
+            found |= {_number(row[0]): (row[1], row[2], _hex(row[3])) for row in cursor.fetchall()}
+        return found
+
+    def is_ours(self, process: str | None) -> bool:
+        return process == self._process
+
+
+@overload
+def to_datetime(seconds: float) -> datetime: ...
+
+
+@overload
+def to_datetime(seconds: None) -> None: ...
+
+
+def to_datetime(seconds: float | None) -> datetime | None:
+    """Return a moment in seconds since the epoch as the project's settings have moments: aware, or naive local time."""
+    if seconds is None:
+        return None
+    value = datetime.fromtimestamp(seconds, UTC)
+    return value if django_settings.USE_TZ else timezone.make_naive(value, timezone.get_default_timezone())
+
+
+@lru_cache(10)
+def _split_second(seconds: int) -> tuple[str, str]:
+    """Return a whole second since the epoch as the texts of its day and time in UTC."""
+    text = datetime.fromtimestamp(seconds, UTC).isoformat()
+    return text[:10], text[11:19]
+
+
+def is_missing_table(error: Exception) -> bool:
+    """Tell whether the migrations have not been run: as SQLite says it, PostgreSQL and MariaDB by their codes."""
+    is_told = getattr(error.__cause__, "sqlstate", None) == "42P01" or error.args[:1] == (1146,)
+    return is_told or "no such table" in str(error)
+
+
+def _hex(value: Any) -> str | None:
+    return value if value is None else f"{_number(value):032x}"
+
+
+def _number(value: Any) -> int:
+    return value.int if isinstance(value, UUID) else int(str(value).replace("-", ""), 16)
+
+
+class SQLiteStatements(Statements):
+    append_transition = "json_insert(transitions, '$[#]', json_set(%s, '$.attempt', attempt + 1))"
+
+    def prepare(self) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA busy_timeout = {LONGEST_LOCK_WAIT * 1000}")
+        # A transaction that reads before it writes would otherwise be refused whenever another one wrote in between.
+        self.connection.transaction_mode = "IMMEDIATE"  # type: ignore[attr-defined]  # Of Django's SQLite wrapper.
+
+
+# With statistics of another time, such as of an empty table, PostgreSQL would read and sort all rows. For the rest of
+# the transaction this leaves it nothing but the index that is in the order of a claim, and the primary key.
+_BY_THE_INDEX = "; ".join(
+    f"SET LOCAL enable_{way} = off" for way in ("sort", "seqscan", "bitmapscan", "hashjoin", "mergejoin")
+)
+
+
+class PostgreSQLStatements(Statements):
+    append_transition = "transitions || jsonb_set(%s::jsonb, '{attempt}', to_jsonb(attempt + 1))"
+    claim_lock = "FOR UPDATE SKIP LOCKED"
+
+    def insert(self, cursor: CursorWrapper, rows: Sequence[Row]) -> int:
+        # COPY takes a fifth of the time of INSERTs, but nothing in its stead for a row that is there already.
+        if len(rows) < MANY or not hasattr(cursor, "copy"):  # psycopg 2 has none that could be used so.
+            return super().insert(cursor, rows)
+        try:
+            with transaction.atomic(using=self.alias):
+                self._copy(cursor, rows)
+        except IntegrityError:
+            return super().insert(cursor, rows)
+        return len(rows)
+
+    def _copy(self, cursor: CursorWrapper, rows: Sequence[Row]) -> None:
+        names = ", ".join(self.connection.ops.quote_name(name) for name in (*_COLUMNS, *_CONSTANTS))
+        constants = tuple(_CONSTANTS.values())
+        with self.connection.wrap_database_errors, cursor.copy(f"COPY {self._table} ({names}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row + constants)
+
+    def update(self, cursor: CursorWrapper, rows: Sequence[Row]) -> int:
+        # One statement for all takes a third of the time of one for each.
+        if len(rows) < MANY:
+            return super().update(cursor, rows)
+        cursor.execute(_BY_THE_INDEX)
+        names = [f"new_{name}" for name in _CHANGED] + [f"old_{name}" for name in _FENCE]
+        new = _dumps([dict(zip(names, row, strict=True)) for row in rows], default=datetime.isoformat)
+        cursor.execute(self._update_all, [new])
+        return int(cursor.rowcount)
+
+    @cached_property
+    def _update_all(self) -> str:
+        """The update of `Statements` for a list of rows as JSON."""
+        kinds = {field.column: str(field.db_type(self.connection)) for field in BackgroundTask._meta.concrete_fields}
+        # A column of JSON comes as text, which is what a row holds of it.
+        texts = {name: "text" if kind == "jsonb" else kind for name, kind in kinds.items()}
+        columns = [f"new_{name} {texts[name]}" for name in _CHANGED] + [f"old_{name} {kinds[name]}" for name in _FENCE]
+        quote = self.connection.ops.quote_name
+        changes = ", ".join(f"{quote(name)} = new_{name}::{kinds[name]}" for name in _CHANGED)
+        fence = " AND ".join(f"{self._table}.{quote(name)} = old_{name}" for name in _FENCE)
+        return (
+            f"UPDATE {self._table} SET {changes} "  # noqa: S608  # Our own names.
+            f"FROM json_to_recordset(%s::json) AS new_rows ({', '.join(columns)}) WHERE {fence}"
+        )
+
+    def claim(
+        self, cursor: CursorWrapper, names: Iterable[str], count: int, at: float, queues: Sequence[str] = ()
+    ) -> list[Row]:
+        known = list(names)
+        moment = self.moment(at)
+        cursor.execute(_BY_THE_INDEX)
+        # Materialized: as a plain subquery PostgreSQL may run it once per row, and take more than `count`.
+        cursor.execute(
+            f"""WITH picked AS MATERIALIZED ({self._select_ready(len(known), len(queues), "id AS picked_id")})
+            UPDATE {self._table} SET {self._claim_changes} FROM picked WHERE id = picked_id
+            RETURNING {self._claimed}""",  # noqa: S608  # Our own names.
+            [*known, *queues, moment, count, self._claim_entry(at), self._process, moment],
+        )
+        return [(_number(row[0]), *row[1:]) for row in cursor.fetchall()]
+
+    def begin(self, cursor: CursorWrapper) -> None:
+        # For the transaction only: behind a pooler such as PgBouncer the next one may run on another connection.
+        cursor.execute(
+            f"SET LOCAL lock_timeout = '{LONGEST_LOCK_WAIT}s'; "
+            f"SET LOCAL idle_in_transaction_session_timeout = '{5 * LONGEST_LOCK_WAIT}s'"
+        )
+
+
+class MariaDBStatements(Statements):
+    append_transition = "JSON_ARRAY_APPEND(transitions, '$', JSON_INSERT(%s, '$.attempt', attempt + 1))"
+    claim_lock = "FOR UPDATE SKIP LOCKED"
+
+    def prepare(self) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"SET SESSION innodb_lock_wait_timeout = {LONGEST_LOCK_WAIT}, lock_wait_timeout = {LONGEST_LOCK_WAIT}"
+            )
+
+    def is_outage(self, error: Exception) -> bool:
+        # The client calls some refusals of a value OperationalError: 1366, a character that the column's character set
+        # does not have; 4025, a CHECK, such as that of a JSON column.
+        return super().is_outage(error) and error.args[:1] not in ((1366,), (4025,))
+
+    def insert(self, cursor: CursorWrapper, rows: Sequence[Row]) -> int:
+        # INSERT IGNORE would also ignore values that do not fit, and ON DUPLICATE KEY counts rows that it leaves alone.
+        try:
+            with transaction.atomic(using=self.alias):
+                cursor.executemany(self._insert, rows)
+        except IntegrityError as error:
+            if error.args[:1] != (1062,):
+                raise
+            there = self.read_back(cursor, [int(row[0], 16) for row in rows])
+            rows = [row for row in rows if int(row[0], 16) not in there]
+            if rows:
+                cursor.executemany(self._insert, rows)
+        return len(rows)
+
+    def claim(
+        self, cursor: CursorWrapper, names: Iterable[str], count: int, at: float, queues: Sequence[str] = ()
+    ) -> list[Row]:
+        # An UPDATE here returns no rows. The ones that were selected stay locked until the commit.
+        known = list(names)
+        moment = self.moment(at)
+        cursor.execute(self._select_ready(len(known), len(queues)), [*known, *queues, moment, count])
+        ids = [row[0] for row in cursor.fetchall()]
+        if not ids:
+            return []
+        marks = ", ".join(["%s"] * len(ids))
+        cursor.execute(
+            f"UPDATE {self._table} SET {self._claim_changes} WHERE id IN ({marks})",  # noqa: S608
+            [self._claim_entry(at), self._process, moment, *ids],
+        )
+        cursor.execute(f"SELECT {self._claimed} FROM {self._table} WHERE id IN ({marks})", ids)  # noqa: S608
+        return [(_number(row[0]), *row[1:]) for row in cursor.fetchall()]
+
+
+_BY_VENDOR: dict[str, type[Statements]] = {
+    "sqlite": SQLiteStatements,
+    "postgresql": PostgreSQLStatements,
+    "mysql": MariaDBStatements,
+}
+SUPPORTED_VENDORS = tuple(_BY_VENDOR)
+
+
+def statements_for(alias: str, process_id: UUID, release: str, origin: UUID | None = None) -> Statements:
+    """
+    Return the statements for a database, bound to the calling thread's connection.
+
+    Args:
+        process_id: the process whose rows they write.
+        origin: the process that counts what they insert, if it is another one.
+
+    Raises:
+        NotImplementedError: for a database that bgtasks cannot use yet.
+    """
+    vendor = connections[alias].vendor
+    try:
+        kind = _BY_VENDOR[vendor]
+    except KeyError:
+        raise NotImplementedError(f"bgtasks cannot use {vendor} yet. It can use: {', '.join(_BY_VENDOR)}.") from None
+    return kind(alias, process_id, release, origin)
+
+
+@contextmanager
+def bounded_transaction(using: str) -> Iterator[None]:
+    """
+    Open a transaction whose waits for locks are bounded, for the ORM's statements on the journal's thread.
+
+    Who holds a lock of ours for long must not keep the thread from beating: others would take this process for dead.
+    """
+    with statements_for(using, UUID(int=0), "").transaction():
+        yield
+
+
+def fired_by(scope: dict[str, Any]) -> str:
+    """Return who fired a task, from the ASGI scope of the request, as JSON: method, path and, if sent, request_id."""
+    request = {"method": str(scope.get("method", ""))[:20], "path": storable(str(scope.get("path", ""))[:500])}
+    for name, value in scope.get("headers", ()):
+        if name == b"x-request-id":
+            request["request_id"] = storable(value.decode("latin-1")[:200])
+            break
+    return _dumps(request)

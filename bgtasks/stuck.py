@@ -1,0 +1,150 @@
+"""Which tasks are stuck, and why: their process stopped beating, they run for too long, or they wait for too long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from .conf import Settings
+from .models import BackgroundTask, Process
+
+MAX_LISTED = 1000  # Tasks of each kind.
+
+_FIELDS = (
+    "id", "name", "status", "process", "created_at", "started_at", "run_after", "stuck_after", "await_place",
+    "transitions",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StuckTask:
+    """A live task that needs a look."""
+
+    id: UUID
+    name: str
+    status: str
+    kind: str  # "process", "running" or "waiting": which of the three rules it breaks.
+    reason: str
+    age: float  # Seconds for which it runs, or waits.
+    process: UUID | None
+    process_name: str
+    await_place: dict[str, Any] | None  # {file, line, function, since}: of a living process only.
+    loop_blocked: float | None  # Seconds for which its event loop has not answered.
+
+
+@dataclass(frozen=True)
+class Finder:
+    """
+    Finds stuck tasks as they are at the moment `now`.
+
+    Args:
+        older_than: seconds that take the place of `stuck_after` and of the settings STUCK_AFTER, STUCK_WAITING_AFTER.
+    """
+
+    alias: str
+    settings: Settings
+    now: datetime
+    older_than: float | None = None
+
+    def find(self) -> list[StuckTask]:
+        """Return up to MAX_LISTED of each status, oldest first."""
+        tasks = BackgroundTask.objects.using(self.alias).order_by("id")
+        rows = [*tasks.running().values(*_FIELDS), *self._old_waiting(tasks)]
+        owners = {row["process"] for row in rows if row["process"] is not None}
+        processes = {process.pk: process for process in Process.objects.using(self.alias).filter(pk__in=owners)}
+        found: dict[str, list[StuckTask]] = {}
+        for row in rows:
+            group = found.setdefault(row["status"], [])
+            if len(group) < MAX_LISTED and (stuck := self._judge(row, processes.get(row["process"]))) is not None:
+                group.append(stuck)
+        return [task for group in found.values() for task in group]
+
+    def _old_waiting(self, tasks: Any) -> Iterator[dict[str, Any]]:
+        """Return what was fired long ago and waits; and the coroutine objects, whose process may be gone."""
+        born = self.now - timedelta(seconds=self._longest_wait)
+        waiting = tasks.waiting()
+        yield from waiting.filter(created_at__lt=born).exclude(run_after__gt=born).values(*_FIELDS)[:MAX_LISTED]
+        yield from waiting.filter(created_at__gte=born, process__isnull=False).values(*_FIELDS)[:MAX_LISTED]
+
+    @property
+    def _longest_wait(self) -> float:
+        return self.settings.stuck_waiting_after if self.older_than is None else self.older_than
+
+    def _judge(self, row: dict[str, Any], process: Process | None) -> StuckTask | None:
+        is_running = row["status"] == "RUNNING"
+        since = row["started_at"] if is_running else self._waits_since(row)
+        age = max((self.now - since).total_seconds(), 0.0) if since is not None else 0.0
+        if row["process"] is not None and (why := self._is_gone(process)):
+            return self._describe(row, process, "process", why, age)
+        if is_running:
+            longest = self.older_than
+            if longest is None:
+                longest = row["stuck_after"] if row["stuck_after"] is not None else self.settings.stuck_after
+            if longest is not None and age > longest:
+                return self._describe(row, process, "running", f"it runs for longer than {longest:g} s", age)
+        elif age > self._longest_wait:
+            return self._describe(row, process, "waiting", f"it waits for longer than {self._longest_wait:g} s", age)
+        return None
+
+    def _waits_since(self, row: dict[str, Any]) -> datetime | None:
+        """Return since when a task could be started: its row may have run before."""
+        moments = [row["created_at"], row["run_after"]]
+        history = row["transitions"]
+        if isinstance(history, list) and history and isinstance(history[-1], dict):
+            moments.append(_parse(history[-1].get("at"), like=row["created_at"]))
+        return max((moment for moment in moments if moment is not None), default=None)
+
+    def _is_gone(self, process: Process | None) -> str:
+        """Return why a process cannot go on with its tasks; empty if it can."""
+        if process is None:
+            return "its process is not known"
+        if process.state not in Process.UP:
+            return f"its process has ended ({process.state})"
+        silence = (self.now - (process.beat_at or process.started_at)).total_seconds()
+        return f"its process has not beaten for {silence:.0f} s" if silence > self.settings.dead_after else ""
+
+    def _describe(self, row: dict[str, Any], process: Process | None, kind: str, reason: str, age: float) -> StuckTask:
+        is_alive = kind != "process" and process is not None
+        return StuckTask(
+            row["id"],
+            row["name"],
+            row["status"],
+            kind,
+            reason,
+            age,
+            row["process"],
+            f"{process.server} {process.host}:{process.pid}".strip() if process is not None else "",
+            self._place_of(row) if is_alive and row["status"] == "RUNNING" else None,
+            self._blocked(process) if is_alive else None,
+        )
+
+    def _place_of(self, row: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the place of this attempt; an earlier one may have left its own."""
+        place = row["await_place"]
+        if not isinstance(place, dict):
+            return None
+        since = _parse(place.get("since"), like=row["created_at"])
+        return place if since is not None and row["started_at"] is not None and since >= row["started_at"] else None
+
+    def _blocked(self, process: Process | None) -> float | None:
+        """Return for how long the event loop has not answered, if it is blocked."""
+        if process is None or process.blocked_since is None:
+            return None
+        return max((self.now - process.blocked_since).total_seconds(), 0.0)
+
+
+def _parse(text: object, like: datetime) -> datetime | None:
+    """Read a moment of ISO 8601 out of JSON, aware or naive as the database's moments are."""
+    try:
+        moment = parse_datetime(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    if moment is not None and like.tzinfo is None and moment.tzinfo is not None:
+        return timezone.make_naive(moment, timezone.get_default_timezone())
+    return moment

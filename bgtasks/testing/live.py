@@ -1,0 +1,90 @@
+"""Live mode: the whole runtime within a test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, cast
+
+from asgiref.sync import sync_to_async
+from django.apps import apps
+
+from ..api import get_runner
+from ..standalone import wait_until_idle
+from .database import as_sync_code, check_database, check_transaction
+
+if TYPE_CHECKING:
+    from ..apps import BgTasksConfig  # For types only: the AppConfig imports this package.
+
+LOOK_AGAIN = 0.02  # Seconds.
+
+
+class live:  # noqa: N801, RUF100  # Called like the function that it is to its users.
+    """
+    Have tasks really run, with the whole runtime: `with live():`, or `async with live():`.
+
+    With `async with` they run on the test's own loop, with `with` on one of their own. At the end they have time to
+    finish, then they are cancelled; after an error in the test at once. No thread and no connection is left.
+
+    Args:
+        timeout: seconds for which they may go on at the end.
+
+    Raises:
+        RuntimeError: in a test's transaction, which the runtime's own connections cannot see; on an SQLite database in
+            memory, which they cannot share; where tasks run already.
+    """
+
+    def __init__(self, *, timeout: float = 10.0) -> None:
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        if asyncio._get_running_loop() is not None and not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE"):
+            raise RuntimeError("In async code live mode is `async with live():`.")
+        check_database()
+        self._start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        # In a thread of its own, since a loop may run here after all: a browser's driver has one under sync tests.
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(asyncio.run, self._stop(is_well=kind is None)).result()
+
+    async def __aenter__(self) -> None:
+        with as_sync_code():  # A fixture of pytest-django may have begun a transaction in this very thread.
+            check_transaction()
+        await sync_to_async(check_database)()
+        self._start()
+        self._runner.loops.register_home(asyncio.get_running_loop())
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        await self._stop(is_well=kind is None)
+
+    def _start(self) -> None:
+        config = _get_config()
+        runner = config.__dict__.get("runner")  # Looking at `config.runner` would make one.
+        if runner is not None and not runner.journal.is_stopped:
+            raise RuntimeError("Tasks run in this process already: in live mode, or since a Lifespan has started.")
+        config.go_live()
+        self._runner = get_runner()
+        self._runner.claims_for_others = True  # As a server does.
+        self._runner.journal.has_lifespan = True  # It is drained below.
+        self._runner.journal.start()
+
+    async def _stop(self, is_well: bool) -> None:
+        settings = self._runner.settings
+        stop_by = time.monotonic() + (self._timeout if is_well else 0)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(stop_by - time.monotonic()):
+                    await wait_until_idle(self._runner, LOOK_AGAIN)
+            deadline = max(stop_by, time.monotonic()) + settings.cancel_grace + settings.flush_timeout
+            await self._runner.drain("the end of live mode", deadline)
+        finally:
+            _get_config().shut_down()
+            _get_config().begin_anew()
+
+
+def _get_config() -> BgTasksConfig:
+    return cast("BgTasksConfig", apps.get_app_config("bgtasks"))

@@ -1,0 +1,153 @@
+"""The writers of a row's status outside the journal: conditional UPDATEs, so that a late one loses politely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from django.db import connections, transaction
+from django.utils import timezone
+
+from .models import BackgroundTask
+from .status import Status
+
+CANCEL_TRIES = 5  # It may start, or be handed back, between the look at it and the write.
+
+
+class Cancellation(Enum):
+    """What became of a wish to cancel a task; true if it is cancelled now."""
+
+    DONE = "it is cancelled"
+    ASKED = "the process that has it is asked to cancel it"
+    TOO_LATE = "it had finished, or was deleted"
+    MISSED = "it changed at each try"
+
+    def __bool__(self) -> bool:
+        return self is Cancellation.DONE
+
+
+def cancel(using: str, task_id: UUID, by: str, why: str) -> Cancellation:
+    """
+    Cancel a task that waits for anyone; ask the process that has it to cancel it, which it does within POLL_INTERVAL.
+
+    Args:
+        using: the database alias of the rows.
+        by: who asked: a process or a user.
+    """
+    rows = BackgroundTask.objects.using(using).filter(pk=task_id)
+    for _ in range(CANCEL_TRIES):
+        now = timezone.now()
+        row = rows.values("status", "attempt", "process", "transitions", "cancel_requested_at").first()
+        if row is None or Status(row["status"]).is_finished:
+            return Cancellation.TOO_LATE
+        as_seen = rows.filter(status=row["status"], attempt=row["attempt"], process=row["process"])
+        if row["process"] is None:
+            entry = history_entry(Status.CANCELLED, row["attempt"], by, why)
+            values = {"status": Status.CANCELLED, "finished_at": now, "live_key": None}
+            if as_seen.update(**values, transitions=[*row["transitions"], entry]):
+                return Cancellation.DONE
+        elif row["cancel_requested_at"] is not None or as_seen.update(cancel_requested_at=now):
+            return Cancellation.ASKED
+    return Cancellation.MISSED
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a task whose process ended without it."""
+
+    id: UUID
+    name: str
+    previous: Status
+    status: Status
+    attempt: int
+
+
+def give_verdicts(using: str, process: UUID, by: str, why: str, limit: int, counts: bool) -> list[Verdict]:
+    """
+    Give up to `limit` live tasks of an ended process their declared verdicts, in one transaction.
+
+    A cancel request beats a rerun. Rows that another process is at are skipped. A row that changes meanwhile keeps what
+    it changed to.
+
+    Args:
+        by: who gives them: a process or a command.
+        counts: whether the attempt counts. One that a drain cut short does not.
+
+    Returns:
+        The verdicts that were given. Empty: nothing was left.
+    """
+    with transaction.atomic(using=using):
+        rows = BackgroundTask.objects.using(using).filter(process=process)
+        can_skip = connections[using].features.has_select_for_update_skip_locked
+        verdicts: list[Verdict] = []
+        for status, found in ((Status.RUNNING, rows.running()), (Status.READY, rows.waiting())):
+            if can_skip:
+                found = found.select_for_update(skip_locked=True)
+            for row in found.order_by("id").values(*_JUDGED)[: limit - len(verdicts)]:
+                verdict = _judge(row, status, counts)
+                entry = history_entry(verdict.status, verdict.attempt, by, _reason(row, verdict, why))
+                if _write_verdict(rows, row, status, verdict, entry):
+                    verdicts.append(verdict)
+    return verdicts
+
+
+def give_back(using: str, task_id: UUID, process: UUID, why: str) -> bool:
+    """Make a task READY again that `process` claimed and never started; the attempt does not count."""
+    with transaction.atomic(using=using):
+        rows = BackgroundTask.objects.using(using).filter(process=process)
+        row = rows.running().filter(pk=task_id).values(*_JUDGED).first()
+        if row is None:
+            return False
+        verdict = Verdict(task_id, row["name"], Status.RUNNING, Status.READY, max(row["attempt"] - 1, 0))
+        entry = history_entry(verdict.status, verdict.attempt, str(process), why)
+        return _write_verdict(rows, row, Status.RUNNING, verdict, entry)
+
+
+_JUDGED = ("id", "name", "attempt", "max_attempts", "on_lost", "cancel_requested_at", "transitions")
+
+
+def _judge(row: dict[str, Any], status: Status, counts: bool) -> Verdict:
+    attempt = row["attempt"]
+    if row["cancel_requested_at"] is not None:
+        verdict = Status.CANCELLED
+    elif status is Status.RUNNING and row["on_lost"] == "rerun" and (attempt < row["max_attempts"] or not counts):
+        verdict = Status.READY
+        attempt = attempt if counts else max(attempt - 1, 0)
+    else:
+        verdict = Status.LOST
+    return Verdict(row["id"], row["name"], status, verdict, attempt)
+
+
+def _reason(row: dict[str, Any], verdict: Verdict, why: str) -> str:
+    if verdict.status is Status.CANCELLED:
+        return f"{why}; its cancellation was asked for"
+    if verdict.status is Status.LOST and row["on_lost"] == "rerun":
+        return f"{why}; no attempts left"
+    return why
+
+
+def _write_verdict(rows: Any, row: dict[str, Any], status: Status, verdict: Verdict, entry: dict[str, Any]) -> bool:
+    history = row["transitions"] if isinstance(row["transitions"], list) else []
+    values: dict[str, Any] = {"status": verdict.status, "attempt": verdict.attempt, "transitions": [*history, entry]}
+    if verdict.status is Status.READY:
+        values["process"] = None
+    else:
+        values |= {"finished_at": timezone.now(), "live_key": None}
+    as_seen = rows.filter(pk=row["id"], status=status, attempt=row["attempt"])
+    return bool(as_seen.update(**values))
+
+
+def note_late(using: str, task_id: UUID, by: str, why: str) -> None:
+    """Note in a row's history what came after its verdict; the status stays."""
+    rows = BackgroundTask.objects.using(using).filter(pk=task_id)
+    row = rows.values("status", "attempt", "transitions").first()
+    if row is not None:
+        entry = history_entry(Status(row["status"]), row["attempt"], by, why)
+        rows.filter(status=row["status"], attempt=row["attempt"]).update(transitions=[*row["transitions"], entry])
+
+
+def history_entry(status: Status, attempt: int, by: str, why: str) -> dict[str, Any]:
+    """Return what is appended to a row's history with a change of its status."""
+    return {"status": status.value, "at": timezone.now().isoformat(), "attempt": attempt, "by": by, "why": why}

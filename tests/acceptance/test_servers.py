@@ -1,0 +1,186 @@
+"""Each server that Django runs under: what it does to tasks while it serves, and when it is told to stop."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests import databases
+from tests.servers import COMMANDS, Server
+
+StartServer = Callable[..., Server]
+
+pytestmark = pytest.mark.slow
+
+JOURNAL = 1
+
+# uvicorn ends as if nobody had handled the signal; under gunicorn only its worker does.
+EXIT_STATUS = {"uvicorn": -signal.SIGTERM}
+
+ASGI_SERVERS = ["uvicorn", "hypercorn", "granian", "daphne", "gunicorn-uvicorn"]
+WSGI_SERVERS = ["gunicorn-sync", "gunicorn-gthread"]
+
+
+@pytest.fixture
+def start(start_server: StartServer) -> StartServer:
+    """Start a server by name, or skip the test where it is not installed."""
+
+    def start(name: str, **options: Any) -> Server:
+        program = COMMANDS[name].split()[0]
+        for module in [program, "uvicorn_worker"] if name == "gunicorn-uvicorn" else [program]:
+            if importlib.util.find_spec(module) is None:
+                pytest.skip(f"{module} is not installed: pip install -r requirements.txt")
+        return start_server(name=name, **options)
+
+    return start
+
+
+@pytest.mark.parametrize("middleware", ["", "sync"], ids=["all-async", "one-sync-middleware"])
+@pytest.mark.parametrize("name", ASGI_SERVERS)
+def test_an_asgi_server(start: StartServer, name: str, middleware: str) -> None:
+    """Tasks outlive their requests with few connections, and all end in the right state when the server stops."""
+    server = start(name, TESTS_SYNC_MIDDLEWARE=middleware, TESTS_DRAIN_TIMEOUT="2.5")
+
+    check_orm_after_the_response(server)
+    check_stop(server)
+
+    [process] = server.query("SELECT * FROM bgtasks_process")
+    assert (process["state"], process["server"]) == ("STOPPED", name.split("-")[0])
+    assert process["has_lifespan"]
+    assert "drained with 0 pending" in server.log
+    assert "No drain is active" not in server.log
+
+
+@pytest.mark.parametrize("name", WSGI_SERVERS)
+def test_a_wsgi_server(start: StartServer, name: str) -> None:
+    """Tasks run on the bridge loop and are drained when the worker's interpreter exits."""
+    server = start(name, TESTS_DRAIN_TIMEOUT="2.5")
+
+    check_orm_after_the_response(server)
+    check_stop(server)
+
+    [process] = server.query("SELECT * FROM bgtasks_process")
+    assert (process["state"], process["server"]) == ("STOPPED", "gunicorn")
+
+
+def test_hypercorn_that_loses_patience(start: StartServer) -> None:
+    """Its shutdown_timeout is shorter than the drain: it cancels everything. The last states are still written."""
+    server = start("hypercorn", flags=("--config", "python:tests.app.impatient_hypercorn"), TESTS_DRAIN_TIMEOUT="20")
+    fire_what_a_stop_meets(server)
+    began = time.monotonic()
+
+    server.stop()
+
+    assert time.monotonic() - began < 10
+    check_rows_after_stop(server, finished=0, left=0)
+
+
+def test_daphne_serves_while_it_drains(start: StartServer) -> None:
+    """What is fired then waits for another process; what no other process could start is refused."""
+    server = start("daphne")
+    server.fire("sleep", 1.5)
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_until(lambda: server.query("SELECT state FROM bgtasks_process") == [{"state": "DRAINING"}], "it drains")
+
+    server.fire("succeed")
+    refused = server.client.get("/coroutine", params={"seconds": 0})
+
+    assert refused.status_code == 500
+    assert server.wait() == 0
+    assert "bgtasks.exceptions.Draining: This process is draining" in server.log
+    assert server.count_by_status() == {"SUCCESSFUL": 1, "READY": 1}
+    [drain] = server.query("SELECT asked_by FROM bgtasks_drain")
+    assert drain == {"asked_by": "Daphne's reactor"}
+
+
+def test_daphne_without_lifespan_wrapper(start: StartServer) -> None:
+    """The first `fire` finds the reactor as well as the wrapper does."""
+    server = start("daphne", TESTS_UNWRAPPED="1")
+    server.fire("sleep", 0.5, sync=True)
+    assert server.stop() == 0
+    assert server.count_by_status() == {"SUCCESSFUL": 1}
+    assert "No drain is active" not in server.log
+
+
+@pytest.mark.parametrize("unwrapped", ["", "1"], ids=["lifespan-off", "unwrapped"])
+def test_a_server_that_sends_no_lifespan(start: StartServer, unwrapped: str) -> None:
+    """One warning says that running tasks will be killed, and so they are: their rows stay as they were."""
+    server = start("uvicorn", flags=("--lifespan", "auto" if unwrapped else "off"), TESTS_UNWRAPPED=unwrapped)
+    server.fire("sleep", 3600)
+    server.fire("sleep", 3600)
+    server.wait_for_statuses({"RUNNING": 2})
+    server.stop()
+    assert server.log.count("No drain is active in this process: uvicorn has sent no lifespan events") == 1
+    assert server.query("SELECT has_lifespan FROM bgtasks_process") == [{"has_lifespan": 0}]
+    assert server.count_by_status() == {"RUNNING": 2}
+
+
+def test_ctrl_c_with_a_task_that_ignores_it(start: StartServer) -> None:
+    """uvicorn's loop then ends as `asyncio.run` does, which waits for all tasks that it knows: not for this one."""
+    server = start("uvicorn", TESTS_DRAIN_TIMEOUT="0")
+    server.fire("ignore_cancellation", 3600)
+    server.stop(signal.SIGINT, timeout=20)
+    assert server.count_by_status() == {"INTERRUPTED": 1}
+    assert "Task was destroyed" not in server.log
+
+
+def check_orm_after_the_response(server: Server) -> None:
+    """200 tasks of an async and a sync view use the ORM; connections stay bounded and none is left idle."""
+    highest = 0
+    server.fire("use_orm", "{}", 0.3, times=100)
+    server.fire("use_orm", "{}", 0.3, times=100, first=100, sync=True)
+    while server.client.get("/state").json()["pending"]:  # A query of ours would be counted while it is closed.
+        highest = max(highest, server.count_connections())
+    server.wait_for_statuses({"SUCCESSFUL": 200})
+    assert highest <= databases.LANES + JOURNAL
+    assert len(server.query("SELECT 1 FROM auth_group")) == 400
+    time.sleep(2)
+    assert server.count_connections() <= JOURNAL
+
+
+def check_stop(server: Server) -> None:
+    """SIGTERM with tasks running: each row says what became of its task, and the process is gone in time."""
+    server.fire("ignore_cancellation", 3600)
+    fire_what_a_stop_meets(server)
+    server.fire("use_orm", "{}", 1.0, times=20, first=200)  # The last: they must not be over before the signal.
+    began = time.monotonic()
+
+    status = server.stop()
+
+    seconds = time.monotonic() - began
+    assert status == EXIT_STATUS.get(server.name, 0)
+    assert 3.4 <= seconds < 12  # The timeout and the grace, with room for a slow machine.
+    check_rows_after_stop(server, finished=20, left=1)
+    assert server.count_by_status() == {"SUCCESSFUL": 220, "INTERRUPTED": 8, "READY": 2}
+
+
+def fire_what_a_stop_meets(server: Server) -> None:
+    server.fire("sleep", 3600, times=3)
+    server.fire("sleep", 3600, times=2, sync=True)
+    server.fire("sleep_and_rerun", 3600, times=2)
+    server.fire("clean_up_when_cancelled", str(server.folder / "marks"))
+    server.client.get("/coroutine", params={"seconds": 3600})
+
+
+def check_rows_after_stop(server: Server, finished: int, left: int) -> None:
+    """Every row says what became of its task; nothing is left of the process."""
+    assert "RUNNING" not in server.count_by_status()
+    interrupted = server.query("SELECT id FROM bgtasks_backgroundtask WHERE status = 'INTERRUPTED'")
+    assert len(interrupted) == 7 + left
+    ready = server.query("SELECT attempt, process, name FROM bgtasks_backgroundtask WHERE status = 'READY'")
+    assert ready == [{"attempt": 0, "process": None, "name": "tests.app.tasks.sleep_and_rerun"}] * 2
+    assert (server.folder / "marks").read_text() == "cleaned up\n"
+    [drain] = server.query("SELECT * FROM bgtasks_drain")
+    numbers = [drain[name] for name in ("running_at_start", "finished_count", "cancelled_count", "left_count")]
+    assert numbers == [finished + 9 + left, finished, 9, left]
+    assert json.loads(drain["names"])["tests.app.tasks.sleep"] == 5
+    if databases.KIND != "sqlite":
+        server.wait_until(lambda: server.count_connections() == 0, "no connection is left")
+    assert "Task was destroyed" not in server.log
+    assert "never awaited" not in server.log

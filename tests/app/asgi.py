@@ -1,0 +1,30 @@
+"""The ASGI application of the test project, with what the environment asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from django.core.asgi import get_asgi_application
+
+from bgtasks.lifespan import Lifespan
+from bgtasks.signals import drained, lifespan_startup
+
+application = get_asgi_application()
+if not os.environ.get("TESTS_UNWRAPPED"):
+    application = Lifespan(application)
+
+
+async def use_eager_factory(**kwargs: object) -> None:
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+
+
+async def tell_drained(**kwargs: object) -> None:
+    import bgtasks
+
+    print(f"drained with {bgtasks.pending_task_count()} pending", flush=True)
+
+
+if os.environ.get("TESTS_EAGER"):
+    lifespan_startup.connect(use_eager_factory)
+drained.connect(tell_drained)

@@ -1,0 +1,12 @@
+"""A middleware as many projects have one: sync only, so that asgiref moves every request to a thread and back."""
+
+
+class SyncOnlyMiddleware:
+    sync_capable = True
+    async_capable = False
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        return self.get_response(request)

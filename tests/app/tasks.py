@@ -1,0 +1,153 @@
+"""A handful of tiny tasks for the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+
+from django.contrib.auth.models import Group
+
+import bgtasks
+
+
+@bgtasks.task
+async def succeed(value: object = None) -> object:
+    return value
+
+
+@bgtasks.task
+async def fail(message: str = "as told") -> None:
+    raise ValueError(message)
+
+
+@bgtasks.task
+async def sleep(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+@bgtasks.task(on_lost="rerun")
+async def sleep_and_rerun(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+@bgtasks.task
+async def use_orm(number: int, seconds: float = 0.0) -> int:
+    await Group.objects.acreate(name=f"before {number}")
+    await asyncio.sleep(seconds)
+    await Group.objects.acreate(name=f"after {number}")
+    return number
+
+
+@bgtasks.task
+def use_orm_in_thread(number: int) -> int:
+    Group.objects.create(name=f"thread {number}")
+    return Group.objects.count()
+
+
+@bgtasks.task
+async def ignore_cancellation(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        try:
+            await asyncio.sleep(left)
+        except asyncio.CancelledError:
+            continue
+
+
+@bgtasks.task
+async def clean_up_when_cancelled(path: str) -> None:
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0.05)
+        append_line(path, "cleaned up")
+
+
+@bgtasks.task
+async def fire_child_when_draining(seconds: float) -> None:
+    while not bgtasks.current().draining:
+        await asyncio.sleep(0.01)
+    bgtasks.fire(sleep, seconds)
+
+
+@bgtasks.task
+async def mark(path: str, line: str, seconds: float = 0.0) -> None:
+    append_line(path, f"start {line}")
+    await asyncio.sleep(seconds)
+    append_line(path, f"end {line}")
+
+
+@bgtasks.task(on_lost="rerun")
+async def mark_and_rerun(path: str, line: str, seconds: float = 0.0) -> None:
+    """Take that long in the first attempt only."""
+    attempt = bgtasks.current().attempt
+    await mark.func(path, f"{line} attempt {attempt}", seconds if attempt == 1 else 0)
+
+
+@bgtasks.task(on_lost="rerun")
+async def die(path: str) -> None:
+    """Kill the process, as a crash in C code does."""
+    append_line(path, "start")
+    await asyncio.sleep(0.3)  # Whoever fired it gets the answer.
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@bgtasks.task
+async def wait_for_file(path: str) -> None:
+    while not os.path.exists(path):
+        await asyncio.sleep(0.01)
+
+
+@bgtasks.task
+async def block(seconds: float) -> None:
+    time.sleep(seconds)  # On purpose: it blocks the loop.
+
+
+@bgtasks.task
+async def wait_deep_down(seconds: float) -> None:
+    await _wait_in_a_generator(seconds)
+
+
+async def _wait_in_a_generator(seconds: float) -> None:
+    async for _ in _numbers(seconds):
+        pass
+
+
+async def _numbers(seconds: float) -> AsyncIterator[int]:
+    await asyncio.sleep(seconds)
+    yield 1
+
+
+@bgtasks.task
+def sleep_in_thread(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@bgtasks.task(on_lost="rerun")
+def sleep_in_thread_and_rerun(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@bgtasks.task
+async def fire_children(count: int) -> None:
+    for number in range(count):
+        bgtasks.fire(succeed, number)
+
+
+@bgtasks.task
+async def sleep_in_a_thread_of_asyncio(path: str, seconds: float) -> None:
+    append_line(path, "started")
+    await asyncio.to_thread(time.sleep, seconds)
+
+
+def append_line(path: str, line: str) -> None:
+    """Append in one write, which a kill cannot cut in two."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, f"{line}\n".encode())
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,14 @@
+from django.contrib import admin
+from django.urls import path
+
+from . import views
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("fire/<str:name>", views.fire),
+    path("fire-sync/<str:name>", views.fire_sync),
+    path("coroutine", views.fire_coroutine),
+    path("eager", views.eager),
+    path("state", views.state),
+    path("collect", views.collect),
+]

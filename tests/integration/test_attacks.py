@@ -1,0 +1,307 @@
+"""Attacks that once succeeded, kept so that they never do again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group
+from django.utils import timezone
+
+import bgtasks
+from bgtasks.models import BackgroundTask, Drain, Process
+from bgtasks.signals import task_finished
+from bgtasks.status import Status
+from tests.app import tasks
+from tests.conftest import Runtime, read_row, wait_until
+
+
+def get_runner() -> Any:
+    return apps.get_app_config("bgtasks").runner
+
+
+async def count(**conditions: Any) -> int:
+    return await BackgroundTask.objects.filter(**conditions).acount()
+
+
+async def assert_nothing_is_left(runtime: Runtime) -> None:
+    """No slot, no live record and nothing unwritten remains when everything has ended."""
+    runner = get_runner()
+
+    def is_quiet() -> bool:
+        return not runner.registry.live and len(runner.slots) == runner.slots.count
+
+    await wait_until(is_quiet)
+    await wait_until(lambda: runner.journal.count_unwritten() == 0)
+
+
+@pytest.mark.slow
+async def test_more_than_the_journal_takes_in_at_once(runtime: Runtime) -> None:
+    """The record at the intake's bound is not dropped."""
+    number = 23_456
+    for _ in range(number):
+        bgtasks.fire(tasks.succeed)
+
+    async def are_all_there() -> bool:
+        return await count(status="SUCCESSFUL") == number
+
+    await wait_until(are_all_there, seconds=60)
+    await assert_nothing_is_left(runtime)
+
+
+async def test_objects_that_are_fired_while_the_claimer_looks(settings: Any, transactional_db: None) -> None:
+    """The claimer reserves free slots for a moment; who finds none then is not forgotten when they are given back."""
+    settings.BGTASKS = {**settings.BGTASKS, "POLL_INTERVAL": 0.001, "MAX_RUNNING": 2}
+    runtime = Runtime()
+    await runtime.start()
+    for _ in range(300):
+        assert await bgtasks.fire(asyncio.sleep(0, "done")).wait(timeout=10) == "done"
+    await assert_nothing_is_left(runtime)
+    await runtime.stop()
+
+
+async def test_slots_between_threads(settings: Any, transactional_db: None) -> None:
+    settings.BGTASKS = {**settings.BGTASKS, "MAX_RUNNING": 2}
+    runtime = Runtime()
+    await runtime.start()
+
+    def fire_some() -> list[Any]:
+        handles = []
+        for number in range(60):
+            handles.append(bgtasks.fire(asyncio.sleep(0, number), name="object"))
+            handles.append(bgtasks.fire(tasks.succeed, number))
+            if number % 7 == 0:
+                handles[-2].cancel()
+        return handles
+
+    batches = await asyncio.gather(*[asyncio.to_thread(fire_some) for _ in range(4)])
+    for handle in [handle for batch in batches for handle in batch]:
+        row = await read_row(handle)
+        assert row.status in ("SUCCESSFUL", "CANCELLED")
+    await assert_nothing_is_left(runtime)
+    await runtime.stop()
+
+
+class Unloggable(logging.Handler):
+    """As a handler that writes log lines to the database: on an event loop that raises."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        Group.objects.create(name=record.getMessage())
+        raise SystemExit("from a log handler")
+
+
+@pytest.fixture
+def unloggable() -> Iterator[None]:
+    logger = logging.getLogger("bgtasks")
+    handler = Unloggable()
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+
+
+async def test_a_log_handler_that_raises(unloggable: None, runtime: Runtime, capfd: Any) -> None:
+    handles = [bgtasks.fire(tasks.fail, "told") for _ in range(3)]
+    for handle in handles:
+        assert (await read_row(handle)).status == "FAILED"
+    get_runner().journal.submit(lambda: 1 / 0)
+    assert (await read_row(bgtasks.fire(tasks.succeed))).status == "SUCCESSFUL"
+    await assert_nothing_is_left(runtime)
+    await runtime.stop()
+    assert "bgtasks could not log" in capfd.readouterr().err
+
+
+async def test_a_log_handler_that_raises_at_the_start(unloggable: None, transactional_db: None, caplog: Any) -> None:
+    runtime = Runtime()
+    with caplog.at_level(logging.INFO, logger="bgtasks"):
+        assert await runtime.start() == {"type": "lifespan.startup.complete"}
+    assert await bgtasks.fire(tasks.succeed, 1) == 1
+    await runtime.stop()
+
+
+async def test_a_receiver_that_exits(runtime: Runtime) -> None:
+    def leave(**kwargs: Any) -> None:
+        raise SystemExit("from a receiver")
+
+    task_finished.connect(leave)
+    try:
+        for _ in range(3):
+            assert (await read_row(bgtasks.fire(tasks.succeed))).status == "SUCCESSFUL"
+    finally:
+        task_finished.disconnect(leave)
+
+
+async def test_one_odd_row_does_not_strand_its_claim(runtime: Runtime) -> None:
+    now = timezone.now()
+    await BackgroundTask.objects.abulk_create(
+        BackgroundTask(
+            name="tests.app.tasks.succeed", args=[number], created_at=now, stuck_after=0 if number == 7 else None
+        )
+        for number in range(20)
+    )
+
+    async def are_all_over() -> bool:
+        return await count(status__in=["SUCCESSFUL", "FAILED"]) == 20
+
+    await wait_until(are_all_over)
+    [odd] = [row async for row in BackgroundTask.objects.filter(status="FAILED")]
+    assert odd.args == [7]
+    assert "stuck_after" in odd.error_message
+    await assert_nothing_is_left(runtime)
+
+
+class Exits(dict[str, int]):
+    def items(self) -> Any:
+        raise SystemExit("from a result")
+
+
+class Meta(type):
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]
+        raise KeyError("no module")
+
+
+class NoModule(Exception, metaclass=Meta):
+    pass
+
+
+class NoTraceback(Exception):
+    def with_traceback(self, trace: Any) -> Any:
+        raise KeyboardInterrupt("from with_traceback")
+
+
+class LoudText(str):
+    def partition(self, separator: Any) -> Any:
+        raise SystemExit("from a message")
+
+
+class LoudMessage(Exception):
+    def __str__(self) -> str:
+        return LoudText("loud")
+
+
+async def test_results_and_errors_that_fight_back(runtime: Runtime) -> None:
+    async def give(value: Any) -> Any:
+        return value
+
+    async def throw(error: Any) -> None:
+        raise error
+
+    result = bgtasks.fire(give(Exits(a=1)), name="result")
+    assert (await read_row(result)).status == "SUCCESSFUL"
+    for error in (NoModule("a"), NoTraceback("b"), LoudMessage("c")):
+        assert (await read_row(bgtasks.fire(throw(error), name="error"))).status == "FAILED"
+    await assert_nothing_is_left(runtime)
+
+
+async def test_a_task_that_is_cancelled_from_elsewhere_does_not_begin_for_ever(runtime: Runtime) -> None:
+    started: list[int] = []
+
+    @bgtasks.task(name="cancels_itself", on_lost="rerun")
+    async def cancel_itself() -> None:
+        started.append(1)
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+        await asyncio.sleep(1)
+
+    row = await read_row(bgtasks.fire(cancel_itself))
+    assert (row.status, row.attempt, len(started)) == ("INTERRUPTED", 3, 3)
+
+
+async def test_a_drain_on_a_loop_that_ends(runtime: Runtime) -> None:
+    """A thread asks for the drain with a loop of its own, and gives up; the server's drain is not lost with it."""
+    handle = bgtasks.fire(tasks.sleep, 0.5)
+
+    def give_up() -> None:
+        async def ask() -> None:
+            async with asyncio.timeout(0.1):
+                await bgtasks.drain()
+
+        with pytest.raises(TimeoutError):
+            asyncio.run(ask())
+
+    await asyncio.to_thread(give_up)
+    await runtime.stop()
+    assert handle.status is Status.SUCCESSFUL
+    assert await Drain.objects.acount() == 1
+    assert (await Process.objects.aget()).state == "STOPPED"
+
+
+async def test_an_object_that_somebody_else_awaits_is_refused_and_goes_on(runtime: Runtime) -> None:
+    coroutine = asyncio.sleep(0.1, "theirs")
+    theirs = asyncio.ensure_future(coroutine)
+    await asyncio.sleep(0)
+    with pytest.raises(TypeError, match="started already"):
+        bgtasks.fire(coroutine)
+    assert await theirs == "theirs"
+
+
+async def test_children_that_are_fired_while_their_parents_are_cut_short(settings: Any, transactional_db: None) -> None:
+    settings.BGTASKS = {**settings.BGTASKS, "DRAIN_TIMEOUT": 0.1, "CANCEL_GRACE": 0.5}
+    runtime = Runtime()
+    await runtime.start()
+
+    async def clean_up() -> None:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            bgtasks.fire(tasks.sleep, 100)
+            with pytest.raises(bgtasks.Draining):
+                bgtasks.fire(asyncio.sleep(100), name="object")
+
+    for _ in range(3):
+        bgtasks.fire(clean_up(), name="parent")
+    await asyncio.sleep(0.05)
+    report = await bgtasks.drain()
+    assert (report.cancelled_count, report.left_count) == (3, 0)
+    await runtime.stop()
+    assert await count(status="READY") == 3
+    assert await count(status="INTERRUPTED") == 3
+
+
+async def test_firing_from_threads_through_the_whole_shutdown(settings: Any, transactional_db: None) -> None:
+    """Every handle that `fire` returned has its row; what cannot be recorded any more is refused."""
+    settings.BGTASKS = {**settings.BGTASKS, "DRAIN_TIMEOUT": 0.2, "MAX_UNWRITTEN": 2000}
+    runtime = Runtime()
+    await runtime.start()
+    handles: list[Any] = []
+    is_over = threading.Event()
+
+    def fire_on() -> None:
+        while not is_over.wait(0.0005):
+            try:
+                handles.append(bgtasks.fire(tasks.succeed))
+            except bgtasks.Draining:
+                return
+
+    threads = [threading.Thread(target=fire_on) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    await asyncio.sleep(0.3)
+    await runtime.stop()
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    there = {pk async for pk in BackgroundTask.objects.values_list("pk", flat=True)}
+    assert {handle.id for handle in handles} == there
+    assert await count(status="RUNNING") == 0
+
+
+class Named(str):
+    def __str__(self) -> str:
+        return "something else"
+
+
+async def test_names_are_what_they_are(runtime: Runtime) -> None:
+    async def work() -> None: ...
+
+    work.__qualname__ = "odd \ud800 name"
+    odd = bgtasks.fire(work)
+    named = bgtasks.fire(asyncio.sleep(0), name=Named("this"))
+    assert (await read_row(odd)).name.endswith("odd \\ud800 name")
+    assert (await read_row(named)).name == "this"

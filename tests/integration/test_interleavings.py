@@ -1,0 +1,395 @@
+"""
+Random interleavings of everything that may happen to tasks, by hypothesis, on the real parts.
+
+Each node is a process without its threads: a real runner on a loop of its own and a real journal with its services,
+moved by hand, so that a failure can be repeated step by step. A killed node is not moved any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections import Counter
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import OperationalError, connections, transaction
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+import bgtasks
+from bgtasks import transitions
+from bgtasks.conf import Settings
+from bgtasks.maintenance.audit import Auditor
+from bgtasks.maintenance.claimer import Claimer
+from bgtasks.maintenance.requests import Requests
+from bgtasks.maintenance.rescue import Rescuer, declare_dead
+from bgtasks.models import BackgroundTask, Ledger, Process
+from bgtasks.runtime import journal as journal_module
+from bgtasks.runtime import statements as statements_module
+from bgtasks.runtime.context import attempt_variable
+from bgtasks.runtime.heartbeat import Heartbeat
+from bgtasks.runtime.journal import Journal
+from bgtasks.runtime.lanes import Lanes
+from bgtasks.runtime.registry import Registry
+from bgtasks.runtime.runner import Runner
+from bgtasks.runtime.statements import statements_for
+from bgtasks.runtime.writer import Writer
+from bgtasks.status import FINISHED, LIVE
+from tests.chaos.table import read_rows
+from tests.chaos.verifier import find_illegal
+
+USING = "default"
+SETTINGS = Settings(max_running=2, heartbeat=5, dead_after=20)
+# Of the next transaction: never begun, begun in vain, committed without an answer.
+FAULTS = ("none", "none", "none", "refused", "aborted", "answer lost", "answer lost")
+EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", "8"))
+STEPS = 80
+LONGEST_END = 60  # Steps until all has come to its end.
+
+world: World
+
+
+class Faulty:
+    """`transaction.atomic`, with what may happen to one on its way."""
+
+    def __init__(self, using: str) -> None:
+        self._inner = transaction.atomic(using=using)
+        self._is_outermost = not connections[using].in_atomic_block
+
+    def __enter__(self) -> None:
+        if self._is_outermost and world.fault == "refused":
+            world.fail()
+        self._inner.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        if not self._is_outermost or world.fault == "none" or error[0] is not None:
+            self._inner.__exit__(*error)
+        elif world.fault == "aborted":
+            self._inner.__exit__(OperationalError, OperationalError("aborted"), None)
+            world.fail()
+        else:
+            self._inner.__exit__(None, None, None)
+            world.fail()
+
+
+class Node:
+    """A process whose threads are moved by hand."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.gates: dict[UUID, asyncio.Future[None]] = {}
+        registry = Registry()
+        journal = self.journal = Journal(SETTINGS, registry)
+        self.runner = Runner(SETTINGS, registry, journal, Lanes(1))
+        self.runner.claims_for_others = True
+        self.runner.loops.register_home(self.loop)
+        self.runner.loops.find_main = journal.find_loop = lambda: self.loop  # type: ignore[method-assign]
+        self.claimer, self.rescuer, self.requests = (kind(self.runner) for kind in (Claimer, Rescuer, Requests))
+        # As the journal's thread begins; it is us.
+        journal._thread = SimpleNamespace()  # type: ignore[assignment]
+        journal._alias, journal._connection = USING, connections[USING]
+        journal._statements = statements_for(USING, journal.process_id, "")
+        journal._writer = Writer(journal._statements, journal.process_id, journal._wrote)
+        journal._heartbeat = Heartbeat(journal, SETTINGS, registry)
+
+    def call(self, function: Any, *args: Any) -> Any:
+        """Call a function on the loop, and let everything come to rest there."""
+
+        async def call() -> Any:
+            value = function(*args)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            return value
+
+        return self.loop.run_until_complete(call())
+
+    def rest(self) -> None:
+        self.call(lambda: None)
+
+    def write(self, with_beat: bool) -> None:
+        """One round of the journal."""
+        journal = self.journal
+        if with_beat:
+            journal._heartbeat.hasten()
+        journal._retry_at = 0.0
+        journal.wake()  # So that it waits for nothing.
+        journal._gather()
+        journal._round()
+        self.rest()
+
+    def give_turn(self, service: Any, fault: str = "none") -> None:
+        """One round in which a service has its turn, after the journal has written what had come in."""
+        self.write(with_beat=False)
+        if not self.journal.is_away:
+            world.fault = fault
+            self.journal._guard(partial(service.run_once, 0.0))
+            world.fault = "none"
+        self.rest()
+
+    def end(self) -> None:
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.rest()
+        for record in [*self.runner.registry.live.values(), *self.journal._pending.values()]:
+            record.forget_coroutine()
+        self.loop.close()
+
+
+class World(RuleBasedStateMachine):
+    """Two nodes, or those that came after them, and the rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        global world
+        world = self
+        self.fault = "none"
+        self.numbers = itertools.count()
+        self.starts: Counter[UUID] = Counter()
+        self.ends: set[tuple[UUID, int]] = set()
+        self.finals: dict[str, Any] = {}
+        self.is_over = False
+        BackgroundTask.objects.all().delete()
+        for model in (Process, Ledger):
+            model.objects.all().delete()
+        self.nodes = [Node(), Node()]
+        self.gone: list[Node] = []
+        self.handles: list[tuple[Node, Any]] = []
+
+    def fail(self) -> None:
+        self.fault = "none"
+        raise OperationalError("the connection was lost")
+
+    def pick(self, number: int) -> Node:
+        return self.nodes[number % len(self.nodes)]
+
+    # What may happen.
+
+    node_numbers = st.integers(0, 1)
+
+    @initialize()
+    def begin(self) -> None:
+        for number, node in enumerate(self.nodes):
+            self.fire(number, ["plain", "again", "again"])
+            node.write(with_beat=True)
+
+    @rule(number=node_numbers, kinds=st.lists(st.sampled_from(["plain", "again", "object"]), min_size=1, max_size=3))
+    def fire(self, number: int, kinds: list[str]) -> None:
+        for kind in kinds:
+            self._fire(self.pick(number), kind)
+
+    def _fire(self, node: Node, kind: str) -> None:
+        try:
+            if kind == "object":
+                fired = node.call(lambda: node.runner.fire_coroutine(wait(), "object"))
+            else:
+                fired = node.call(node.runner.fire_task, TASKS[kind], (next(self.numbers),), {})
+        except bgtasks.Overloaded:
+            return
+        self.handles.append((node, fired))
+
+    @rule(number=node_numbers, which=st.integers(0, 9), fails=st.booleans())
+    def finish(self, number: int, which: int, fails: bool) -> None:
+        node = self.pick(number)
+        if gates := list(node.gates.values()):
+            gate = gates[which % len(gates)]
+            node.call(gate.set_exception, ValueError("as told")) if fails else node.call(gate.set_result, None)
+
+    @rule(number=node_numbers, with_beat=st.booleans(), fault=st.sampled_from(FAULTS))
+    def write(self, number: int, with_beat: bool, fault: str) -> None:
+        self.fault = fault
+        self.pick(number).write(with_beat)
+        self.fault = "none"
+
+    @rule(number=node_numbers, kinds=st.lists(st.sampled_from(["plain", "again"]), min_size=1, max_size=2))
+    def fire_again_after_a_lost_answer(self, number: int, kinds: list[str]) -> None:
+        self.fire(number, kinds)
+        self.write(number, False, "answer lost")
+        self.fire(number, kinds)
+
+    @rule(number=node_numbers, fault=st.sampled_from(FAULTS))
+    def claim(self, number: int, fault: str) -> None:
+        node = self.pick(number)
+        node.give_turn(node.claimer, fault)
+
+    @rule(number=node_numbers, fault=st.sampled_from(FAULTS))
+    def rescue(self, number: int, fault: str) -> None:
+        node = self.pick(number)
+        node.give_turn(node.rescuer, fault)
+
+    @rule(number=node_numbers)
+    def heed_requests(self, number: int) -> None:
+        node = self.pick(number)
+        node.give_turn(node.requests)
+
+    @precondition(lambda self: self.handles)
+    @rule(which=st.integers(0, 50))
+    def cancel(self, which: int) -> None:
+        """From another process."""
+        transitions.cancel(USING, self.handles[which % len(self.handles)][1].id, "a user", "cancelled")
+
+    @precondition(lambda self: self.handles)
+    @rule(which=st.integers(0, 50))
+    def cancel_by_handle(self, which: int) -> None:
+        node, handle = self.handles[which % len(self.handles)]
+        if node in self.nodes:
+            node.call(handle.cancel)
+
+    @rule(number=node_numbers, which=st.integers(0, 9))
+    def cut_short(self, number: int, which: int) -> None:
+        """As a drain does."""
+        node = self.pick(number)
+        records = [node.runner.registry.live[id_.int] for id_ in node.gates if id_.int in node.runner.registry.live]
+        if records:
+            node.call(node.runner.interrupt, records[which % len(records)], "drain")
+
+    @rule(number=st.integers(0, 9))
+    def declare_dead(self, number: int) -> None:
+        """Rightly or not: a node that lives finds out at its next beat."""
+        rows = list(Process.objects.filter(state__in=Process.UP).values_list("id", "beat"))
+        if rows:
+            assert declare_dead(USING, *rows[number % len(rows)])
+
+    @precondition(lambda self: len(self.gone) < 4)
+    @rule(number=node_numbers)
+    def kill(self, number: int) -> None:
+        node = self.pick(number)
+        self.nodes.remove(node)
+        self.gone.append(node)
+        self.nodes.append(Node())
+
+    # What must hold.
+
+    @invariant()
+    def histories_are_legal(self) -> None:
+        for id_, row in read_rows().items():
+            assert not find_illegal(row), f"{row.name} {id_}: {find_illegal(row)}: {row.transitions}"
+            assert row.attempt <= row.max_attempts
+            if row.status in FINISHED:
+                assert self.finals.setdefault(id_, row.final) == row.final
+        assert self.finals.keys() <= {str(id_) for id_ in BackgroundTask.objects.values_list("pk", flat=True)}
+
+    @invariant()
+    def the_ledger_balances(self) -> None:
+        audit = Auditor(USING, SETTINGS).audit()
+        assert audit.unaccounted == 0
+        assert not [problem for problem in audit.problems if problem.kind in ("balance", "history", "state")]
+
+    def teardown(self) -> None:
+        try:
+            self._come_to_an_end()
+        finally:
+            self.is_over = True
+            for node in [*self.nodes, *self.gone]:
+                node.end()
+            for _, handle in self.handles:
+                handle._record.forget_coroutine()
+
+    def _come_to_an_end(self) -> None:
+        """Let everything finish, and those that were killed be found dead."""
+        for _ in range(LONGEST_END):
+            living = {node.journal.process_id for node in self.nodes}
+            for process, beat in Process.objects.filter(state__in=Process.UP).values_list("id", "beat"):
+                if process not in living:
+                    declare_dead(USING, process, beat)
+            for node in self.nodes:
+                for gate in list(node.gates.values()):
+                    node.call(gate.set_result, None)
+                node.write(with_beat=True)
+                for service in (node.rescuer, node.requests, node.claimer):
+                    node.give_turn(service)
+            unwritten = sum(node.journal.count_unwritten() for node in self.nodes)
+            if not unwritten and not BackgroundTask.objects.filter(status__in=LIVE).exists():
+                break
+        self.histories_are_legal()
+        self.the_ledger_balances()
+        rows = read_rows()
+        live = [row for row in rows.values() if row.status in LIVE]
+        assert not live, f"these live for ever: {live}"
+        for node, handle in self.handles:
+            assert node in self.gone or str(handle.id) in rows, f"{handle} is missing"
+        for id_, row in rows.items():
+            assert row.status != "SUCCESSFUL" or (UUID(id_), row.attempt) in self.ends, f"{id_} has not ended"
+            assert row.on_lost == "rerun" or self.starts[UUID(id_)] <= 1, f"{id_} started twice"
+
+
+async def wait() -> None:
+    """Wait until the machine says how this attempt ends."""
+    if world.is_over:
+        return
+    current = bgtasks.current()
+    id_, attempt = current.id, current.attempt
+    world.starts[id_] += 1
+    runner, _ = attempt_variable.get()
+    [node] = [node for node in [*world.nodes, *world.gone] if node.runner is runner]
+    gate = node.gates[id_] = node.loop.create_future()
+    try:
+        await gate
+        world.ends.add((id_, attempt))
+    finally:
+        if node.gates.get(id_) is gate:
+            del node.gates[id_]
+
+
+async def plain(number: int) -> None:
+    await wait()
+
+
+async def again(number: int) -> None:
+    await wait()
+
+
+TASKS: dict[str, Any] = {}
+
+
+@pytest.fixture
+def may_fail(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let transactions fail as the world says."""
+    TASKS["plain"] = bgtasks.task(name="plain")(plain)
+    TASKS["again"] = bgtasks.task(name="again", on_lost="rerun")(again)
+    monkeypatch.setattr(journal_module, "PATIENCE", 0.0)  # What is written when is for the test to say.
+    for module in (statements_module, transitions):
+        monkeypatch.setattr(module, "transaction", SimpleNamespace(atomic=Faulty))
+
+
+@pytest.mark.timeout(300)
+def test_whatever_happens_in_whichever_order(may_fail: None) -> None:
+    """A failure prints its steps. Making them fewer takes minutes: add Phase.shrink for that."""
+    run_state_machine_as_test(
+        World,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate],
+        ),
+    )
+
+
+def test_a_coroutine_object_whose_start_was_committed_without_an_answer(may_fail: None) -> None:
+    """Found by the test above: its end was taken for one that came after a verdict."""
+    world = World()
+    world.fire(0, ["plain", "plain", "object"])
+    world.write(0, True, "none")  # The object waits as READY.
+    world.finish(0, 0, False)  # It starts.
+    world.write(0, False, "answer lost")
+    for _ in range(2):
+        world.finish(0, 0, False)
+    for _ in range(2):
+        world.write(0, True, "none")
+    statuses = [row.status for row in read_rows().values()]
+    world.teardown()
+    assert statuses == ["SUCCESSFUL"] * 3

@@ -1,0 +1,336 @@
+"""What the journal writes, how often, and what it does when the database refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.apps import apps
+from django.db import OperationalError, connection, connections, transaction
+from django.utils import timezone
+
+import bgtasks
+from bgtasks.models import BackgroundTask, Process
+from bgtasks.runtime import statements as statements_module
+from bgtasks.signals import task_finished, task_fired, task_started
+from tests import databases
+from tests.app import tasks
+from tests.conftest import Runtime, read_row, wait_until
+
+
+def get_journal() -> Any:
+    return apps.get_app_config("bgtasks").runner.journal
+
+
+def lock_writes() -> databases.WriteLock:
+    return databases.WriteLock(str(connection.settings_dict["NAME"]))
+
+
+async def test_what_happens_between_two_batches_is_one_write(runtime: Runtime, monkeypatch: Any) -> None:
+    """A task that is over before its first write is inserted in its final state."""
+    inserted: list[Any] = []
+    updated: list[Any] = []
+    kind = statements_module._BY_VENDOR[connection.vendor]
+    insert, update = kind.insert, kind.update
+    monkeypatch.setattr(
+        kind, "insert", lambda self, cursor, rows: (inserted.extend(rows), insert(self, cursor, rows))[1]
+    )
+    monkeypatch.setattr(
+        kind, "update", lambda self, cursor, rows: (updated.extend(rows), update(self, cursor, rows))[1]
+    )
+    is_busy, may_go_on = threading.Event(), threading.Event()
+    get_journal().submit(lambda: (is_busy.set(), may_go_on.wait(10)))  # As if it were writing a batch.
+    await asyncio.to_thread(is_busy.wait, 10)
+    handles = [bgtasks.fire(tasks.succeed, number) for number in range(100)]
+    await asyncio.gather(*handles)
+    may_go_on.set()
+    await wait_until(lambda: _all(100))
+    assert len({row[0] for row in inserted}) == 100
+    assert updated == []
+
+
+async def _all(count: int) -> bool:
+    return await BackgroundTask.objects.filter(status="SUCCESSFUL").acount() == count
+
+
+async def test_an_outage_loses_nothing_and_is_logged_once(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+    """Another program holds the write lock for longer than the journal waits for it."""
+    with caplog.at_level(logging.INFO, logger="bgtasks"):
+        running = bgtasks.fire(tasks.sleep, 0.2)
+        with lock_writes():
+            began = time.monotonic()
+            fired = [bgtasks.fire(tasks.succeed, number) for number in range(50)]
+            assert time.monotonic() - began < 10  # `fire` waits for nothing: 50 waits for the lock would take 100 s.
+            assert await asyncio.gather(*fired) == list(range(50))
+            assert await running == 0.2
+            await wait_until(lambda: get_journal().is_away)
+            await asyncio.sleep(1)
+        for handle in [running, *fired]:
+            assert (await read_row(handle)).status == "SUCCESSFUL"
+        await wait_until(lambda: not get_journal().is_away)
+    lines = [found.getMessage() for found in caplog.records]
+    assert sum("does not take records" in line for line in lines) == 1
+    assert sum("takes records again" in line for line in lines) == 1
+
+
+async def test_afire_in_an_outage_is_withdrawn(settings: Any, runtime: Runtime) -> None:
+    """NotRecorded is a promise: it is not stored and not started, then or later."""
+    await runtime.stop()
+    settings.BGTASKS = {**settings.BGTASKS, "WRITE_TIMEOUT": 0.5}
+    await runtime.start()
+    await (await bgtasks.afire(tasks.succeed))
+    started: list[int] = []
+
+    async def note() -> None:
+        started.append(1)
+
+    with lock_writes():
+        results = await asyncio.gather(
+            bgtasks.afire(tasks.succeed, 1), bgtasks.afire(note(), name="note"), return_exceptions=True
+        )
+        await asyncio.sleep(2.5)
+    unknown = [error.id for error in results if isinstance(error, bgtasks.RecordUnknown)]
+    refused = [error for error in results if isinstance(error, bgtasks.NotRecorded)]
+    assert len(unknown) + len(refused) == 2
+    await (await bgtasks.afire(tasks.succeed))
+    await wait_until(lambda: bgtasks.pending_task_count() == 0)
+    expected = 2 + len(unknown)
+    await wait_until(lambda: _all(expected))
+    assert len(started) <= len(unknown)
+
+
+async def test_overloaded_in_an_outage(settings: Any, transactional_db: None) -> None:
+    settings.BGTASKS = {**settings.BGTASKS, "MAX_UNWRITTEN": 20}
+    runtime = Runtime()
+    await runtime.start()
+    with lock_writes():
+        bgtasks.fire(tasks.succeed, -1)
+        await wait_until(lambda: get_journal().is_away)
+        accepted = []
+
+        def fire_on() -> None:
+            for number in range(100):
+                accepted.append(bgtasks.fire(tasks.succeed, number))
+
+        with pytest.raises(bgtasks.Overloaded, match="MAX_UNWRITTEN") as caught:
+            fire_on()
+        assert caught.value.retry_after > 0
+        assert 10 <= len(accepted) <= 20
+        with pytest.raises(bgtasks.Overloaded):
+            bgtasks.fire(asyncio.sleep(0))
+    for handle in accepted:
+        assert (await read_row(handle)).status == "SUCCESSFUL"
+    await runtime.stop()
+
+
+async def test_one_bad_record_never_stops_the_rest(runtime: Runtime, monkeypatch: Any, caplog: Any) -> None:
+    """The row of one task is refused by the database itself; the others of its batch are written as they are."""
+    build = statements_module.Statements.insert_row
+
+    def spoil(self: Any, record: Any, entries: Any) -> Any:
+        row = list(build(self, record, entries))
+        if record.args == (13,) and record.encoded is None:
+            row[3] = "this is no JSON"  # Refused by the column's CHECK, as an unforeseen value would be.
+        return tuple(row)
+
+    monkeypatch.setattr(statements_module.Statements, "insert_row", spoil)
+    with lock_writes():
+        handles = [bgtasks.fire(tasks.succeed, number) for number in range(40)]
+    rows = [await read_row(handle) for handle in handles]
+    assert [row.args for row in rows] == [None if number == 13 else [number] for number in range(40)]
+    assert {row.status for row in rows} == {"SUCCESSFUL"}
+    reasons = " ".join(entry["why"] for entry in rows[13].transitions)
+    assert "its contents could not be recorded: " in reasons
+
+
+async def test_a_verdict_that_came_first_stands(runtime: Runtime, caplog: Any) -> None:
+    """Somebody else gave the row its final state while the task ran: the late finish is noted, not written over it."""
+    handle = bgtasks.fire(tasks.sleep, 0.3)
+    await wait_until(lambda: BackgroundTask.objects.filter(pk=handle.id).aexists())
+    await BackgroundTask.objects.filter(pk=handle.id).aupdate(status="LOST", finished_at=timezone.now())
+    await handle
+    await wait_until(lambda: "the row stands" in caplog.text)
+
+    async def is_noted() -> bool:  # The commit comes after the log line.
+        row = await BackgroundTask.objects.aget(pk=handle.id)
+        assert row.status == "LOST"
+        return "came too late: SUCCESSFUL" in row.transitions[-1]["why"]
+
+    await wait_until(is_noted)
+
+
+async def test_a_lost_answer_to_a_commit_changes_nothing(runtime: Runtime, monkeypatch: Any) -> None:
+    """The batch is committed, but the journal is told of an error: it writes again, and each row is there once."""
+    real = transaction.atomic
+    lost = [2]
+
+    class LosesTheAnswer:
+        def __init__(self, using: str) -> None:
+            self._inner = real(using=using)
+            self._is_outermost = not connections[using].in_atomic_block
+
+        def __enter__(self) -> None:
+            self._inner.__enter__()
+
+        def __exit__(self, *error: Any) -> None:
+            self._inner.__exit__(*error)
+            if lost[0] and error[0] is None and self._is_outermost:
+                lost[0] -= 1
+                raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(statements_module, "transaction", SimpleNamespace(atomic=LosesTheAnswer))
+    handles = [bgtasks.fire(tasks.sleep, 0.02 * number) for number in range(50)]
+    await asyncio.gather(*handles)
+    rows = [await read_row(handle) for handle in handles]
+    assert {row.status for row in rows} == {"SUCCESSFUL"}
+    assert lost == [0]
+    assert {len(row.transitions) for row in rows} == {2}
+    process = await Process.objects.aget()
+    assert process.fired_count == 50
+
+
+READ_ONLY = {
+    "sqlite": "PRAGMA query_only = 1",
+    "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "mysql": "SET SESSION TRANSACTION READ ONLY",
+}
+
+
+async def test_a_database_that_may_only_be_read_is_an_outage(runtime: Runtime, caplog: Any) -> None:
+    """The address leads to a replica for a while: no record is to blame, and none loses its contents."""
+
+    def make_session_read_only() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(READ_ONLY[connection.vendor])
+        is_read_only.set()
+
+    is_read_only = threading.Event()
+    get_journal().submit(make_session_read_only)
+    await asyncio.to_thread(is_read_only.wait, 10)
+    handles = [bgtasks.fire(tasks.succeed, number) for number in range(20)]
+    rows = [await read_row(handle) for handle in handles]
+    assert "does not take records" in caplog.text
+    assert [(row.status, row.args) for row in rows] == [("SUCCESSFUL", [number]) for number in range(20)]
+
+
+async def test_a_missing_table_says_migrate(runtime: Runtime, caplog: Any) -> None:
+    table = BackgroundTask._meta.db_table
+
+    def rename(one: str, other: str) -> None:
+        databases.query(str(connection.settings_dict["NAME"]), f"ALTER TABLE {one} RENAME TO {other}")
+
+    await asyncio.to_thread(rename, table, "gone")
+    try:
+        handle = bgtasks.fire(tasks.succeed, 1)
+        assert await handle == 1
+        await wait_until(lambda: "manage.py migrate" in caplog.text)
+    finally:
+        await asyncio.to_thread(rename, "gone", table)
+    assert (await read_row(handle)).status == "SUCCESSFUL"
+
+
+async def test_the_beat_goes_on_while_nothing_happens(runtime: Runtime) -> None:
+    process = await _read_process()
+    await wait_until(lambda: _beat_is_at_least(process.beat + 2))
+    process = await _read_process()
+    assert process.state == "ALIVE"
+    assert process.has_lifespan
+    assert process.loop_seen_at is not None
+    assert process.loop_lag is not None
+    assert process.memory > 1_000_000
+
+
+async def test_the_beat_goes_on_while_the_loop_is_blocked(runtime: Runtime) -> None:
+    before = (await _read_process()).beat
+    time.sleep(1.3)
+    assert (await _read_process()).beat >= before + 2
+
+
+async def _read_process() -> Process:
+    await wait_until(lambda: Process.objects.aexists())
+    return await Process.objects.aget()
+
+
+async def _beat_is_at_least(beat: int) -> bool:
+    return (await Process.objects.aget()).beat >= beat
+
+
+async def test_signals_after_the_commit(runtime: Runtime) -> None:
+    seen: list[tuple[str, Any]] = []
+
+    def receive(what: str) -> Any:
+        def receiver(sender: Any, **details: Any) -> None:
+            committed = BackgroundTask.objects.filter(pk=details["task_id"]).exists()
+            seen.append((what, (sender, details["status"], details["previous"], details["attempt"], committed)))
+
+        return receiver
+
+    receivers = {signal: receive(what) for what, signal in SIGNALS.items()}
+    for signal, receiver in receivers.items():
+        signal.connect(receiver)
+    try:
+        handle = bgtasks.fire(tasks.sleep, 0.1)
+        await handle
+        await wait_until(lambda: len(seen) == 3)
+    finally:
+        for signal, receiver in receivers.items():
+            signal.disconnect(receiver)
+    assert seen == [
+        ("fired", (tasks.sleep, "RUNNING", None, 1, True)),
+        ("started", (tasks.sleep, "RUNNING", None, 1, True)),
+        ("finished", (tasks.sleep, "SUCCESSFUL", "RUNNING", 1, True)),
+    ]
+
+
+SIGNALS = {"fired": task_fired, "started": task_started, "finished": task_finished}
+
+
+async def test_a_receiver_that_raises_stops_nobody(runtime: Runtime) -> None:
+    def fail(**kwargs: Any) -> None:
+        raise RuntimeError("broken receiver")
+
+    task_finished.connect(fail)
+    try:
+        for _ in range(3):
+            assert (await read_row(bgtasks.fire(tasks.succeed))).status == "SUCCESSFUL"
+    finally:
+        task_finished.disconnect(fail)
+
+
+async def test_a_row_deleted_while_its_task_runs(runtime: Runtime, caplog: Any) -> None:
+    handle = bgtasks.fire(tasks.sleep, 0.3)
+    await wait_until(lambda: BackgroundTask.objects.filter(pk=handle.id).aexists())
+    await BackgroundTask.objects.filter(pk=handle.id).adelete()
+    await handle
+    await wait_until(lambda: "was deleted while it was live" in caplog.text)
+    assert (await read_row(bgtasks.fire(tasks.succeed))).status == "SUCCESSFUL"
+
+
+async def test_without_time_zones(settings: Any, transactional_db: None) -> None:
+    settings.USE_TZ = False
+    await sync_to_async(connections.close_all)()  # PostgreSQL's remembers the time zone.
+    runtime = Runtime()
+    await runtime.start()
+    row = await read_row(bgtasks.fire(tasks.succeed))
+    finished = row.finished_at
+    if timezone.is_aware(finished):  # As PostgreSQL's connections of before the change still read it.
+        finished = timezone.make_naive(finished, timezone.get_default_timezone())
+    assert abs((timezone.now() - finished).total_seconds()) < 10
+    await runtime.stop()
+    await sync_to_async(connections.close_all)()
+
+
+async def test_afire_of_what_is_stored_is_no_error_however_late_the_answer(settings: Any, runtime: Runtime) -> None:
+    """The task that it starts blocks the loop for longer than WRITE_TIMEOUT."""
+    await runtime.stop()
+    settings.BGTASKS = {**settings.BGTASKS, "WRITE_TIMEOUT": 0.3}
+    await runtime.start()
+    handles = await asyncio.gather(*[bgtasks.afire(tasks.block, 0.4) for _ in range(3)])
+    await asyncio.gather(*handles)
+    assert {(await read_row(handle)).status for handle in handles} == {"SUCCESSFUL"}

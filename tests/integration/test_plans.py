@@ -1,0 +1,57 @@
+"""What the statements read. Statistics of an empty table, or of a full one, must not mislead the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection
+
+from bgtasks.models import BackgroundTask
+from tests import tables
+
+LIVE = 20
+FINISHED = 4000
+
+
+both_statistics = pytest.mark.parametrize("analyzed", ["empty", "full"])
+
+
+@pytest.fixture
+def table(transactional_db: None) -> Iterator[tables.Table]:
+    """The table as it was when the statistics were taken: empty."""
+    with tables.frozen_statistics():
+        tables.analyze()
+        yield tables.Table(LIVE)
+
+
+def fill(table: tables.Table, analyzed: str, finished: int, waiting: int = 0) -> None:
+    table.fill(finished, waiting)
+    if analyzed == "full":
+        tables.analyze()
+
+
+@both_statistics
+def test_no_question_reads_the_finished_rows(table: tables.Table, analyzed: str) -> None:
+    """How much is read depends on how many rows are meant, not on how many there are."""
+    fill(table, analyzed, FINISHED)
+    scan = tables.count_work(read_all_rows)
+    assert scan >= FINISHED  # So it is seen when all rows are read.
+
+    work = {name: tables.count_work(ask) for name, ask in table.questions.items()}
+
+    assert {name: count for name, count in work.items() if count > scan / 2} == {}, f"{work}, all rows: {scan}"
+
+
+@both_statistics
+def test_a_claim_reads_no_more_than_it_takes(table: tables.Table, analyzed: str) -> None:
+    """However many wait."""
+    fill(table, analyzed, finished=FINISHED, waiting=FINISHED)
+    scan = tables.count_work(read_all_rows)
+
+    assert tables.count_work(table.claim) <= scan / 2
+
+
+def read_all_rows() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {BackgroundTask._meta.db_table} WHERE error_message = 'no index on this'")

@@ -1,0 +1,100 @@
+"""The spool where the journal's thread cannot write it, and a folder that others may write to."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.apps import apps
+
+import bgtasks
+from bgtasks.conf import Settings
+from bgtasks.models import BackgroundTask, Process
+from bgtasks.runtime import spool
+from tests.app import tasks
+from tests.conftest import Runtime, read_row, wait_until
+
+
+async def test_a_thread_that_hangs_takes_nothing_along(settings: Any, runtime: Runtime, tmp_path: Path) -> None:
+    """The database does not answer at all: what the journal holds is spooled beside it, and the next start reads it."""
+    await runtime.stop()
+    settings.BGTASKS = {**settings.BGTASKS, "SPOOL_PATH": str(tmp_path)}
+    await runtime.start()
+    journal = apps.get_app_config("bgtasks").runner.journal
+    first = bgtasks.fire(tasks.succeed, 0)
+    await read_row(first)
+    hangs, may_go_on = threading.Event(), threading.Event()
+    journal.submit(lambda: (hangs.set(), may_go_on.wait(60)))
+    await wait_until(hangs.is_set)
+    handles = [bgtasks.fire(tasks.succeed, number) for number in range(5)]
+    assert [await handle for handle in handles] == list(range(5))
+    journal.stop(0.0)
+    [path] = tmp_path.glob("*.jsonl")
+    records = [spool.decode(line, {})[2] for line in path.read_text().splitlines()]
+    assert {record.id for record in records} == {handle.id for handle in handles}
+    kept = path.read_text()
+    may_go_on.set()
+    journal._thread.join(20)  # It writes them after all, and nothing is there twice.
+    await runtime.stop()
+    path.write_text(kept)
+    await runtime.start()
+    await wait_until(lambda: not list(tmp_path.glob("*")))
+    assert await BackgroundTask.objects.filter(status="SUCCESSFUL").acount() == 6
+    assert sum([row.fired_count async for row in Process.objects.all()]) == 6
+
+
+async def test_a_process_that_was_never_registered(settings: Any, runtime: Runtime, tmp_path: Path) -> None:
+    """The database was away for all its life. What it spooled counts for whoever reads it in."""
+    await runtime.stop()
+    settings.BGTASKS = {**settings.BGTASKS, "SPOOL_PATH": str(tmp_path)}
+    await runtime.start()
+    journal = apps.get_app_config("bgtasks").runner.journal
+    hangs, may_go_on = threading.Event(), threading.Event()
+    journal.submit(lambda: (hangs.set(), may_go_on.wait(60)))
+    await wait_until(hangs.is_set)
+    handles = [bgtasks.fire(tasks.succeed, number) for number in range(3)]
+    assert [await handle for handle in handles] == [0, 1, 2]
+    journal.stop(0.0)
+    [path] = tmp_path.glob("*.jsonl")
+    kept = path.read_text()
+    may_go_on.set()
+    journal._thread.join(20)
+    await runtime.stop()
+    await sync_to_async(BackgroundTask.objects.all()._raw_delete)("default")
+    await Process.objects.all().adelete()
+    path.write_text(kept)
+    await runtime.start()
+    await wait_until(lambda: not list(tmp_path.glob("*")))
+    reader = await Process.objects.aget()
+    assert reader.fired_count == 3
+    found = [(row.status, row.origin) async for row in BackgroundTask.objects.all()]
+    assert found == [("SUCCESSFUL", reader.pk)] * 3
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no such permissions.")
+def test_a_folder_that_others_may_write_to_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Who can write a spool file has tasks of the project run."""
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    folder = tmp_path / f"bgtasks-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(PermissionError, match="SPOOL_PATH"):
+        spool.find_folder(Settings())
+    folder.rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermissionError, match="SPOOL_PATH"):
+        spool.find_folder(Settings())
+    folder.unlink()
+    assert spool.find_folder(Settings()).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_line_that_was_changed_is_damaged() -> None:
+    with pytest.raises(spool.Damaged, match="checksum"):
+        spool.decode("00000000 {}", {})
+    with pytest.raises(spool.Damaged, match="checksum"):
+        spool.decode("", {})

@@ -1,0 +1,137 @@
+"""The journal's SQL, one row at a time and many at once: each database has its own ways to write many."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextvars import Context
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import Error, IntegrityError
+
+from bgtasks.failure import Failure
+from bgtasks.models import BackgroundTask, Process
+from bgtasks.runtime.record import Record
+from bgtasks.runtime.statements import MANY, Statements, statements_for
+from bgtasks.status import Status
+from bgtasks.uuid7 import uuid7, uuid7_int
+from tests.app import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+COUNTS = [1, MANY - 1, MANY, 3 * MANY]
+HOSTILE = [
+    "plain",
+    "tab\tnewline\nreturn\r",
+    "back\\slash \\N \\. \\\\",
+    "'\"`; DROP TABLE",
+    "%s %(x)s {}",
+    "ünï→🐍",
+    "",
+    "a" * 900,
+]
+
+
+@pytest.fixture
+def process() -> UUID:
+    return uuid7()
+
+
+@pytest.fixture
+def statements(process: UUID) -> Statements:
+    return statements_for("default", process, "release")
+
+
+def make_records(count: int, **changes: Any) -> list[Record]:
+    records = []
+    for number in range(count):
+        now = time.time_ns()
+        args = (number, HOSTILE[number % len(HOSTILE)])
+        entry = (Status.RUNNING, now / 1e9, 1, "fired")
+        records.append(Record(uuid7_int(now), tasks.mark.name, tasks.mark, args, {}, LOOP, Context(), entry))
+        vars(records[-1]).update(changes)
+    return records
+
+
+LOOP = asyncio.new_event_loop()
+LOOP.close()  # Nothing runs here.
+
+
+def insert(statements: Statements, records: list[Record]) -> int:
+    with statements.transaction() as cursor:
+        return statements.insert(cursor, [statements.insert_row(record, record.history) for record in records])
+
+
+def finish(statements: Statements, records: list[Record]) -> int:
+    for number, record in enumerate(records):
+        record.written = (Status.RUNNING, 1)
+        text = HOSTILE[number % len(HOSTILE)]
+        record.failure = Failure("ValueError", text, f"Traceback\n{text}", "print")
+        record.history.append((Status.FAILED, time.time(), 1, f"raised {text}"))
+    with statements.transaction() as cursor:
+        return statements.update(cursor, [statements.update_row(record, record.history) for record in records])
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_rows_hold_what_was_given(statements: Statements, process: UUID, count: int):
+    records = make_records(count)
+
+    assert insert(statements, records) == count
+    rows = BackgroundTask.objects.in_bulk([record.id for record in records])
+    for record in records:
+        row = rows[record.id]
+        assert (row.name, row.status, row.args, row.attempt) == (record.name, "RUNNING", list(record.args), 1)
+        assert (row.process, row.origin, row.release, row.priority, row.queue_name, row.key) == (
+            process, process, "release", 0, "default", "",
+        )  # fmt: skip
+        assert abs(row.created_at.timestamp() - record.history[0][1]) < 2e-6
+        assert (row.finished_at, row.result) == (None, None)
+
+    assert finish(statements, records) == count
+    rows = BackgroundTask.objects.in_bulk([record.id for record in records])
+    for number, record in enumerate(records):
+        row, text = rows[record.id], HOSTILE[number % len(HOSTILE)]
+        assert (row.status, row.error_message, row.traceback) == ("FAILED", text, f"Traceback\n{text}")
+        assert [entry["why"] for entry in row.transitions] == ["fired", f"raised {text}"]
+        assert row.finished_at.isoformat() == row.transitions[-1]["at"]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_what_is_there_already_is_left_alone(statements: Statements, count: int):
+    """The answer to a COMMIT was lost: some are there, some are not."""
+    records = make_records(count)
+    insert(statements, records[::2])
+    BackgroundTask.objects.update(error_message="untouched")
+
+    assert insert(statements, records) == count // 2
+    assert BackgroundTask.objects.count() == count
+    assert BackgroundTask.objects.filter(error_message="untouched").count() == len(records[::2])
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize(
+    "verdict", [{"status": "LOST"}, {"attempt": 2}, {"process": UUID(int=7)}, {"process": None}], ids=str
+)
+def test_a_verdict_that_came_first_stands(statements: Statements, count: int, verdict: dict[str, Any]):
+    records = make_records(count)
+    insert(statements, records)
+    BackgroundTask.objects.filter(pk=records[-1].id).update(**verdict)
+
+    assert finish(statements, records) == count - 1
+    left = BackgroundTask.objects.get(pk=records[-1].id)
+    assert {name: getattr(left, name) for name in verdict} == verdict
+    assert left.finished_at is None
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_one_that_is_refused_leaves_nothing_of_its_batch(statements: Statements, count: int):
+    records = make_records(count)
+    records[-1].encoded = ("no JSON", "{}")
+    Process.objects.create(pk=uuid7(), pid=1, started_at="2026-01-01T00:00:00Z")
+
+    with pytest.raises((Error, IntegrityError)):
+        insert(statements, records)
+
+    assert not BackgroundTask.objects.exists()

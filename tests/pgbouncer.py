@@ -1,0 +1,105 @@
+"""A private PgBouncer before PostgreSQL, in transaction mode: a server connection serves many clients in turn."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests import databases
+from tests.servers import find_port
+
+PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+POOL_SIZE = 3  # Fewer than one server process has connections.
+
+# Round robin: two transactions one after the other never meet the same session.
+_INI = """
+[databases]
+* = {server}
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+server_round_robin = 1
+default_pool_size = {size}
+max_client_conn = 200
+server_tls_sslmode = disable
+"""
+
+
+class PgBouncer:
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def settings_of_sessions(self, database: str) -> list[dict[str, Any]]:
+        """
+        Return what each of its server connections has that outlives a transaction, as a client finds it there.
+
+        All of them are held at once, by a transaction each: so none is seen twice.
+        """
+        with ExitStack() as stack:
+            connections = [
+                stack.enter_context(closing(databases.connect(database, autocommit=False, port=self.port)))
+                for _ in range(POOL_SIZE)
+            ]
+            return [connection.execute(_SESSION).fetchone() for connection in connections]
+
+
+_SESSION = """
+    SELECT pg_backend_pid() AS backend,
+        current_setting('lock_timeout') AS lock_timeout,
+        current_setting('statement_timeout') AS statement_timeout,
+        current_setting('idle_in_transaction_session_timeout') AS idle_timeout,
+        (SELECT count(*) FROM pg_prepared_statements) AS prepared,
+        (SELECT count(*) FROM pg_cursors WHERE is_holdable) AS cursors,
+        (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory') AS locks,
+        (SELECT count(*) FROM pg_listening_channels()) AS channels
+"""
+
+
+@contextmanager
+def start_pgbouncer() -> Iterator[PgBouncer]:
+    """Run a PgBouncer; as another user if we are root, which it refuses."""
+    assert PROGRAM is not None
+    as_nobody: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
+    port = find_port()
+    with tempfile.TemporaryDirectory(prefix="bgtasks-pgbouncer-") as name:
+        folder = Path(name)
+        ini = folder / "pgbouncer.ini"
+        ini.write_text(_INI.format(server=databases.libpq_settings(), port=port, size=POOL_SIZE))
+        if as_nobody:
+            for path in (folder, ini):
+                shutil.chown(path, "nobody", "nogroup")
+        log_path = folder / "log"
+        with log_path.open("wb") as log:
+            process = subprocess.Popen([PROGRAM, str(ini)], stdout=log, stderr=log, cwd="/", **as_nobody)
+        try:
+            end = time.monotonic() + 20
+            while not _answers(port):
+                assert process.poll() is None, log_path.read_text()
+                assert time.monotonic() < end, log_path.read_text()
+                time.sleep(0.02)
+            yield PgBouncer(port)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _answers(port: int) -> bool:
+    import psycopg
+
+    try:
+        databases.connect(databases.MAINTENANCE, port=port).close()
+    except psycopg.OperationalError:
+        return False
+    return True

@@ -1,0 +1,67 @@
+"""Settings of the tests. The environment chooses the database and what the server tests vary."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tests.databases import settings_for
+
+_folder = Path(os.environ.get("TESTS_DB_DIR") or tempfile.mkdtemp(prefix="bgtasks-tests-"))
+
+SECRET_KEY = "only-for-tests"
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+INSTALLED_APPS = [
+    "bgtasks",
+    "tests.app",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+if os.environ.get("TESTS_SYNC_MIDDLEWARE"):
+    MIDDLEWARE.append("tests.app.middleware.SyncOnlyMiddleware")
+ROOT_URLCONF = "tests.app.urls"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+DATABASES = {"default": settings_for(_folder)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+STATIC_URL = "static/"
+USE_TZ = True
+if offset := os.environ.get("TESTS_CLOCK_OFFSET"):  # Seconds: the clock of another machine goes wrong.
+    import time_machine
+
+    time_machine.travel(datetime.now(UTC) + timedelta(seconds=float(offset)), tick=True).start()
+
+BGTASKS: dict[str, object] = {
+    "HEARTBEAT": 0.5,
+    "DEAD_AFTER": float(os.environ.get("TESTS_DEAD_AFTER", "5")),
+    "POLL_INTERVAL": 0.05,
+    "BLOCKED_AFTER": float(os.environ.get("TESTS_BLOCKED_AFTER", "1")),
+    "SPOOL_PATH": os.environ.get("TESTS_SPOOL_PATH", str(_folder / "spool")),
+    "DRAIN_TIMEOUT": float(os.environ.get("TESTS_DRAIN_TIMEOUT", "3")),
+    "CANCEL_GRACE": 1,
+    "MAX_RUNNING": int(os.environ.get("TESTS_MAX_RUNNING", "500")),
+}

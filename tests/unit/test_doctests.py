@@ -1,0 +1,24 @@
+"""The examples in the pure modules."""
+
+from __future__ import annotations
+
+import doctest
+
+import pytest
+
+from bgtasks import frames, status, uuid7
+from bgtasks.admin import formats, timeline, traceback_view
+from bgtasks.maintenance import deaths, observation
+from bgtasks.management import base
+
+
+@pytest.mark.parametrize(
+    "module",
+    [base, deaths, frames, observation, status, formats, timeline, traceback_view, uuid7],
+    ids=lambda module: module.__name__,
+)
+def test_examples_hold(module):
+    result = doctest.testmod(module)
+
+    assert result.attempted
+    assert not result.failed
