@@ -43,6 +43,16 @@ async def use_orm(number: int, seconds: float = 0.0) -> int:
 
 
 @bgtasks.task
+async def use_orm_until_drained(number: int) -> int:
+    """Be in the middle of it when the drain begins, and then finish, however long either takes."""
+    await Group.objects.acreate(name=f"before {number}")
+    while not bgtasks.current().draining:
+        await asyncio.sleep(0.05)
+    await Group.objects.acreate(name=f"after {number}")
+    return number
+
+
+@bgtasks.task
 def use_orm_in_thread(number: int) -> int:
     Group.objects.create(name=f"thread {number}")
     return Group.objects.count()
