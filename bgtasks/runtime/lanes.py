@@ -8,6 +8,7 @@ closes. A lane is a one-thread executor that asgiref finds under a `ThreadSensit
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import queue
 import threading
 import time
@@ -114,6 +115,16 @@ def heal_connections() -> bool:
     return has_connection
 
 
+def _find_variable() -> contextvars.ContextVar[Any] | None:
+    """Return the context variable behind `AsyncToSync.executors`: the only one that is set when that is."""
+    context = contextvars.Context()
+    context.run(setattr, AsyncToSync.executors, "current", None)
+    return next(iter(context), None)
+
+
+_executors = _find_variable()
+
+
 class Lane:
     """One database thread, shared by the tasks that lease it."""
 
@@ -129,9 +140,12 @@ class Lane:
     def enter(self) -> None:
         """Make this lane the thread of all thread-sensitive calls in the caller's context."""
         SyncToAsync.thread_sensitive_context.set(self.context)
-        # What the request left in the copied context: a thread that ended with it, and a deadlock guard of its own.
-        AsyncToSync.executors.current = None
-        SyncToAsync.deadlock_context.set(False)
+        # What a request with sync code left in the copied context: a thread that ended with it, and a guard against
+        # deadlocks of its own. Most leave nothing, and looking takes 0.1 µs where setting takes 2.
+        if _executors is None or _executors.get(None) is not None:
+            AsyncToSync.executors.current = None
+        if SyncToAsync.deadlock_context.get(False):
+            SyncToAsync.deadlock_context.set(False)
 
 
 class Lanes:

@@ -63,9 +63,13 @@ class Writer:
         is_committing = False
         try:
             batch = Batch(records, self._statements)
-            with self._statements.transaction() as cursor:
-                self._send(cursor, batch)
+            if self._statements.begin_together(batch.inserts, batch.updates):
                 is_committing = True
+                self._statements.commit()
+            else:
+                with self._statements.transaction() as cursor:
+                    self._send(cursor, batch)
+                    is_committing = True
         except Disowned:
             self._give_back(records)
             raise

@@ -45,7 +45,7 @@ from bgtasks.runtime.journal import Journal
 from bgtasks.runtime.lanes import Lanes
 from bgtasks.runtime.registry import Registry
 from bgtasks.runtime.runner import Runner
-from bgtasks.runtime.statements import statements_for
+from bgtasks.runtime.statements import PostgreSQLStatements, Statements, statements_for
 from bgtasks.runtime.writer import Writer
 from bgtasks.status import FINISHED, LIVE
 from tests.chaos.table import read_rows
@@ -83,6 +83,22 @@ class Faulty:
         else:
             self._inner.__exit__(None, None, None)
             world.fail()
+
+
+def begin_together(self: Statements, *rows: Any, begin: Any = PostgreSQLStatements.begin_together) -> bool:
+    """The same for PostgreSQL's faster way to write a batch."""
+    if world.fault == "refused":
+        world.fail()
+    return bool(begin(self, *rows))
+
+
+def commit(self: Statements, commit: Any = Statements.commit) -> None:
+    if world.fault == "aborted":
+        self.connection.connection.rollback()
+        world.fail()
+    commit(self)
+    if world.fault == "answer lost":
+        world.fail()
 
 
 class Node:
@@ -362,6 +378,8 @@ def may_fail(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "PATIENCE", 0.0)  # What is written when is for the test to say.
     for module in (statements_module, transitions):
         monkeypatch.setattr(module, "transaction", SimpleNamespace(atomic=Faulty))
+    monkeypatch.setattr(PostgreSQLStatements, "begin_together", begin_together)
+    monkeypatch.setattr(Statements, "commit", commit)
 
 
 @pytest.mark.timeout(300)

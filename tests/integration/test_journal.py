@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from django.utils import timezone
 import bgtasks
 from bgtasks.models import BackgroundTask, Process
 from bgtasks.runtime import statements as statements_module
+from bgtasks.runtime.statements import Statements
 from bgtasks.signals import task_finished, task_fired, task_started
 from tests import databases
 from tests.app import tasks
@@ -34,16 +36,19 @@ def lock_writes() -> databases.WriteLock:
 
 async def test_what_happens_between_two_batches_is_one_write(runtime: Runtime, monkeypatch: Any) -> None:
     """A task that is over before its first write is inserted in its final state."""
-    inserted: list[Any] = []
-    updated: list[Any] = []
-    kind = statements_module._BY_VENDOR[connection.vendor]
-    insert, update = kind.insert, kind.update
-    monkeypatch.setattr(
-        kind, "insert", lambda self, cursor, rows: (inserted.extend(rows), insert(self, cursor, rows))[1]
-    )
-    monkeypatch.setattr(
-        kind, "update", lambda self, cursor, rows: (updated.extend(rows), update(self, cursor, rows))[1]
-    )
+    made: Counter[str] = Counter()
+
+    def count(kind: str) -> Any:
+        make = getattr(Statements, kind)
+
+        def count_and_make(*args: Any) -> Any:
+            made[kind] += 1
+            return make(*args)
+
+        return count_and_make
+
+    for kind in ("insert_row", "update_row"):
+        monkeypatch.setattr(Statements, kind, count(kind))
     is_busy, may_go_on = threading.Event(), threading.Event()
     get_journal().submit(lambda: (is_busy.set(), may_go_on.wait(10)))  # As if it were writing a batch.
     await asyncio.to_thread(is_busy.wait, 10)
@@ -51,8 +56,7 @@ async def test_what_happens_between_two_batches_is_one_write(runtime: Runtime, m
     await asyncio.gather(*handles)
     may_go_on.set()
     await wait_until(lambda: _all(100))
-    assert len({row[0] for row in inserted}) == 100
-    assert updated == []
+    assert made == {"insert_row": 100}
 
 
 async def _all(count: int) -> bool:
@@ -131,7 +135,7 @@ async def test_overloaded_in_an_outage(settings: Any, transactional_db: None) ->
 
 async def test_one_bad_record_never_stops_the_rest(runtime: Runtime, monkeypatch: Any, caplog: Any) -> None:
     """The row of one task is refused by the database itself; the others of its batch are written as they are."""
-    build = statements_module.Statements.insert_row
+    build = Statements.insert_row
 
     def spoil(self: Any, record: Any, entries: Any) -> Any:
         row = list(build(self, record, entries))
@@ -139,7 +143,7 @@ async def test_one_bad_record_never_stops_the_rest(runtime: Runtime, monkeypatch
             row[3] = "this is no JSON"  # Refused by the column's CHECK, as an unforeseen value would be.
         return tuple(row)
 
-    monkeypatch.setattr(statements_module.Statements, "insert_row", spoil)
+    monkeypatch.setattr(Statements, "insert_row", spoil)
     with lock_writes():
         handles = [bgtasks.fire(tasks.succeed, number) for number in range(40)]
     rows = [await read_row(handle) for handle in handles]
@@ -184,7 +188,14 @@ async def test_a_lost_answer_to_a_commit_changes_nothing(runtime: Runtime, monke
                 lost[0] -= 1
                 raise OperationalError("server closed the connection unexpectedly")
 
+    def lose_the_answer(self: Statements, commit: Any = Statements.commit) -> None:
+        commit(self)
+        if lost[0]:
+            lost[0] -= 1
+            raise OperationalError("server closed the connection unexpectedly")
+
     monkeypatch.setattr(statements_module, "transaction", SimpleNamespace(atomic=LosesTheAnswer))
+    monkeypatch.setattr(Statements, "commit", lose_the_answer)
     handles = [bgtasks.fire(tasks.sleep, 0.02 * number) for number in range(50)]
     await asyncio.gather(*handles)
     rows = [await read_row(handle) for handle in handles]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from contextvars import Context
 from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import Error, IntegrityError
+from django.db import Error, IntegrityError, connection
 
 from bgtasks.failure import Failure
 from bgtasks.models import BackgroundTask, Process
 from bgtasks.runtime.record import Record
-from bgtasks.runtime.statements import MANY, Statements, statements_for
+from bgtasks.runtime.statements import MANY, Disowned, Statements, statements_for
 from bgtasks.status import Status
 from bgtasks.uuid7 import uuid7, uuid7_int
 from tests.app import tasks
@@ -133,5 +134,76 @@ def test_one_that_is_refused_leaves_nothing_of_its_batch(statements: Statements,
 
     with pytest.raises((Error, IntegrityError)):
         insert(statements, records)
+
+    assert not BackgroundTask.objects.exists()
+
+
+def begin_together(statements: Statements, inserts: list[Record], updates: list[Record]) -> bool:
+    made = [statements.insert_row(record, record.history) for record in inserts]
+    changed = [statements.update_row(record, record.history) for record in updates]
+    return statements.begin_together(made, changed)
+
+
+def make_finished(statements: Statements, count: int) -> list[Record]:
+    """Make records that are written as RUNNING and have ended since."""
+    records = make_records(count)
+    insert(statements, records)
+    for record in records:
+        record.written = (Status.RUNNING, 1)
+        record.history.append((Status.SUCCESSFUL, time.time(), 1, "returned"))
+    return records
+
+
+@pytest.fixture
+def registered(process: UUID, transactional_db: None) -> UUID:
+    return Process.objects.create(pk=process, pid=1, started_at="2026-01-01T00:00:00Z").pk
+
+
+HAS_A_FASTER_WAY = connection.vendor == "postgresql"
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_batch_written_together(statements: Statements, registered: UUID, count: int):
+    """All of it, and the count of what was fired, by one commit; where there is no such way, nothing at all."""
+    former, new = make_finished(statements, count), make_records(count)
+
+    assert begin_together(statements, new, former) is HAS_A_FASTER_WAY
+    if HAS_A_FASTER_WAY:
+        statements.commit()
+
+    counts = Counter(BackgroundTask.objects.values_list("status", flat=True))
+    assert counts == ({"SUCCESSFUL": count, "RUNNING": count} if HAS_A_FASTER_WAY else {"RUNNING": count})
+    assert Process.objects.get(pk=registered).fired_count == (count if HAS_A_FASTER_WAY else 0)
+    rows = BackgroundTask.objects.in_bulk([record.id for record in new])
+    assert all(rows[record.id].args == list(record.args) for record in new if record.id in rows)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("fault", ["there already", "a verdict came first"])
+def test_a_batch_that_does_not_match_is_not_written_together(
+    statements: Statements, registered: UUID, count: int, fault: str
+):
+    """Nothing of it is written, and the connection is free for the way that sorts it out."""
+    former, new = make_finished(statements, count), make_records(count)
+    if fault == "there already":
+        insert(statements, new[-1:])
+    else:
+        BackgroundTask.objects.filter(pk=former[-1].id).update(status="LOST")
+    before = Counter(BackgroundTask.objects.values_list("status", flat=True))
+
+    assert not begin_together(statements, new, former)
+
+    with statements.transaction():
+        assert Counter(BackgroundTask.objects.values_list("status", flat=True)) == before
+    assert Process.objects.get(pk=registered).fired_count == 0
+
+
+def test_the_dead_write_nothing_together(statements: Statements, registered: UUID):
+    Process.objects.update(state="DEAD")
+    records = make_records(1)
+
+    if HAS_A_FASTER_WAY:
+        with pytest.raises(Disowned):
+            begin_together(statements, records, [])
 
     assert not BackgroundTask.objects.exists()
