@@ -33,7 +33,8 @@ def get_runner() -> Runner:
         ImproperlyConfigured: "bgtasks" is not in INSTALLED_APPS.
     """
     try:
-        return cast("Runner", apps.app_configs["bgtasks"].runner)  # type: ignore[attr-defined]
+        runner: Runner = apps.app_configs["bgtasks"].runner  # type: ignore[attr-defined]
+        return runner
     except KeyError:
         if not apps.ready:
             raise AppRegistryNotReady("bgtasks cannot be used before django.setup() is done.") from None

@@ -27,16 +27,18 @@ ASKED_FOR = (Status.CANCELLED, "cancelled on request")
 LOOP_ENDED = (Status.INTERRUPTED, "its event loop was shut down")
 
 
-async def carry_out(runner: Runner, record: Record) -> Outcome:
+async def carry_out(runner: Runner, record: Record) -> None:
     """
-    Carry out one attempt and return what became of it; never raises.
+    Carry out one attempt, and tell the runner what became of it.
 
     Runs in the attempt's own context. `SystemExit` and `KeyboardInterrupt` stop here like any other exception: let out
     of an asyncio task they would end the server.
     """
-    if not runner.registry.holds(record):
+    runner.attempt_begins(record)
+    if runner.registry.live.get(record.number) is not record:
         # Others took this process for dead before the first line: the verdict stands, and somebody else may run it.
-        return LOOP_ENDED
+        runner.attempt_ended(record, LOOP_ENDED)
+        return
     record.is_started = True
     attempt_variable.set((runner, record))
     lane = runner.lanes.lease()
@@ -44,18 +46,23 @@ async def carry_out(runner: Runner, record: Record) -> Outcome:
         lane.enter()
         if record.locale is not None:
             record.locale.activate()
-        value = await _call(runner, record)
+        coroutine, record.coroutine = record.coroutine, None
+        value = await (coroutine if coroutine is not None else _call(runner, record))
     except BaseException as error:  # noqa: BLE001, RUF100  # See above.
-        return _conclude_error(record, error)
+        if isinstance(error, GeneratorExit) and not _is_running(record):
+            raise  # Nobody raised it: the coroutine is being closed, with its loop.
+        try:
+            outcome = _conclude_error(record, error)
+        except BaseException as second:  # noqa: BLE001, RUF100  # Foreign code in the error itself may raise anything.
+            outcome = Status.FAILED, f"ended in a way that cannot be told: {type(second).__name__}"
+    else:
+        outcome = _conclude_value(runner, record, value)
     finally:
         runner.lanes.release(lane)
-    return _conclude_value(runner, record, value)
+    runner.attempt_ended(record, outcome)
 
 
 async def _call(runner: Runner, record: Record) -> Any:
-    coroutine, record.coroutine = record.coroutine, None
-    if coroutine is not None:
-        return await coroutine
     task = record.task
     assert task is not None  # A record has a coroutine or a task function.
     if task.is_async:
@@ -100,11 +107,10 @@ def _conclude_value(runner: Runner, record: Record, value: Any) -> Outcome:
 
 
 def _conclude_error(record: Record, error: BaseException) -> Outcome:
-    if isinstance(error, asyncio.CancelledError):
-        if record.cancel_reason is not None or _is_cancelled_from_outside(record):
-            return cancelled_outcome(record)
-    elif isinstance(error, GeneratorExit) and not _is_running(record):
-        return LOOP_ENDED  # Nobody raised it: the coroutine is being closed, with its loop.
+    if isinstance(error, asyncio.CancelledError) and (
+        record.cancel_reason is not None or _is_cancelled_from_outside(record)
+    ):
+        return cancelled_outcome(record)
     try:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename == __file__:  # This module's tell nobody much.

@@ -40,6 +40,7 @@ class Record:
     # What few tasks ever set. A class attribute costs a task neither time nor memory.
     coroutine: Coroutine[Any, Any, Any] | None = None
     asyncio_task: asyncio.Task[Any] | None = None
+    when_never_begun: Callable[[asyncio.Task[None]], None] | None = None  # Its callback until its first step.
     encoded: tuple[str, str] | None = None  # The arguments as JSON; None: they are plain and not encoded yet.
     prior: Sequence[Any] = ()  # The row's history up to the claim, if this process claimed it.
     offset = 0  # How many entries of `history` stand in `prior` already.

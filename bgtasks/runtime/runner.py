@@ -48,7 +48,7 @@ NO_CONTEXT = contextvars.Context()
 
 READY = Status.READY  # Looking a member up on its class takes longer than the rest of a comparison.
 RUNNING = Status.RUNNING
-
+INTERRUPTED = Status.INTERRUPTED
 
 LONGEST_STOP = 2.0  # Seconds.
 TAKEN = "its process was taken for dead"
@@ -172,9 +172,10 @@ class Runner:
         if self.journal.is_away or self.draining:
             self._check_load()
         now = time.time_ns()
-        loop = self.loops.pick()
+        running = asyncio._get_running_loop()
+        loop = running if running is not None and running is self.loops.home else self.loops.pick()
         record = Record(uuid7_int(now), name, task, args, kwargs, loop, copy_context(), (READY, now / 1e9, 0, "fired"))
-        if loop is not asyncio._get_running_loop():
+        if loop is not running:
             record.locale = Locale.of_caller()
         if (scope := scope_variable.get()) is not None:
             record.scope = scope
@@ -219,6 +220,8 @@ class Runner:
         self.journal.put(record)
 
     def _may_start(self, record: Record) -> bool:
+        if not (self.draining or self.slots.is_held or self.has_backlog):  # As always, and soon told.
+            return True
         if self.draining:
             if is_inside_live_task() and not (self.drainer is not None and self.drainer.is_cutting_short):
                 return True  # What draining tasks fire is drained too.
@@ -307,31 +310,38 @@ class Runner:
         name = record.task.loop_name if record.task is not None else record.name
         task = asyncio.Task(attempt.carry_out(self, record), loop=record.loop, name=name, context=record.context)
         record.asyncio_task = task
-        task.add_done_callback(partial(self._attempt_ended, record))
+        # Taken away by its first step, since a callback at the end would cost each task another turn of the loop.
+        record.when_never_begun = partial(self._never_began, record)
+        task.add_done_callback(record.when_never_begun)
         if record.cancel_reason is not None:  # It was asked for while the start was on its way to the loop.
             task.cancel()
 
-    def _attempt_ended(self, record: Record, task: asyncio.Task[attempt.Outcome]) -> None:
-        if not self.registry.holds(record):
+    def attempt_begins(self, record: Record) -> None:
+        assert record.asyncio_task is not None and record.when_never_begun is not None  # noqa: PT018  # It was started.
+        record.asyncio_task.remove_done_callback(record.when_never_begun)
+        record.when_never_begun = None
+
+    def _never_began(self, record: Record, task: asyncio.Task[None]) -> None:
+        """One that was cancelled before its first step has run none of its code."""
+        record.when_never_begun = None
+        self.attempt_ended(record, attempt.cancelled_outcome(record))
+
+    def attempt_ended(self, record: Record, outcome: attempt.Outcome) -> None:
+        if self.registry.live.get(record.number) is record:
+            record.asyncio_task = None
+            self.conclude(record, *outcome)
+            self.ended_count += 1
+        else:
             # Its verdict was given while it ignored the cancellation: a late finish never overwrites.
             record.forget_coroutine()  # It may not even have begun.
             log(logging.WARNING, "Task %s (%s) ended after its verdict was given.", record.name, record.id)
-            self._free_slot()
-            return
-        try:
-            # One that was cancelled before its first step has run none of its code.
-            outcome = attempt.cancelled_outcome(record) if task.cancelled() else task.result()
-        except BaseException as error:  # noqa: BLE001, RUF100  # Foreign code in the error itself may raise anything.
-            outcome = (Status.FAILED, f"ended in a way that cannot be told: {type(error).__name__}")
-        record.asyncio_task = None
-        self.conclude(record, *outcome)
-        self.ended_count += 1
         self._free_slot()
 
     def conclude(self, record: Record, status: Status, why: str) -> None:
         """Give a record what follows; the journal writes it."""
-        record.forget_coroutine()
-        if status is Status.INTERRUPTED and record.may_run_again:
+        if record.coroutine is not None:
+            record.forget_coroutine()
+        if status is INTERRUPTED and record.may_run_again:
             self._hand_back(record, why)
             return
         record.history.append((status, time.time(), record.attempt, why))

@@ -54,7 +54,8 @@ class Slots:
 
     def give_back(self, count: int = 1) -> None:
         self._free.extend([None] * count)
-        self.match()
+        if self._waiting:
+            self.match()
 
     def queue(self, record: Record) -> None:
         """Have a record start as soon as a slot is free; its token decides, should somebody else want it first."""
