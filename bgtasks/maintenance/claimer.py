@@ -12,7 +12,7 @@ from django.db import router
 from django.utils import timezone
 
 from ..models import BackgroundTask
-from ..runtime.announcer import announce
+from ..runtime.announcer import announce_all
 from ..runtime.record import Record
 from ..runtime.runner import Runner
 from ..runtime.statements import Row, statements_for
@@ -74,8 +74,7 @@ class Claimer:
                 statements.count_fired(cursor, uncounted)
         loop = runner.loops.find_main() or runner.loops.start_bridge()
         records = [self._make_record(row, at, loop) for row in rows]
-        for record in records:
-            announce(record, record.history, runner.journal.process_id)
+        announce_all([(record, record.history) for record in records], runner.journal.process_id)
         return records
 
     def _make_record(self, row: Row, at: float, loop: asyncio.AbstractEventLoop) -> Record:

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from ..models import BackgroundTask, Process
 from ..runtime.runner import Runner
-from ..runtime.statements import bounded_transaction
+from ..runtime.statements import bounded_transaction, statements_for
 from ..status import Status
 
 MAX_WAITING = 500  # Coroutine objects that wait here, in one look.
@@ -69,16 +69,16 @@ class Requests:
 
     def _heed_cancels(self, alias: str) -> None:
         runner = self._runner
-        asked = BackgroundTask.objects.using(alias).filter(cancel_requested_at__isnull=False)
-        ids = []
+        numbers = []
         if len(runner.slots) < runner.slots.count:  # Something runs.
-            ids += asked.running().filter(process=runner.journal.process_id).values_list("pk", flat=True)
+            numbers += statements_for(alias, runner.journal.process_id, "").find_cancels()
         if waiting := runner.find_waiting_objects(MAX_WAITING):
-            ids += asked.filter(pk__in=[record.id for record in waiting], status=Status.READY).values_list(
-                "pk", flat=True
+            asked = BackgroundTask.objects.using(alias).filter(
+                pk__in=[record.id for record in waiting], status=Status.READY, cancel_requested_at__isnull=False
             )
-        for id_ in ids:
-            record = runner.registry.live.get(id_.int)
+            numbers += [id_.int for id_ in asked.order_by().values_list("pk", flat=True)]
+        for number in numbers:
+            record = runner.registry.live.get(number)
             if record is not None and record.cancel_reason is None:  # Once: it may take its time to clean up.
                 runner.cancel(record)
 

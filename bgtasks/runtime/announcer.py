@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +16,16 @@ from .record import Entry, Record
 _SIGNALS = (signals.task_fired, signals.task_started, signals.task_finished)
 
 
+def announce_all(changes: Iterable[tuple[Record, Sequence[Entry]]], process_id: UUID) -> None:
+    """Do as `announce` for each of a batch: where nobody listens, at next to no cost."""
+    if any(signal.receivers for signal in _SIGNALS):
+        for record, entries in changes:
+            announce(record, entries, process_id)
+    else:
+        for record, entries in changes:
+            record.announced = len(entries)
+
+
 def announce(record: Record, entries: Sequence[Entry], process_id: UUID) -> None:
     """
     Send the signals for the entries of a record's history that have not been sent yet.
@@ -24,8 +34,6 @@ def announce(record: Record, entries: Sequence[Entry], process_id: UUID) -> None
     """
     first = record.announced
     record.announced = len(entries)
-    if not any(signal.receivers for signal in _SIGNALS):
-        return
     for index in range(first, len(entries)):
         status, _, attempt, _ = entries[index]
         previous = entries[index - 1][0] if index else (Status.READY if record.prior else None)

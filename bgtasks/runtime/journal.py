@@ -30,7 +30,7 @@ from ..models import BackgroundTask, Drain, Process
 from ..status import Status
 from ..uuid7 import uuid7
 from . import spool
-from .announcer import announce
+from .announcer import announce, announce_all
 from .heartbeat import Heartbeat
 from .record import Record
 from .registry import Registry
@@ -40,8 +40,11 @@ from .writer import Batch, Writer
 if TYPE_CHECKING:
     from .drainer import DrainReport  # For the type only: the runner imports this module.
 
+READY = Status.READY  # Looking a member up on its class takes longer than the rest of a comparison.
+
 MAX_BATCH = 2000  # Rows in one transaction, so that other writers get their turn.
 PATIENCE = 0.005  # Seconds for which a waiting task may still start here before it is written as READY.
+LONGEST_PATIENCE = 0.1  # The same while each round of writing takes longer: it would not be written earlier anyway.
 LINGER = 0.003  # Seconds for which the journal gathers when nobody waits for it: short tasks are written once, then.
 FIRST_RETRY, LAST_RETRY = 0.05, 2.0  # Seconds between two tries while the database is away.
 LONGEST_WAIT = 60.0  # Seconds.
@@ -84,6 +87,7 @@ class Journal:
         self._inbox: queue.SimpleQueue[Record | Callable[[], None] | None] = queue.SimpleQueue()
         self._is_urgent = threading.Event()  # Whether something in the inbox is waited for.
         self._pending: dict[int, Record] = {}
+        self._patience = PATIENCE
         self._calls: deque[Callable[[], None]] = deque()
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
@@ -101,7 +105,7 @@ class Journal:
         """Have a new record written."""
         self._inbox.put(record)
         if record.acknowledgement is not None:
-            self._is_urgent.set()
+            self._hasten()
         if self._thread is None:
             self.start()
 
@@ -113,15 +117,21 @@ class Journal:
 
     def wake(self) -> None:
         """Have the services asked whether they have something to do."""
-        self._inbox.put(None)
-        self._is_urgent.set()
+        if not self._is_urgent.is_set():
+            self._inbox.put(None)
+            self._is_urgent.set()
 
     def submit(self, function: Callable[[], None]) -> None:
         """Run a function on the journal's thread, once the database is there."""
         self._inbox.put(function)
-        self._is_urgent.set()
+        self._hasten()
         if self._thread is None:
             self.start()
+
+    def _hasten(self) -> None:
+        """Have what was just put into the inbox taken in without waiting for more."""
+        if not self._is_urgent.is_set():  # Else it is not cleared yet, and the inbox is emptied after that.
+            self._is_urgent.set()
 
     def start(self) -> None:
         with self._start_lock:
@@ -293,7 +303,7 @@ class Journal:
                         continue
                     self._pending[item.number] = item
                     if self._is_waiting_here(item):
-                        item.write_at = time.monotonic() + PATIENCE
+                        item.write_at = time.monotonic() + self._patience
                 elif item is not None:
                     self._calls.append(item)
         except queue.Empty:
@@ -333,12 +343,12 @@ class Journal:
     def _is_waiting_here(record: Record) -> bool:
         """Tell whether it may still start in this process before it is written."""
         return (
-            record.written is None
+            record.history[-1][0] is READY  # Of few, so this comes first.
+            and len(record.history) == 1
+            and record.written is None
             and not record.is_sent
             and record.task is not None
             and record.acknowledgement is None
-            and len(record.history) == 1
-            and record.history[0][0] is Status.READY
         )
 
     def _round(self) -> None:
@@ -459,10 +469,12 @@ class Journal:
     # Writing.
 
     def _write_pending(self) -> None:
+        began = time.monotonic()
         while batch := self._choose():
             self._writer.write(batch)
             if len(batch) < MAX_BATCH:
                 break
+        self._patience = min(max(time.monotonic() - began, PATIENCE), LONGEST_PATIENCE)
 
     def _choose(self) -> list[Record]:
         """Return what to write now. Taking a record's token is what decides that nobody else starts or withdraws it."""
@@ -472,7 +484,7 @@ class Journal:
         for record in list(self._pending.values()):
             if len(chosen) == MAX_BATCH:
                 break
-            if self._patience_left(record, now) > 0:
+            if record.write_at > now and self._patience_left(record, now) > 0:
                 continue
             if self._is_waiting_here(record):
                 if not record.take():
@@ -507,9 +519,7 @@ class Journal:
             self._pending.pop(number, None)
         if acknowledged:
             self.on_committed(acknowledged)
-        for number, (record, entries) in batch.changes.items():
-            if number not in batch.again:
-                announce(record, entries, self.process_id)
+        announce_all([change for number, change in batch.changes.items() if number not in batch.again], self.process_id)
 
     # The end.
 

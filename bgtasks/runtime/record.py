@@ -14,12 +14,15 @@ from .. import arguments
 from ..definition import Task
 from ..exceptions import RolledBack, TaskCancelled, TaskFailed, TaskInterrupted, TaskLost
 from ..failure import Failure
-from ..status import LIVE, Status
+from ..status import Status
 from .locale import Locale
 
 # A change of status: (status, seconds since the epoch, attempt, why). A bare tuple: one is made on each `fire`, and a
 # named one costs three times as much.
 Entry = tuple[Status, float, int, str]
+
+# Looking a member up on its class takes longer than the rest of a comparison, and a set has to hash it.
+READY, RUNNING, SUCCESSFUL = Status.READY, Status.RUNNING, Status.SUCCESSFUL
 
 ERRORS = {
     Status.FAILED: (TaskFailed, "failed"),
@@ -102,7 +105,8 @@ class Record:
 
     @property
     def is_live(self) -> bool:
-        return self.history[-1][0] in LIVE and self.rolled_back is None
+        status = self.history[-1][0]
+        return (status is RUNNING or status is READY) and self.rolled_back is None
 
     @property
     def on_lost(self) -> str:
@@ -111,7 +115,7 @@ class Record:
     @property
     def is_owned(self) -> bool:
         """Whether its row belongs to this process: it runs here, or nobody else can start it."""
-        return self.status is not Status.READY or self.task is None
+        return self.status is not READY or self.task is None
 
     def hold(self) -> None:
         """Give it a token: who takes it, starts the record or withdraws it. Call before anybody else sees it."""
@@ -222,7 +226,7 @@ class Record:
         if self.rolled_back is not None:
             raise self.rolled_back
         status = self.status
-        if status is Status.SUCCESSFUL:
+        if status is SUCCESSFUL:
             return self.value
         kind, what = ERRORS[status]
         detail = f" {self.failure.summary if self.failure else self.reason[:300]}"

@@ -29,6 +29,10 @@ from ..status import Status
 from .record import Entry, Record
 
 Row = tuple[Any, ...]
+Moment = tuple[Any, str]  # As the database takes it, and as ISO text for the history.
+
+# Looking a member up on its class takes longer than the rest of a comparison.
+READY, RUNNING, SUCCESSFUL, FAILED = Status.READY, Status.RUNNING, Status.SUCCESSFUL, Status.FAILED
 
 _COLUMNS = (
     "id", "name", "status", "args", "kwargs", "on_lost", "stuck_after", "attempt", "max_attempts", "created_at",
@@ -48,8 +52,6 @@ MAX_PARAMETERS = 500  # In one statement; SQLite bounds them.
 MANY = 20  # Rows for which PostgreSQL's ways to write many are worth their beginning.
 
 LARGEST_BLOCK = 128  # Rows in one statement for SQLite, which prepares and keeps each.
-MOMENTS = 1000  # Remembered at a time: those of a few hundred rows.
-
 _dumps = json.dumps
 _quote = lru_cache(200)(json.dumps)  # Most histories say the same: "fired", "returned", "claimed".
 
@@ -68,8 +70,6 @@ class Statements:
         self._origin = (origin or process_id).hex
         self._by = f'"{process_id}"'
         self._release = release
-        # The moments of one task's life repeat in its row and its history: 6 µs less for each task.
-        self._moments = lru_cache(MOMENTS)(self._make_moment)
         # What Django makes of a moment for SQLite and MariaDB, unless the project keeps local times: its text in UTC.
         self._takes_utc_text = self.connection.timezone is UTC
         quote = self.connection.ops.quote_name
@@ -105,52 +105,51 @@ class Statements:
 
     # Values.
 
-    def moment(self, seconds: float) -> Any:
-        """Return a moment as the database takes it."""
-        return self._moments(seconds)[0]
-
-    def _make_moment(self, seconds: float) -> tuple[Any, str]:
-        """Return a moment as the database takes it, and as ISO text."""
-        # 1 µs instead of 2 for each, as the text of a whole second is made once.
-        whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
+    def moment(self, seconds: float) -> Moment:
+        """Return a moment in seconds since the epoch, as the database takes it and as ISO text."""
+        # Two thirds of the time that datetime takes, for some three moments of each task.
+        whole = int(seconds)
         day, time = _split_second(whole)
-        stamp = f"{day}T{time}.{micros:06}+00:00"
+        micros = min(int((seconds - whole) * 1_000_000 + 0.5), 999_999)
+        fraction = str(1_000_000 + micros)[1:]
+        stamp = f"{day}T{time}.{fraction}+00:00"
         if self.takes_iso_text:
             return stamp, stamp
         if self._takes_utc_text:
-            return f"{day} {time}.{micros:06}", stamp
+            return f"{day} {time}.{fraction}", stamp
         moment = to_datetime(whole).replace(microsecond=micros)
         return self.connection.ops.adapt_datetimefield_value(moment), stamp
 
-    def transition(self, entry: Entry) -> str:
-        status, at, attempt, why = entry
+    def _transition(self, entry: Entry, moment: Moment) -> str:
+        status, _, attempt, why = entry
         return (
-            f'{{"status": "{status._value_}", "at": "{self._moments(at)[1]}", "attempt": {attempt}, "by": {self._by}, '
+            f'{{"status": "{status._value_}", "at": "{moment[1]}", "attempt": {attempt}, "by": {self._by}, '
             f'"why": {_quote(why)}}}'
         )
 
-    def _transitions(self, record: Record, entries: Sequence[Entry]) -> str:
-        new = [self.transition(entry) for entry in entries[record.offset :]]
-        if record.prior:
-            new[:0] = [_dumps(entry) for entry in record.prior]
+    def _transitions(self, record: Record, entries: Sequence[Entry], moments: Sequence[Moment]) -> str:
+        new = [self._transition(entry, moment) for entry, moment in zip(entries, moments, strict=True)]
+        if record.offset or record.prior:
+            new[: record.offset] = [_dumps(entry) for entry in record.prior]
         return f"[{', '.join(new)}]"
 
-    def _times(self, entries: Sequence[Entry]) -> tuple[Any, Any]:
+    @staticmethod
+    def _times(entries: Sequence[Entry], moments: Sequence[Moment]) -> tuple[Any, Any]:
         """Return when the last attempt started and when the task finished, each None if it did not."""
-        status, at, _, _ = entries[-1]
-        finished = self.moment(at) if status.is_finished else None
-        for status, at, _, _ in reversed(entries):
-            if status is Status.RUNNING:
-                return self.moment(at), finished
+        last = entries[-1][0]
+        finished = None if last is RUNNING or last is READY else moments[-1][0]
+        for index in range(len(entries) - 1, -1, -1):
+            if entries[index][0] is RUNNING:
+                return moments[index][0], finished
         return None, finished
 
     def _owner(self, record: Record, status: Status) -> str | None:
         """READY has no owner, but for a coroutine object, which only this process can start."""
-        return None if status is Status.READY and record.task is not None else self._process
+        return None if status is READY and record.task is not None else self._process
 
     @staticmethod
     def _failure(record: Record, status: Status) -> tuple[str, str, str, str]:
-        failure = record.failure if status is Status.FAILED else None
+        failure = record.failure if status is FAILED else None
         if failure is None:
             return "", "", "", ""
         return failure.type, failure.message, failure.traceback, failure.fingerprint
@@ -165,7 +164,8 @@ class Statements:
         status, _, attempt, _ = entries[-1]
         task = record.task
         args, kwargs = record.encode_arguments()
-        started, finished = self._times(entries)
+        moments = [self.moment(entry[1]) for entry in entries]
+        started, finished = self._times(entries, moments)
         return (
             f"{record.number:032x}",
             record.name,
@@ -176,14 +176,14 @@ class Statements:
             task.stuck_after if task is not None else None,
             attempt,
             task.max_attempts if task is not None and not record.is_stripped else 1,
-            self.moment(entries[0][1]),
+            moments[0][0],
             started,
             finished,
             self._owner(record, status),
             self._origin if is_counted else None,
             *self._failure(record, status),
-            record.result_text if status is Status.SUCCESSFUL else None,
-            self._transitions(record, entries),
+            record.result_text if status is SUCCESSFUL else None,
+            self._transitions(record, entries, moments),
             fired_by(record.scope) if record.scope is not None else None,
             self._release,
             "",
@@ -193,14 +193,15 @@ class Statements:
     def update_row(self, record: Record, entries: Sequence[Entry]) -> Row:
         status, _, attempt, _ = entries[-1]
         assert record.written is not None  # Only what was inserted is updated.
+        moments = [self.moment(entry[1]) for entry in entries]
         return (
             status._value_,
             attempt,
-            *self._times(entries),
+            *self._times(entries, moments),
             self._owner(record, status),
             *self._failure(record, status),
-            record.result_text if status is Status.SUCCESSFUL else None,
-            self._transitions(record, entries),
+            record.result_text if status is SUCCESSFUL else None,
+            self._transitions(record, entries, moments),
             f"{record.number:032x}",
             self._process,
             record.written[1],
@@ -260,7 +261,7 @@ class Statements:
             is after the claim; JSON as text.
         """
         known = list(names)
-        moment = self.moment(at)
+        moment, _ = self.moment(at)
         cursor.execute(
             f"""UPDATE {self._table} SET {self._claim_changes}
             WHERE id IN ({self._select_ready(len(known), len(queues))}) AND status = 'READY' AND process IS NULL
@@ -289,6 +290,16 @@ class Statements:
             [(place, f"{number:032x}", attempt, self._process) for place, number, attempt in rows],
         )
 
+    def find_cancels(self) -> list[int]:
+        """Return the numbers of the tasks that run in this process and that somebody asks to cancel."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT id FROM {self._table} {self.by_cancels} "  # noqa: S608  # Our own names.
+                "WHERE process = %s AND status = 'RUNNING' AND cancel_requested_at IS NOT NULL",
+                [self._process],
+            )
+            return [_number(row[0]) for row in cursor.fetchall()]
+
     def adopt(self, cursor: CursorWrapper, process: UUID) -> None:
         """Take over what another id of this process runs and holds, unless it was given a verdict already."""
         for status in ("RUNNING", "READY"):
@@ -299,6 +310,7 @@ class Statements:
             )
 
     takes_iso_text = False  # Whether its columns know of time zones, and so take a moment as it stands in the history.
+    by_cancels = ""  # What has a look for requests to cancel take the index of these, and not read all running rows.
     append_transition = ""  # An expression with one parameter, the new entry as JSON; its attempt is added by SQL.
     claim_lock = ""  # How the claims of several processes keep out of each other's way: SQLite has one writer.
 
@@ -315,7 +327,7 @@ class Statements:
         return ", ".join(self.connection.ops.quote_name(name) for name in _CLAIMED)
 
     def _claim_entry(self, at: float) -> str:
-        return self.transition((Status.RUNNING, at, 0, "claimed")).replace('"attempt": 0, ', "")
+        return self._transition((RUNNING, at, 0, "claimed"), self.moment(at)).replace('"attempt": 0, ', "")
 
     def _select_ready(self, known_count: int, queue_count: int, columns: str = "id") -> str:
         marks = ", ".join(["%s"] * known_count)
@@ -358,7 +370,7 @@ def to_datetime(seconds: float | None) -> datetime | None:
     return value if django_settings.USE_TZ else timezone.make_naive(value, timezone.get_default_timezone())
 
 
-@lru_cache(10)
+@lru_cache(100)  # Most moments of a batch are of the same few seconds.
 def _split_second(seconds: int) -> tuple[str, str]:
     """Return a whole second since the epoch as the texts of its day and time in UTC."""
     text = datetime.fromtimestamp(seconds, UTC).isoformat()
@@ -380,6 +392,7 @@ def _number(value: Any) -> int:
 
 
 class SQLiteStatements(Statements):
+    by_cancels = 'INDEXED BY "bgtasks_cancel"'  # Without statistics it would take that of the statuses.
     append_transition = "json_insert(transitions, '$[#]', json_set(%s, '$.attempt', attempt + 1))"
 
     def insert(self, cursor: CursorWrapper, rows: Sequence[Row]) -> int:
@@ -590,7 +603,7 @@ class PostgreSQLStatements(Statements):
         self, cursor: CursorWrapper, names: Iterable[str], count: int, at: float, queues: Sequence[str] = ()
     ) -> list[Row]:
         known = list(names)
-        moment = self.moment(at)
+        moment, _ = self.moment(at)
         cursor.execute(_BY_THE_INDEX)
         # Materialized: as a plain subquery PostgreSQL may run it once per row, and take more than `count`.
         cursor.execute(
@@ -640,7 +653,7 @@ class MariaDBStatements(Statements):
     ) -> list[Row]:
         # An UPDATE here returns no rows. The ones that were selected stay locked until the commit.
         known = list(names)
-        moment = self.moment(at)
+        moment, _ = self.moment(at)
         cursor.execute(self._select_ready(len(known), len(queues)), [*known, *queues, moment, count])
         ids = [row[0] for row in cursor.fetchall()]
         if not ids:
