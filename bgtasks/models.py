@@ -66,7 +66,7 @@ class BackgroundTask(models.Model):
         ),
     )
     key = models.CharField(_("key"), max_length=200, default="", help_text=_("At most one live task has it."))
-    live_key = models.CharField(_("live key"), max_length=200, null=True, unique=True, editable=False)  # noqa: DJ001  # NULL is not unique, "" is.
+    live_key = models.CharField(_("live key"), max_length=200, null=True, editable=False)  # noqa: DJ001  # Several rows may have NULL, as one may have "".
     progress = models.JSONField(_("progress"), null=True)
     await_place = models.JSONField(_("waits at"), null=True)
     error_type = models.CharField(_("error type"), max_length=200, default="")
@@ -119,6 +119,8 @@ class BackgroundTask(models.Model):
                 fields=["fired_again_from"], name="bgtasks_again", condition=Q(fired_again_from__isnull=False)
             ),
         ]
+        # Not `unique=True`, which would give PostgreSQL a second index of it, for LIKE, that nothing uses.
+        constraints = [models.UniqueConstraint(fields=["live_key"], name="bgtasks_live_key")]
         permissions = [
             ("cancel_task", "Can cancel background tasks"),
             ("fire_task", "Can fire background tasks again"),

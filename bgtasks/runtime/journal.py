@@ -470,18 +470,22 @@ class Journal:
 
     def _write_pending(self) -> None:
         began = time.monotonic()
-        while batch := self._choose():
+        # Whoever waits in `afire` is answered first, and goes on while the rest is written.
+        awaited = [record for record in self._pending.values() if record.acknowledgement is not None]
+        if awaited and len(awaited) < len(self._pending):
+            self._writer.write(self._choose(awaited))
+        while batch := self._choose(list(self._pending.values())):
             self._writer.write(batch)
             if len(batch) < MAX_BATCH:
                 break
         self._patience = min(max(time.monotonic() - began, PATIENCE), LONGEST_PATIENCE)
 
-    def _choose(self) -> list[Record]:
+    def _choose(self, candidates: list[Record]) -> list[Record]:
         """Return what to write now. Taking a record's token is what decides that nobody else starts or withdraws it."""
         now = time.monotonic()
         chosen: list[Record] = []
         handed_over: list[Record] = []
-        for record in list(self._pending.values()):
+        for record in candidates:
             if len(chosen) == MAX_BATCH:
                 break
             if record.write_at > now and self._patience_left(record, now) > 0:

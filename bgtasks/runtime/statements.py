@@ -45,6 +45,7 @@ _CHANGED = (
     "error_fingerprint", "result", "transitions",
 )  # fmt: skip
 _FENCE = ("id", "process", "attempt", "status")
+_SHORT_NAMES = tuple(f"v{index}" for index in range(len(_COLUMNS)))
 _CLAIMED = ("id", "name", "args", "kwargs", "attempt", "on_lost", "stuck_after", "transitions", "origin")
 
 LONGEST_LOCK_WAIT = 2  # Seconds.
@@ -445,10 +446,8 @@ class SQLiteStatements(Statements):
         fence = " AND ".join(
             f"{self._table}.{quote(name)} = new.column{index}" for index, name in enumerate(_FENCE, len(_CHANGED) + 1)
         )
-        # With statistics of an empty table SQLite would look for the new rows' ids in the whole table, one by one.
-        primary_key = quote(f"sqlite_autoindex_{BackgroundTask._meta.db_table}_1")
         return (
-            f"UPDATE {self._table} INDEXED BY {primary_key} SET {changes} "  # noqa: S608  # Our own names.
+            f"UPDATE {self._table} SET {changes} "  # noqa: S608  # Our own names.
             f"FROM (VALUES {', '.join([values] * size)}) AS new WHERE {fence}"
         )
 
@@ -502,7 +501,7 @@ class PostgreSQLStatements(Statements):
                 self._copy(cursor, inserts)
             else:
                 statements.append(self._insert_all)
-                contents.append(_dumps([dict(zip(_COLUMNS, row, strict=True)) for row in inserts]))
+                contents.append(self._as_json(inserts))
                 expected.append(f"INSERT 0 {len(inserts)}")
             statements.append(self._count)
             contents += [len(inserts), self._origin]
@@ -562,9 +561,9 @@ class PostgreSQLStatements(Statements):
         return ClientCursor
 
     @staticmethod
-    def _as_json(updates: Sequence[Row]) -> str:
-        names = [f"new_{name}" for name in _CHANGED] + [f"old_{name}" for name in _FENCE]
-        return _dumps([dict(zip(names, row, strict=True)) for row in updates])
+    def _as_json(rows: Sequence[Row]) -> str:
+        """Return rows as a list of {"v0": …, "v1": …}: PostgreSQL reads short names faster."""
+        return _dumps([dict(zip(_SHORT_NAMES, row, strict=False)) for row in rows])
 
     @cached_property
     def _kinds(self) -> dict[str, str]:
@@ -579,25 +578,30 @@ class PostgreSQLStatements(Statements):
     @cached_property
     def _insert_all(self) -> str:
         """The insert of `Statements` for a list of rows as JSON."""
-        values = [f"{name}::{self._kinds[name]}" for name in _COLUMNS] + [repr(value) for value in _CONSTANTS.values()]
-        columns = ", ".join(f"{name} {self._texts[name]}" for name in _COLUMNS)
+        values = [f"v{index}::{self._kinds[name]}" for index, name in enumerate(_COLUMNS)]
+        values += [repr(value) for value in _CONSTANTS.values()]
         return (
             f"INSERT INTO {self._table} ({self._names}) SELECT {', '.join(values)} "  # noqa: S608  # Our own names.
-            f"FROM json_to_recordset(%s::json) AS new_rows ({columns})"
+            f"FROM {self._recordset(_COLUMNS)}"
         )
 
     @cached_property
     def _update_all(self) -> str:
         """The update of `Statements` for a list of rows as JSON."""
-        columns = [f"new_{name} {self._texts[name]}" for name in _CHANGED]
-        columns += [f"old_{name} {self._kinds[name]}" for name in _FENCE]
         quote = self.connection.ops.quote_name
-        changes = ", ".join(f"{quote(name)} = new_{name}::{self._kinds[name]}" for name in _CHANGED)
-        fence = " AND ".join(f"{self._table}.{quote(name)} = old_{name}" for name in _FENCE)
+        changes = ", ".join(f"{quote(name)} = v{index}::{self._kinds[name]}" for index, name in enumerate(_CHANGED))
+        fence = " AND ".join(
+            f"{self._table}.{quote(name)} = v{index}" for index, name in enumerate(_FENCE, len(_CHANGED))
+        )
         return (
             f"UPDATE {self._table} SET {changes} "  # noqa: S608  # Our own names.
-            f"FROM json_to_recordset(%s::json) AS new_rows ({', '.join(columns)}) WHERE {fence}"
+            f"FROM {self._recordset(_CHANGED + _FENCE)} WHERE {fence}"
         )
+
+    def _recordset(self, names: Sequence[str]) -> str:
+        """What `_as_json` makes of rows, as a table again; with one parameter, the JSON."""
+        columns = ", ".join(f"v{index} {self._texts[name]}" for index, name in enumerate(names))
+        return f"json_to_recordset(%s::json) AS new_rows ({columns})"
 
     def claim(
         self, cursor: CursorWrapper, names: Iterable[str], count: int, at: float, queues: Sequence[str] = ()
