@@ -42,10 +42,15 @@ if TYPE_CHECKING:
 
 READY = Status.READY  # Looking a member up on its class takes longer than the rest of a comparison.
 
+FEW = 200  # Records that are worth waiting for more.
 MAX_BATCH = 2000  # Rows in one transaction, so that other writers get their turn.
 PATIENCE = 0.005  # Seconds for which a waiting task may still start here before it is written as READY.
 LONGEST_PATIENCE = 0.1  # The same while each round of writing takes longer: it would not be written earlier anyway.
-LINGER = 0.003  # Seconds for which the journal gathers when nobody waits for it: short tasks are written once, then.
+# Seconds for which the journal gathers when nobody waits for it: short tasks are written once, then. Where its rounds
+# take long it rests eight times as long as the last one took, or it would take from the views what they need: a view
+# that fires one task, under load, answers 0.93 instead of 0.83 times the requests of the view without (SQLite).
+LINGER, LONGEST_LINGER = 0.003, 0.025
+REST = 8
 FIRST_RETRY, LAST_RETRY = 0.05, 2.0  # Seconds between two tries while the database is away.
 LONGEST_WAIT = 60.0  # Seconds.
 LONGEST_PAUSE = 2.0  # Seconds that the start of a drain waits for a database that may be away.
@@ -88,6 +93,7 @@ class Journal:
         self._is_urgent = threading.Event()  # Whether something in the inbox is waited for.
         self._pending: dict[int, Record] = {}
         self._patience = PATIENCE
+        self._linger = LINGER
         self._calls: deque[Callable[[], None]] = deque()
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
@@ -290,9 +296,9 @@ class Journal:
         timeout = self._seconds_until_due()
         try:
             item = self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait()
-            if not self.is_draining:
+            if not self.is_draining and self._inbox.qsize() < FEW:
                 # Waiting for this, and not for the inbox, spares each `fire` the waking of this thread.
-                self._is_urgent.wait(LINGER)
+                self._is_urgent.wait(self._linger)
             self._is_urgent.clear()
             for count in range(MAX_INTAKE):
                 if count:
@@ -478,7 +484,9 @@ class Journal:
             self._writer.write(batch)
             if len(batch) < MAX_BATCH:
                 break
-        self._patience = min(max(time.monotonic() - began, PATIENCE), LONGEST_PATIENCE)
+        seconds = time.monotonic() - began
+        self._patience = min(max(seconds, PATIENCE), LONGEST_PATIENCE)
+        self._linger = min(max(REST * seconds, LINGER), LONGEST_LINGER)
 
     def _choose(self, candidates: list[Record]) -> list[Record]:
         """Return what to write now. Taking a record's token is what decides that nobody else starts or withdraws it."""
