@@ -417,14 +417,14 @@ class SQLiteStatements(Statements):
                     size //= 2  # Few sizes, so that the driver finds each statement prepared.
                 values = list(chain.from_iterable(rows[start : start + size]))
                 # Not by Django's cursor, which would look for each `%s` in the long text.
-                written += self.connection.connection.execute(statement(size), values).rowcount
+                written += int(self.connection.connection.execute(statement(size), values).rowcount)
                 start += size
         return written
 
     @cached_property
     def _largest_block(self) -> int:
         """The rows that fit into one statement, a power of two."""
-        limit = self.connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        limit = int(self.connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER))
         return min(LARGEST_BLOCK, 1 << (limit // len(_COLUMNS)).bit_length() - 1)
 
     @cached_property
@@ -493,7 +493,7 @@ class PostgreSQLStatements(Statements):
 
     def _send_together(self, cursor: Any, inserts: Sequence[Row], updates: Sequence[Row]) -> bool:
         statements = [f"BEGIN; {_BOUNDS}"]
-        contents = []
+        contents: list[Any] = []
         expected = []
         if inserts:
             if len(inserts) >= MANY:  # COPY takes a message of its own, and half the time for each row.
@@ -568,7 +568,8 @@ class PostgreSQLStatements(Statements):
     @cached_property
     def _kinds(self) -> dict[str, str]:
         """The types of the columns."""
-        return {field.column: str(field.db_type(self.connection)) for field in BackgroundTask._meta.concrete_fields}
+        fields = BackgroundTask._meta.concrete_fields
+        return {str(field.column): str(field.db_type(self.connection)) for field in fields}
 
     @cached_property
     def _texts(self) -> dict[str, str]:
