@@ -48,6 +48,7 @@ class Drainer:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self.is_cutting_short = False  # From then on what draining tasks fire is not started any more.
+        self.interrupted: Counter[str] = Counter()  # The names of attempts that were cut short, by whomever.
         self._is_hurried = False
         self._step = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -103,6 +104,8 @@ class Drainer:
 
     async def _cut_short(self, report: DrainReport, deadline: float) -> None:
         self.is_cutting_short = True
+        report.names += self.interrupted  # The server may have cancelled them together with this drain.
+        before = self.interrupted.total()
         cut_short = self._find_unfinished()
         for record in cut_short:
             report.names[record.name] += 1
@@ -120,7 +123,7 @@ class Drainer:
                 self._runner.conclude(record, Status.INTERRUPTED, "still running when the drain ended")
             self._leave_to_itself(record.asyncio_task)
         report.left_count = len(left)
-        report.cancelled_count = max(len(cut_short) - len(left), 0)
+        report.cancelled_count = before + max(len(cut_short) - len(left), 0)
 
     def _leave_to_itself(self, task: asyncio.Task[Any] | None) -> None:
         """

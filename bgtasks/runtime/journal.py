@@ -91,6 +91,7 @@ class Journal:
         self._registry = registry
         self._inbox: queue.SimpleQueue[Record | Callable[[], None] | None] = queue.SimpleQueue()
         self._is_urgent = threading.Event()  # Whether something in the inbox is waited for.
+        self._is_woken = False  # Whether `wake` has put something there. Cleared before the inbox is emptied.
         self._pending: dict[int, Record] = {}
         self._patience = PATIENCE
         self._linger = LINGER
@@ -123,9 +124,10 @@ class Journal:
 
     def wake(self) -> None:
         """Have the services asked whether they have something to do."""
-        if not self._is_urgent.is_set():
+        if not self._is_woken:  # Else there is something in the inbox, or about to be, and a round comes after it.
+            self._is_woken = True
             self._inbox.put(None)
-            self._is_urgent.set()
+            self._hasten()
 
     def submit(self, function: Callable[[], None]) -> None:
         """Run a function on the journal's thread, once the database is there."""
@@ -300,6 +302,7 @@ class Journal:
                 # Waiting for this, and not for the inbox, spares each `fire` the waking of this thread.
                 self._is_urgent.wait(self._linger)
             self._is_urgent.clear()
+            self._is_woken = False
             for count in range(MAX_INTAKE):
                 if count:
                     item = self._inbox.get_nowait()
@@ -478,8 +481,8 @@ class Journal:
         began = time.monotonic()
         # Whoever waits in `afire` is answered first, and goes on while the rest is written.
         awaited = [record for record in self._pending.values() if record.acknowledgement is not None]
-        if awaited and len(awaited) < len(self._pending):
-            self._writer.write(self._choose(awaited))
+        if awaited and len(awaited) < len(self._pending) and (batch := self._choose(awaited)):
+            self._writer.write(batch)
         while batch := self._choose(list(self._pending.values())):
             self._writer.write(batch)
             if len(batch) < MAX_BATCH:

@@ -330,7 +330,10 @@ class Runner:
         if self.registry.live.get(record.number) is record:
             record.asyncio_task = None
             self.conclude(record, *outcome)
-            self.ended_count += 1
+            if outcome[0] is INTERRUPTED and self.drainer is not None:
+                self.drainer.interrupted[record.name] += 1
+            else:
+                self.ended_count += 1
         else:
             # Its verdict was given while it ignored the cancellation: a late finish never overwrites.
             record.forget_coroutine()  # It may not even have begun.
@@ -341,9 +344,12 @@ class Runner:
         """Give a record what follows; the journal writes it."""
         if record.coroutine is not None:
             record.forget_coroutine()
-        if status is INTERRUPTED and record.may_run_again:
-            self._hand_back(record, why)
-            return
+        if status is INTERRUPTED:
+            if self.draining:  # Whoever cancelled it did so for the end of the process.
+                record.cancel_reason = record.cancel_reason or "drain"
+            if record.may_run_again:
+                self._hand_back(record, why)
+                return
         record.history.append((status, time.time(), record.attempt, why))
         self._let_go(record)
         record.wake_waiters()

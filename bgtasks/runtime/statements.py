@@ -9,7 +9,6 @@ partial index must be found by them.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -235,7 +234,8 @@ class Statements:
 
     def commit(self) -> None:
         """Commit what `begin_together` has begun."""
-        self.connection.connection.commit()
+        with self.connection.wrap_database_errors:
+            self.connection.connection.commit()
 
     def count_fired(self, cursor: CursorWrapper, count: int) -> None:
         """
@@ -424,6 +424,8 @@ class SQLiteStatements(Statements):
     @cached_property
     def _largest_block(self) -> int:
         """The rows that fit into one statement, a power of two."""
+        import sqlite3  # Python may have been built without it, for a project with another database.
+
         limit = int(self.connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER))
         return min(LARGEST_BLOCK, 1 << (limit // len(_COLUMNS)).bit_length() - 1)
 
@@ -478,6 +480,7 @@ class PostgreSQLStatements(Statements):
         # Each message costs the journal 50 µs beside the wait: with two instead of six a batch of one takes half of it.
         if self._client_cursor is None:
             return False
+        self.connection.ensure_connection()  # A signal's receiver may have closed it since the last batch.
         connection = self.connection.connection
         is_whole = False
         try:

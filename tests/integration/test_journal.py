@@ -206,6 +206,42 @@ async def test_a_lost_answer_to_a_commit_changes_nothing(runtime: Runtime, monke
     assert process.fired_count == 50
 
 
+async def test_a_connection_that_breaks_at_the_commit_is_an_outage(runtime: Runtime, monkeypatch: Any) -> None:
+    """What the driver itself raises there: nobody who waits is told that his task is surely not stored."""
+    broken = [connection.vendor == "postgresql"]
+
+    def break_and_commit(self: Statements, commit: Any = Statements.commit) -> None:
+        if broken[0]:
+            broken[0] = False
+            process = self.connection.connection.info.backend_pid
+            databases.query(str(self.connection.settings_dict["NAME"]), f"SELECT pg_terminate_backend({process}, 5000)")
+        commit(self)
+
+    monkeypatch.setattr(Statements, "commit", break_and_commit)
+    handles = await asyncio.gather(*(bgtasks.afire(tasks.succeed, number) for number in range(4)))
+    assert await asyncio.gather(*handles) == [0, 1, 2, 3]
+    assert broken == [False]
+    for handle in handles:
+        assert (await read_row(handle)).attempt == 1
+
+
+async def test_a_receiver_that_closes_the_journals_connection(runtime: Runtime, caplog: Any) -> None:
+    """As code in threads does to be clean. What the same round still has to write is written."""
+
+    def close(**details: Any) -> None:
+        connection.close()
+
+    task_fired.connect(close)
+    try:
+        fired = [bgtasks.fire(tasks.succeed, number) for number in range(50)]
+        recorded = await asyncio.gather(*(bgtasks.afire(tasks.succeed, number) for number in range(50)))
+        await asyncio.gather(*fired, *recorded)
+        await wait_until(lambda: _all(100))
+    finally:
+        task_fired.disconnect(close)
+    assert "cannot be recorded" not in caplog.text
+
+
 READ_ONLY = {
     "sqlite": "PRAGMA query_only = 1",
     "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
