@@ -20,6 +20,7 @@ import bgtasks
 from bgtasks.models import BackgroundTask, Process
 from bgtasks.runtime import statements as statements_module
 from bgtasks.runtime.statements import Statements
+from bgtasks.runtime.writer import Writer
 from bgtasks.signals import task_finished, task_fired, task_started
 from tests import databases
 from tests.app import tasks
@@ -217,10 +218,13 @@ async def test_a_connection_that_breaks_at_the_commit_is_an_outage(runtime: Runt
             databases.query(str(self.connection.settings_dict["NAME"]), f"SELECT pg_terminate_backend({process}, 5000)")
         commit(self)
 
+    given_back: list[Any] = []
     monkeypatch.setattr(Statements, "commit", break_and_commit)
+    monkeypatch.setattr(Writer, "_give_back", staticmethod(given_back.extend))
     handles = await asyncio.gather(*(bgtasks.afire(tasks.succeed, number) for number in range(4)))
     assert await asyncio.gather(*handles) == [0, 1, 2, 3]
     assert broken == [False]
+    assert given_back == []
     for handle in handles:
         assert (await read_row(handle)).attempt == 1
 
