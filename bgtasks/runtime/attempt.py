@@ -35,7 +35,7 @@ async def carry_out(runner: Runner, record: Record) -> None:
     of an asyncio task they would end the server.
     """
     runner.attempt_begins(record)
-    if runner.registry.live.get(record.number) is not record:
+    if not runner.registry.holds(record):
         # Others took this process for dead before the first line: the verdict stands, and somebody else may run it.
         runner.attempt_ended(record, LOOP_ENDED)
         return

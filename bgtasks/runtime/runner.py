@@ -327,7 +327,7 @@ class Runner:
         self.attempt_ended(record, attempt.cancelled_outcome(record))
 
     def attempt_ended(self, record: Record, outcome: attempt.Outcome) -> None:
-        if self.registry.live.get(record.number) is record:
+        if self.registry.holds(record):
             record.asyncio_task = None
             self.conclude(record, *outcome)
             if outcome[0] is INTERRUPTED and self.drainer is not None:
