@@ -59,7 +59,7 @@ class Record:
     scope: Any = None  # The ASGI scope of the request that fired it.
     cancel_reason: str | None = None  # Why this process cancelled it: "asked" or "drain".
     thread_id: int | None = None  # Of the thread that a plain `def` function is on.
-    acknowledgement: asyncio.Future[None] | None = None  # For `afire`: done once it is committed.
+    acknowledgement: asyncio.Future[bool] | None = None  # For `afire`: whether it was committed in time.
     waiters: list[Callable[[], None]] | None = None
     token: list[None] | None = None  # See `take`.
     is_queued = True  # Whether the journal has, or will have, something to write of it. Guarded by order, see Journal.

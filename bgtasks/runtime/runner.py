@@ -54,10 +54,14 @@ LONGEST_STOP = 2.0  # Seconds.
 TAKEN = "its process was taken for dead"
 
 
-def _settle_all(answers: list[asyncio.Future[None]]) -> None:
+def _answer(answer: asyncio.Future[bool], is_committed: bool) -> None:
+    if not answer.done():  # Who waited for it may have given up.
+        answer.set_result(is_committed)
+
+
+def _answer_all(answers: list[asyncio.Future[bool]]) -> None:
     for answer in answers:
-        if not answer.done():  # Who waited for it may have given up.
-            answer.set_result(None)
+        _answer(answer, True)
 
 
 class Runner:
@@ -253,25 +257,26 @@ class Runner:
             raise
         if has_slot:
             record.history[0] = (RUNNING, record.history[0][1], 1, "fired")
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bool] = loop.create_future()
         record.acknowledgement = answer
         record.hold()
         self.registry.live[record.number] = record
         self.journal.put(record)
+        expiry = loop.call_later(self.settings.write_timeout, _answer, answer, False)  # `asyncio.timeout`: 5 µs.
         try:
-            async with asyncio.timeout(self.settings.write_timeout):
-                await answer
-        except TimeoutError:
-            if record.written is not None:  # It is stored; a blocked loop let the answer wait.
-                return TaskHandle(self, record)
-            if not record.take():
-                raise RecordUnknown(record.id) from None
-            self._withdraw(record)
-            raise NotRecorded(
-                f"The database did not take {record.name} within {self.settings.write_timeout} s (WRITE_TIMEOUT): it "
-                "is not stored and not started."
-            ) from None
-        return TaskHandle(self, record)
+            is_committed = await answer
+        finally:
+            expiry.cancel()
+        if is_committed or record.written is not None:  # Stored all the same: a blocked loop let the answer wait.
+            return TaskHandle(self, record)
+        if not record.take():
+            raise RecordUnknown(record.id)
+        self._withdraw(record)
+        raise NotRecorded(
+            f"The database did not take {record.name} within {self.settings.write_timeout} s (WRITE_TIMEOUT): it "
+            "is not stored and not started."
+        )
 
     def _withdraw(self, record: Record) -> None:
         self.registry.live.pop(record.number, None)
@@ -405,7 +410,7 @@ class Runner:
 
     def _committed(self, records: list[Record]) -> None:
         """The first write of these, which `afire` waits for, is committed: start them and answer."""
-        answers: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        answers: dict[asyncio.AbstractEventLoop, list[asyncio.Future[bool]]] = {}
         starts: dict[asyncio.AbstractEventLoop, list[Record]] = {}
         for record in records:
             answer, record.acknowledgement = record.acknowledgement, None
@@ -418,7 +423,7 @@ class Runner:
                 self.slots.queue(record)
         for loop, answered in answers.items():
             with contextlib.suppress(RuntimeError):  # The loop of the callers may be closed by now.
-                loop.call_soon_threadsafe(_settle_all, answered)
+                loop.call_soon_threadsafe(_answer_all, answered)
         for loop, started in starts.items():
             self._start_all_on(loop, started)
 
