@@ -38,7 +38,6 @@ from bgtasks.maintenance.requests import Requests
 from bgtasks.maintenance.rescue import Rescuer, declare_dead
 from bgtasks.models import BackgroundTask, Ledger, Process
 from bgtasks.runtime import journal as journal_module
-from bgtasks.runtime import statements as statements_module
 from bgtasks.runtime.context import attempt_variable
 from bgtasks.runtime.heartbeat import Heartbeat
 from bgtasks.runtime.journal import Journal
@@ -46,6 +45,7 @@ from bgtasks.runtime.lanes import Lanes
 from bgtasks.runtime.registry import Registry
 from bgtasks.runtime.runner import Runner
 from bgtasks.runtime.statements import PostgreSQLStatements, Statements, statements_for
+from bgtasks.runtime.statements import base as statements_base
 from bgtasks.runtime.writer import Writer
 from bgtasks.status import FINISHED, LIVE
 from tests.chaos.table import read_rows
@@ -376,7 +376,7 @@ def may_fail(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     TASKS["plain"] = bgtasks.task(name="plain")(plain)
     TASKS["again"] = bgtasks.task(name="again", on_lost="rerun")(again)
     monkeypatch.setattr(journal_module, "PATIENCE", 0.0)  # What is written when is for the test to say.
-    for module in (statements_module, transitions):
+    for module in (statements_base, transitions):
         monkeypatch.setattr(module, "transaction", SimpleNamespace(atomic=Faulty))
     monkeypatch.setattr(PostgreSQLStatements, "begin_together", begin_together)
     monkeypatch.setattr(Statements, "commit", commit)

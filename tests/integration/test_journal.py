@@ -18,8 +18,8 @@ from django.utils import timezone
 
 import bgtasks
 from bgtasks.models import BackgroundTask, Process
-from bgtasks.runtime import statements as statements_module
 from bgtasks.runtime.statements import Statements
+from bgtasks.runtime.statements import base as statements_base
 from bgtasks.runtime.writer import Writer
 from bgtasks.signals import task_finished, task_fired, task_started
 from tests import databases
@@ -195,7 +195,7 @@ async def test_a_lost_answer_to_a_commit_changes_nothing(runtime: Runtime, monke
             lost[0] -= 1
             raise OperationalError("server closed the connection unexpectedly")
 
-    monkeypatch.setattr(statements_module, "transaction", SimpleNamespace(atomic=LosesTheAnswer))
+    monkeypatch.setattr(statements_base, "transaction", SimpleNamespace(atomic=LosesTheAnswer))
     monkeypatch.setattr(Statements, "commit", lose_the_answer)
     handles = [bgtasks.fire(tasks.sleep, 0.02 * number) for number in range(50)]
     await asyncio.gather(*handles)

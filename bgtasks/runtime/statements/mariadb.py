@@ -1,0 +1,59 @@
+"""MariaDB: no RETURNING of an UPDATE, and errors that tell more by their codes than by their kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from django.db import IntegrityError, transaction
+from django.db.backends.utils import CursorWrapper
+
+from .base import LONGEST_LOCK_WAIT, Statements, insert_text, number_of
+from .rows import PLAIN, Row, Shape
+
+
+class MariaDBStatements(Statements):
+    append_transition = "JSON_ARRAY_APPEND(transitions, '$', JSON_INSERT(%s, '$.attempt', attempt + 1))"
+    claim_lock = "FOR UPDATE SKIP LOCKED"
+
+    def prepare(self) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"SET SESSION innodb_lock_wait_timeout = {LONGEST_LOCK_WAIT}, lock_wait_timeout = {LONGEST_LOCK_WAIT}"
+            )
+
+    def is_outage(self, error: Exception) -> bool:
+        # The client calls some refusals of a value OperationalError: 1366, a character that the column's character set
+        # does not have; 4025, a CHECK, such as that of a JSON column.
+        return super().is_outage(error) and error.args[:1] not in ((1366,), (4025,))
+
+    def insert(self, cursor: CursorWrapper, rows: Sequence[Row], shape: Shape = PLAIN) -> int:
+        # INSERT IGNORE would also ignore values that do not fit, and ON DUPLICATE KEY counts rows that it leaves alone.
+        try:
+            with transaction.atomic(using=self.alias):
+                cursor.executemany(insert_text(self.alias, shape), rows)
+        except IntegrityError as error:
+            if error.args[:1] != (1062,):
+                raise
+            there = self.read_back(cursor, [int(row[0], 16) for row in rows])
+            rows = [row for row in rows if int(row[0], 16) not in there]
+            if rows:
+                cursor.executemany(insert_text(self.alias, shape), rows)
+        return len(rows)
+
+    def claim(
+        self, cursor: CursorWrapper, names: Iterable[str], count: int, at: float, queues: Sequence[str] = ()
+    ) -> list[Row]:
+        # An UPDATE here returns no rows. The ones that were selected stay locked until the commit.
+        known = list(names)
+        moment, _ = self.moment(at)
+        cursor.execute(self._select_ready(len(known), len(queues)), [*known, *queues, moment, count])
+        ids = [row[0] for row in cursor.fetchall()]
+        if not ids:
+            return []
+        marks = ", ".join(["%s"] * len(ids))
+        cursor.execute(
+            f"UPDATE {self._table} SET {self._claim_changes} WHERE id IN ({marks})",  # noqa: S608
+            [self._claim_entry(at), self._process, moment, *ids],
+        )
+        cursor.execute(f"SELECT {self._claimed} FROM {self._table} WHERE id IN ({marks})", ids)  # noqa: S608
+        return [(number_of(row[0]), *row[1:]) for row in cursor.fetchall()]

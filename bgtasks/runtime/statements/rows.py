@@ -1,0 +1,193 @@
+"""What records become as rows: tuples of what the database's driver takes, one shape for most and one for the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+
+from ...failure import storable
+from ...status import Status
+from ..record import Entry, Record
+from .moments import split_second, to_datetime
+
+Row = tuple[Any, ...]
+Moment = tuple[Any, str]  # As the database takes it, and as ISO text for the history.
+
+# Looking a member up on its class takes longer than the rest of a comparison.
+READY, RUNNING, SUCCESSFUL, FAILED = Status.READY, Status.RUNNING, Status.SUCCESSFUL, Status.FAILED
+
+_dumps = json.dumps
+_quote = lru_cache(200)(json.dumps)  # Most histories say the same: "fired", "returned", "claimed".
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """The columns that rows of a kind have values for."""
+
+    inserted: tuple[str, ...]
+    constants: Mapping[str, Any]  # Of the columns that an insert leaves out and that may not be NULL.
+    changed: tuple[str, ...]
+
+
+# What a task does not use costs it nothing: most rows have none of the columns that only options need.
+PLAIN = Shape(
+    (
+        "id", "name", "status", "args", "kwargs", "on_lost", "stuck_after", "attempt", "max_attempts", "created_at",
+        "started_at", "finished_at", "process", "origin", "error_type", "error_message", "traceback",
+        "error_fingerprint", "result", "transitions", "fired_by", "release", "signature_fingerprint",
+        "is_task_function",
+    ),
+    {"priority": 0, "queue_name": "default", "key": ""},
+    (
+        "status", "attempt", "started_at", "finished_at", "process", "error_type", "error_message", "traceback",
+        "error_fingerprint", "result", "transitions",
+    ),
+)  # fmt: skip
+FULL = Shape(
+    (
+        *PLAIN.inserted, "priority", "queue_name", "key", "live_key", "options", "run_after", "progress", "checkpoint",
+    ),
+    {},
+    (*PLAIN.changed, "live_key", "run_after", "progress", "checkpoint"),
+)  # fmt: skip
+FENCE = ("id", "process", "attempt", "status")
+
+
+def shape_of(record: Record) -> Shape:
+    return PLAIN if record.extras is None else FULL
+
+
+class Rows:
+    """Makes rows for one database and one process."""
+
+    takes_iso_text = False  # Whether its columns know of time zones, and so take a moment as it stands in the history.
+
+    def __init__(self, alias: str, process_id: UUID, release: str, origin: UUID | None) -> None:
+        self.alias = alias
+        self.connection = connections[alias]
+        self._process = process_id.hex
+        self._origin = (origin or process_id).hex
+        self._by = f'"{process_id}"'
+        self._release = release
+        # What Django makes of a moment for SQLite and MariaDB, unless the project keeps local times: its text in UTC.
+        self._takes_utc_text = self.connection.timezone is UTC
+
+    def moment(self, seconds: float) -> Moment:
+        """Return a moment in seconds since the epoch, as the database takes it and as ISO text."""
+        # 1 µs instead of 2 for each, as the text of a whole second is made once.
+        whole = int(seconds)
+        day, time = split_second(whole)
+        micros = min(int((seconds - whole) * 1_000_000 + 0.5), 999_999)
+        fraction = str(1_000_000 + micros)[1:]
+        stamp = f"{day}T{time}.{fraction}+00:00"
+        if self.takes_iso_text:
+            return stamp, stamp
+        if self._takes_utc_text:
+            return f"{day} {time}.{fraction}", stamp
+        moment = to_datetime(whole).replace(microsecond=micros)
+        return self.connection.ops.adapt_datetimefield_value(moment), stamp
+
+    def _transition(self, entry: Entry, moment: Moment) -> str:
+        status, _, attempt, why = entry
+        return (
+            f'{{"status": "{status._value_}", "at": "{moment[1]}", "attempt": {attempt}, "by": {self._by}, '
+            f'"why": {_quote(why)}}}'
+        )
+
+    def _transitions(self, record: Record, entries: Sequence[Entry], moments: Sequence[Moment]) -> str:
+        new = [self._transition(entry, moment) for entry, moment in zip(entries, moments, strict=True)]
+        if record.offset or record.prior:
+            new[: record.offset] = [_dumps(entry) for entry in record.prior]
+        return f"[{', '.join(new)}]"
+
+    @staticmethod
+    def _times(entries: Sequence[Entry], moments: Sequence[Moment]) -> tuple[Any, Any]:
+        """Return when the last attempt started and when the task finished, each None if it did not."""
+        last = entries[-1][0]
+        finished = None if last is RUNNING or last is READY else moments[-1][0]
+        for index in range(len(entries) - 1, -1, -1):
+            if entries[index][0] is RUNNING:
+                return moments[index][0], finished
+        return None, finished
+
+    def _owner(self, record: Record, status: Status) -> str | None:
+        """READY has no owner, but for a coroutine object, which only this process can start."""
+        return None if status is READY and record.task is not None else self._process
+
+    @staticmethod
+    def _failure(record: Record, status: Status) -> tuple[str, str, str, str]:
+        failure = record.failure if status is FAILED else None
+        if failure is None:
+            return "", "", "", ""
+        return failure.type, failure.message, failure.traceback, failure.fingerprint
+
+    def insert_row(self, record: Record, entries: Sequence[Entry], is_counted: bool = True) -> Row:
+        """
+        Return what to insert.
+
+        Args:
+            is_counted: whether this process counts it as fired, in the same transaction.
+        """
+        status, _, attempt, _ = entries[-1]
+        task = record.task
+        args, kwargs = record.encode_arguments()
+        moments = [self.moment(entry[1]) for entry in entries]
+        started, finished = self._times(entries, moments)
+        return (
+            f"{record.number:032x}",
+            record.name,
+            status._value_,
+            args,
+            kwargs,
+            record.on_lost,
+            task.stuck_after if task is not None else None,
+            attempt,
+            task.max_attempts if task is not None and not record.is_stripped else 1,
+            moments[0][0],
+            started,
+            finished,
+            self._owner(record, status),
+            self._origin if is_counted else None,
+            *self._failure(record, status),
+            record.result_text if status is SUCCESSFUL else None,
+            self._transitions(record, entries, moments),
+            fired_by(record.scope) if record.scope is not None else None,
+            self._release,
+            "",
+            task is not None,
+        )
+
+    def update_row(self, record: Record, entries: Sequence[Entry]) -> Row:
+        status, _, attempt, _ = entries[-1]
+        assert record.written is not None  # Only what was inserted is updated.
+        moments = [self.moment(entry[1]) for entry in entries]
+        return (
+            status._value_,
+            attempt,
+            *self._times(entries, moments),
+            self._owner(record, status),
+            *self._failure(record, status),
+            record.result_text if status is SUCCESSFUL else None,
+            self._transitions(record, entries, moments),
+            f"{record.number:032x}",
+            self._process,
+            record.written[1],
+            record.written[0]._value_,
+        )
+
+
+def fired_by(scope: dict[str, Any]) -> str:
+    """Return who fired a task, from the ASGI scope of the request, as JSON: method, path and, if sent, request_id."""
+    request = {"method": str(scope.get("method", ""))[:20], "path": storable(str(scope.get("path", ""))[:500])}
+    for name, value in scope.get("headers", ()):
+        if name == b"x-request-id":
+            request["request_id"] = storable(value.decode("latin-1")[:200])
+            break
+    return _dumps(request)
