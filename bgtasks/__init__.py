@@ -6,19 +6,22 @@ Safe to import before the app registry is ready: what needs it is looked up when
 
 from __future__ import annotations
 
-from .api import afire, drain, fire, live_tasks, pending_task_count
+from .api import afire, aget, drain, fire, get, live_tasks, pending_task_count
 from .definition import task
 from .exceptions import (
     BgTasksError,
     Draining,
+    KeyConflict,
     NotRecorded,
     Overloaded,
     RecordUnknown,
+    Retry,
     RolledBack,
     TaskCancelled,
     TaskFailed,
     TaskInterrupted,
     TaskLost,
+    TaskNotFound,
 )
 from .runtime.context import current
 from .runtime.handle import TaskHandle
@@ -27,9 +30,11 @@ from .status import Status
 __all__ = [
     "BgTasksError",
     "Draining",
+    "KeyConflict",
     "NotRecorded",
     "Overloaded",
     "RecordUnknown",
+    "Retry",
     "RolledBack",
     "Status",
     "TaskCancelled",
@@ -37,10 +42,13 @@ __all__ = [
     "TaskHandle",
     "TaskInterrupted",
     "TaskLost",
+    "TaskNotFound",
     "afire",
+    "aget",
     "current",
     "drain",
     "fire",
+    "get",
     "live_tasks",
     "pending_task_count",
     "task",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from uuid import UUID
 
 from asgiref.sync import iscoroutinefunction
 from django.apps import apps
@@ -114,6 +116,38 @@ async def afire(task: Any, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
     if isinstance(task, Coroutine):
         return await get_runner().afire_coroutine(task, _name_coroutine(task, args, kwargs))
     return await get_runner().afire_function(_check_function(task), args, kwargs)
+
+
+def get(task_id: UUID | str) -> TaskHandle[Any]:
+    """
+    Return a handle of any task, also one of another process, or of yesterday. Asks the database: for sync code.
+
+    Waiting for one that runs in another process asks for its row every POLL_INTERVAL.
+
+    Raises:
+        TaskNotFound: no row has the id.
+        ValueError: it is no UUID.
+        RuntimeError: called in async code, see `aget`.
+    """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("bgtasks.get() asks the database, which would block the event loop: `await bgtasks.aget()`.")
+    runner = get_runner()
+    return TaskHandle(runner, runner.find(_as_uuid(task_id)))
+
+
+async def aget(task_id: UUID | str) -> TaskHandle[Any]:
+    """Do what `get` does, in async code."""
+    runner = get_runner()
+    return TaskHandle(runner, await runner.afind(_as_uuid(task_id)))
+
+
+def _as_uuid(task_id: UUID | str) -> UUID:
+    if isinstance(task_id, UUID):
+        return task_id
+    try:
+        return UUID(task_id)
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(f"A task's id is a UUID, not {task_id!r:.100}.") from None
 
 
 def live_tasks() -> list[TaskHandle[Any]]:

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from asgiref.sync import iscoroutinefunction
 
 from .failure import storable
+from .options import KEPT, RERUN_ATTEMPTS, Options, TaskOptions, UsingOptions, Verdict
 
 P = ParamSpec("P")
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
-Verdict = Literal["fail", "rerun"]
-
 MAX_NAME_LENGTH = 200
-RERUN_ATTEMPTS = 3  # The bound that keeps a task that kills its process from looping for ever.
+DEFAULTS = Options()
 
 declared: dict[str, Task[Any, Any]] = {}
 
@@ -36,32 +34,43 @@ class Task(Generic[P, T_co]):
     `T_co` is what calling the function returns: for `async def` a coroutine.
     """
 
-    def __init__(
-        self,
-        func: Callable[P, T_co],
-        *,
-        name: str | None = None,
-        on_lost: Verdict = "fail",
-        stuck_after: float | None = None,
-        fire_on_commit: bool | None = None,
-    ) -> None:
+    # What the runtime asks of each task, as plain attributes.
+    options: Options
+    on_lost: Verdict
+    stuck_after: float | None
+    fire_on_commit: bool | None
+    max_attempts: int
+    has_timeouts: bool
+    needs_extras: bool  # Whether its rows have columns that most tasks do not use.
+
+    def __init__(self, func: Callable[P, T_co], *, name: str | None = None, **options: Unpack[TaskOptions]) -> None:
         self.func = func
         self.name = check_name(name) if name is not None else name_of(func)
-        self.on_lost = _check_verdict(on_lost)
-        self.stuck_after = _check_seconds("stuck_after", stuck_after)
-        self.fire_on_commit = _check_flag("fire_on_commit", fire_on_commit)
         self.is_async = iscoroutinefunction(func)
         # Calling an `async def` function binds the arguments and runs none of its body. A function that is only
         # marked as one (`inspect.markcoroutinefunction`) may run anything.
         self.binds_by_call = inspect.iscoroutinefunction(func) and _is_native(func)
         self.loop_name = f"bgtasks: {self.name}"  # What its asyncio task is called.
+        self.kept: dict[str, Any] = {}  # What `.using(…)` has changed and its rows keep in their column `options`.
         self.__doc__ = func.__doc__
         self.__wrapped__ = func
         self.__module__ = func.__module__
+        self._apply(Options().changed(options, "@bgtasks.task", self.is_async) if options else DEFAULTS)
 
-    @property
-    def max_attempts(self) -> int:
-        return RERUN_ATTEMPTS if self.on_lost == "rerun" else 1
+    def _apply(self, options: Options) -> None:
+        self.options = options
+        self.on_lost = options.on_lost
+        self.stuck_after = options.stuck_after
+        self.fire_on_commit = options.fire_on_commit
+        self.max_attempts = options.max_attempts or (RERUN_ATTEMPTS if options.on_lost == "rerun" else 1)
+        self.has_timeouts = options.timeout is not None or options.soft_timeout is not None
+        self.needs_extras = bool(
+            self.kept
+            or options.queue != DEFAULTS.queue
+            or options.priority
+            or options.run_after is not None
+            or options.key is not None
+        )
 
     @cached_property
     def signature(self) -> inspect.Signature:
@@ -72,24 +81,19 @@ class Task(Generic[P, T_co]):
         """Where the function is written, as `module.qualname (file:line)`."""
         return f"{self.func.__module__}.{self.func.__qualname__} ({':'.join(map(str, _source_of(self.func)))})"
 
-    def using(
-        self, *, on_lost: Verdict | None = None, stuck_after: float | None = None, fire_on_commit: bool | None = None
-    ) -> Task[P, T_co]:
+    def using(self, **options: Unpack[UsingOptions]) -> Task[P, T_co]:
         """
         Return this task with other options, for one firing: `fire(send_welcome.using(on_lost="rerun"), 42)`.
 
-        Args:
-            on_lost: what becomes of it when its process dies while it runs.
-            stuck_after: seconds of running after which it is called stuck.
-            fire_on_commit: whether sync code inside a transaction fires it with that transaction, or at once.
+        Its rows keep them, so they hold in whichever process the task runs. See `Options` for what there is.
+
+        Raises:
+            TypeError: an option that does not exist, that no row can keep, or a value of a wrong type.
+            ValueError: a value that an option cannot have, or options that contradict each other.
         """
         task = copy.copy(self)
-        if on_lost is not None:
-            task.on_lost = _check_verdict(on_lost)
-        if stuck_after is not None:
-            task.stuck_after = _check_seconds("stuck_after", stuck_after)
-        if fire_on_commit is not None:
-            task.fire_on_commit = _check_flag("fire_on_commit", fire_on_commit)
+        task.kept = {**self.kept, **{name: value for name, value in options.items() if name in KEPT}}
+        task._apply(self.options.changed(options, ".using", self.is_async))
         return task
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
@@ -104,46 +108,28 @@ def task(function: Callable[P, T], /) -> Task[P, T]: ...
 
 
 @overload
-def task(
-    *,
-    name: str | None = None,
-    on_lost: Verdict = "fail",
-    stuck_after: float | None = None,
-    fire_on_commit: bool | None = None,
-) -> Callable[[Callable[P, T]], Task[P, T]]: ...
+def task(*, name: str | None = None, **options: Unpack[TaskOptions]) -> Callable[[Callable[P, T]], Task[P, T]]: ...
 
 
 def task(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    name: str | None = None,
-    on_lost: Verdict = "fail",
-    stuck_after: float | None = None,
-    fire_on_commit: bool | None = None,
+    function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Unpack[TaskOptions]
 ) -> Any:
     """
     Declare a function as a task function, known by its name in every process that imports it.
 
     Args:
         name: the stable name its rows carry; by default `module.function`. Give one before you move the function.
-        on_lost: what becomes of a task whose process dies while it runs: "fail" (at most once: it ends as LOST) or
-            "rerun" (at least once: any process runs it again, 3 attempts in all).
-        stuck_after: seconds of running after which it is called stuck. None: the setting STUCK_AFTER.
-        fire_on_commit: whether sync code inside `transaction.atomic()` writes the row in that transaction, and the
-            task starts after its commit; else it is fired at once. None: the setting FIRE_ON_COMMIT.
+        options: see `Options`.
 
     Raises:
         TypeError: for what is no function, or an option that does not exist.
-        ValueError: for a value that an option cannot have, a name that another function has, or a builtin function
-            that does not tell its parameters.
+        ValueError: for a value that an option cannot have, options that contradict each other, a name that another
+            function has, or a builtin function that does not tell its parameters.
     """
 
     def declare(function: Callable[..., Any]) -> Task[..., Any]:
         _check_function(function)
-        made: Task[..., Any] = Task(
-            function, name=name, on_lost=on_lost, stuck_after=stuck_after, fire_on_commit=fire_on_commit
-        )
+        made: Task[..., Any] = Task(function, name=name, **options)
         made.signature  # noqa: B018  # A builtin may have none: then its arguments could never be checked.
         other = declared.get(made.name)
         if other is not None and not _is_same(other.func, function):
@@ -188,31 +174,9 @@ def _check_function(function: object) -> None:
         raise TypeError(f"{name_of(function)} is a generator: nobody would iterate it. Write a task that loops itself.")
 
 
-def _check_verdict(on_lost: object) -> Verdict:
-    if on_lost not in get_args(Verdict):
-        raise ValueError(f'on_lost is "fail" or "rerun", not {on_lost!r}.')
-    return on_lost  # type: ignore[return-value]  # Just checked.
-
-
-def _check_seconds(option: str, value: object) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{option} is a number of seconds, not {value!r}.")
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{option} is a number of seconds greater than 0, not {value!r}.")
-    return value
-
-
 def _is_native(function: Any) -> bool:
     code = getattr(inspect.unwrap(function) if inspect.ismethod(function) else function, "__code__", None)
     return code is not None and bool(code.co_flags & inspect.CO_COROUTINE)
-
-
-def _check_flag(option: str, value: object) -> bool | None:
-    if value is not None and not isinstance(value, bool):
-        raise TypeError(f"{option} is True or False, not {value!r}.")
-    return value
 
 
 def _source_of(function: Any) -> tuple[str, int]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import time
+from datetime import datetime, timedelta
 from uuid import UUID
+
+from .retry_after import parse_retry_after
 
 
 class BgTasksError(Exception):
@@ -37,6 +42,15 @@ class RolledBack(BgTasksError):
     """The task was fired in a transaction that was rolled back; it never existed."""
 
 
+class KeyConflict(BgTasksError):
+    """Another task has the key; this one was not fired: not stored, not started."""
+
+    def __init__(self, key: str, task_id: UUID) -> None:
+        super().__init__(f"The key {key!r} is taken by task {task_id}: this one was not fired.")
+        self.key = key
+        self.id = task_id  # Of the task that has the key.
+
+
 class TaskUnsuccessful(BgTasksError):
     """The base of what `await handle` raises for a task that did not return."""
 
@@ -59,3 +73,50 @@ class TaskInterrupted(TaskUnsuccessful):
 
 class TaskLost(TaskUnsuccessful):
     """The process that ran the task died."""
+
+
+class TaskNotFound(BgTasksError, LookupError):
+    """No row has this id: it was pruned, deleted, or never recorded."""
+
+    def __init__(self, task_id: UUID) -> None:
+        super().__init__(f"There is no task {task_id}: it was pruned or deleted, or it was never recorded.")
+        self.id = task_id
+
+
+class Retry(BgTasksError):
+    """
+    Raise it in a task function to have it tried again: `raise bgtasks.Retry(after=30) from error`.
+
+    It counts as an attempt, within `max_attempts`; without any left the task is FAILED.
+
+    Args:
+        after: when: seconds, a timedelta, an aware datetime, or what a server sent as `Retry-After` (seconds or a date
+            of HTTP). None: as the task's `backoff` says.
+
+    Raises:
+        TypeError, ValueError: for an `after` that is none of these.
+    """
+
+    def __init__(self, after: float | timedelta | datetime | str | None = None) -> None:
+        self.after = after
+        self.seconds()  # What is wrong is told where it is raised.
+        super().__init__("to be tried again" if after is None else f"to be tried again, after {after}")
+
+    def seconds(self) -> float | None:
+        """Return the seconds from now. None: as the task's `backoff` says."""
+        after = self.after
+        if after is None:
+            return None
+        if isinstance(after, str):
+            return parse_retry_after(after)
+        if isinstance(after, datetime):
+            if after.tzinfo is None:
+                raise ValueError(f"Retry(after={after!r}) has no time zone: give an aware moment, or a timedelta.")
+            return max(after.timestamp() - time.time(), 0.0)
+        if isinstance(after, timedelta):
+            after = after.total_seconds()
+        if isinstance(after, bool) or not isinstance(after, int | float):
+            raise TypeError(f"Retry(after=…) is seconds, a timedelta, a datetime or a header's text, not {after!r}.")
+        if not (math.isfinite(after) and after >= 0):
+            raise ValueError(f"Retry(after={after!r}) is no number of seconds from now.")
+        return after

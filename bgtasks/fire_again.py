@@ -16,7 +16,7 @@ from .status import LIVE, Status
 from .transitions import history_entry
 
 # What the new task has of the old one: what was fired, and its options.
-COPIED = ("name", "args", "kwargs", "on_lost", "stuck_after", "max_attempts", "priority", "queue_name")
+COPIED = ("name", "args", "kwargs", "on_lost", "stuck_after", "max_attempts", "priority", "queue_name", "options")
 
 
 class Refusal(Enum):

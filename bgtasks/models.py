@@ -50,6 +50,9 @@ class BackgroundTask(models.Model):
     max_attempts = models.PositiveIntegerField(_("most attempts"), default=1)
     priority = models.SmallIntegerField(_("priority"), default=0, help_text=_("-100 to 100, higher first."))
     queue_name = models.CharField(_("queue"), max_length=100, default="default")
+    options = models.JSONField(
+        _("options"), null=True, help_text=_("Those that it was fired with and that have no column of their own.")
+    )
     run_after = models.DateTimeField(_("run after"), null=True, help_text=_("Empty: as soon as there is a free slot."))
     created_at = models.DateTimeField(_("fired at"), help_text=_("When it was fired."))
     started_at = models.DateTimeField(_("started at"), null=True, help_text=_("When its last attempt started."))
@@ -66,6 +69,9 @@ class BackgroundTask(models.Model):
         ),
     )
     key = models.CharField(_("key"), max_length=200, default="", help_text=_("At most one live task has it."))
+    unique_for = models.FloatField(
+        _("unique for"), null=True, help_text=_("Seconds after its end for which its key stays taken.")
+    )
     live_key = models.CharField(_("live key"), max_length=200, null=True, editable=False)  # noqa: DJ001  # Several rows may have NULL, as one may have "".
     progress = models.JSONField(_("progress"), null=True)
     await_place = models.JSONField(_("waits at"), null=True)

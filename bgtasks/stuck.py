@@ -83,6 +83,8 @@ class Finder:
         if row["process"] is not None and (why := self._is_gone(process)):
             return self._describe(row, process, "process", why, age)
         if is_running:
+            if (ignored := self._ignores_for(row)) is not None:
+                return self._describe(row, process, "running", f"it ignores its cancellation for {ignored:.0f} s", age)
             longest = self.older_than
             if longest is None:
                 longest = row["stuck_after"] if row["stuck_after"] is not None else self.settings.stuck_after
@@ -131,6 +133,12 @@ class Finder:
             return None
         since = _parse(place.get("since"), like=row["created_at"])
         return place if since is not None and row["started_at"] is not None and since >= row["started_at"] else None
+
+    def _ignores_for(self, row: dict[str, Any]) -> float | None:
+        """Return for how long this attempt has ignored its cancellation, if it does."""
+        place = self._place_of(row)
+        since = _parse(place.get("ignores_cancellation_since"), like=row["created_at"]) if place is not None else None
+        return max((self.now - since).total_seconds(), 0.0) if since is not None else None
 
     def _blocked(self, process: Process | None) -> float | None:
         """Return for how long the event loop has not answered, if it is blocked."""

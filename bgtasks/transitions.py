@@ -45,6 +45,7 @@ def cancel(using: str, task_id: UUID, by: str, why: str) -> Cancellation:
         as_seen = rows.filter(status=row["status"], attempt=row["attempt"], process=row["process"])
         if row["process"] is None:
             entry = history_entry(Status.CANCELLED, row["attempt"], by, why)
+            # `unique_for` counts from the end of a task that has run; this one frees its key at once.
             values = {"status": Status.CANCELLED, "finished_at": now, "live_key": None}
             if as_seen.update(**values, transitions=[*row["transitions"], entry]):
                 return Cancellation.DONE

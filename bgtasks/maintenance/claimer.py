@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from contextvars import Context
 from typing import Any
@@ -11,8 +12,11 @@ from typing import Any
 from django.db import router
 from django.utils import timezone
 
+from ..definition import Task
 from ..models import BackgroundTask
+from ..options import Verdict
 from ..runtime.announcer import announce_all
+from ..runtime.extras import Extras
 from ..runtime.record import Record
 from ..runtime.runner import Runner
 from ..runtime.statements import Row, statements_for
@@ -28,15 +32,20 @@ class Claimer:
 
     def seconds_until_due(self, now: float) -> float:
         runner = self._runner
-        if runner.draining or runner.held or not (runner.claims_for_others or runner.has_backlog):
+        if runner.draining or runner.held:
             return runner.settings.poll_interval
+        if not (runner.claims_for_others or runner.has_backlog):
+            return min(max(runner.due_at - time.time(), 0.0), runner.settings.poll_interval)
         if runner.has_backlog and runner.slots:
             return 0.0
-        return max(self._next - now, 0.0)
+        return max(min(self._next - now, runner.due_at - time.time()), 0.0)
 
     def run_once(self, now: float) -> None:
         runner = self._runner
         self._next = now + runner.settings.poll_interval
+        if runner.due_at <= time.time():
+            runner.due_at = math.inf  # What is due later is found by a look, up to POLL_INTERVAL late.
+            runner.has_backlog = True
         if not runner.slots or not (runner.has_backlog or self.is_any_ready()):
             return
         count = 0 if runner.draining or runner.held else runner.slots.take_all()
@@ -78,7 +87,7 @@ class Claimer:
         return records
 
     def _make_record(self, row: Row, at: float, loop: asyncio.AbstractEventLoop) -> Record:
-        number, name, args, kwargs, attempt, on_lost, stuck_after, transitions, _ = row
+        number, name, args, kwargs, attempt, *options, key, unique_for, transitions, checkpoint, _ = row
         runner = self._runner
         task = runner.registry.functions[name]
         entry = (Status.RUNNING, at, attempt, "claimed")
@@ -88,14 +97,35 @@ class Claimer:
             record = Record(number, name, task, (), {}, loop, Context(), entry)
         try:
             prior = _load(transitions)
-            if (on_lost, stuck_after) != (task.on_lost, task.stuck_after):
-                task = task.using(on_lost=on_lost, stuck_after=stuck_after)
+            task = _as_it_was_fired(task, *options)
             record.start_claimed(task, prior if isinstance(prior, list) else [], entry, loop)
             record.args, record.kwargs, record.unfit = _load_arguments(args, kwargs)
+            if record.extras is not None:
+                record.extras.run_after = None  # Its moment has come.
+            if key or checkpoint is not None:
+                record.extras = record.extras or Extras()
+                record.extras.key, record.extras.unique_for = key, unique_for
+            if checkpoint is not None:
+                assert record.extras is not None  # Just made.
+                record.extras.checkpoint = checkpoint if isinstance(checkpoint, str) else json.dumps(checkpoint)
         except Exception as error:  # noqa: BLE001, RUF100  # Anybody may have written the row; the others are claimed too.
             record.start_claimed(task, [], entry, loop)
             record.unfit = f"the row cannot be read: {type(error).__name__}: {error}"
         return record
+
+
+def _as_it_was_fired(
+    task: Task[..., Any], on_lost: Verdict, stuck_after: float | None, max_attempts: int, kept: Any
+) -> Task[..., Any]:
+    """Return the task with the options of its row, which `.using(…)` or another release may have made different."""
+    different: dict[str, Any] = dict(_load(kept) or {})
+    if on_lost != task.on_lost:
+        different["on_lost"] = on_lost
+    if stuck_after != task.stuck_after:
+        different["stuck_after"] = stuck_after
+    if max_attempts != task.max_attempts:
+        different["max_attempts"] = max_attempts
+    return task.using(**different) if different else task
 
 
 def _load(value: Any) -> Any:

@@ -38,11 +38,18 @@ class Sighting:
     attempt: int
     place: Place
     since: float  # Seconds since the epoch.
+    ignores_since: float = 0.0  # Since when it ignores its cancellation, in seconds since the epoch.
     is_written: bool = False
 
     def as_json(self) -> str:
-        since = datetime.fromtimestamp(self.since, UTC).isoformat()
-        return json.dumps({**self.place._asdict(), "since": since})
+        told = {**self.place._asdict(), "since": _stamp(self.since)}
+        if self.ignores_since:
+            told["ignores_cancellation_since"] = _stamp(self.ignores_since)
+        return json.dumps(told)
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 @dataclass(eq=False)
@@ -114,7 +121,11 @@ class Sampler:
     def _find_old(self) -> list[Record]:
         born = time.time() - YOUNG_HEARTBEATS * self._runner.settings.heartbeat
         records = list(self._runner.registry.live.values())
-        return [record for record in records if record.status is Status.RUNNING and record.history[-1][1] < born]
+        return [
+            record
+            for record in records
+            if record.status is Status.RUNNING and (record.history[-1][1] < born or record.ignores_since)
+        ]
 
     def _begin_sweeps(self, records: Iterable[Record]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[Record]] = defaultdict(list)
@@ -164,11 +175,15 @@ class Sampler:
     def _note(self, found: Found) -> None:
         """Write what has changed, as much as fits into one turn; the rest follows with the next."""
         now = time.time()
+        runner = self._runner
         for number, (attempt, place) in found.items():
             seen = self._seen.get(number)
+            record = runner.registry.live.get(number)
+            ignores_since = record.ignores_since if record is not None else 0.0
             if seen is None or (seen.attempt, seen.place) != (attempt, place):
-                self._seen[number] = Sighting(attempt, place, now)
-        runner = self._runner
+                self._seen[number] = Sighting(attempt, place, now, ignores_since)
+            elif seen.ignores_since != ignores_since:
+                self._seen[number] = Sighting(attempt, place, seen.since, ignores_since)
         unwritten = [(number, seen) for number, seen in self._seen.items() if not seen.is_written]
         changed = [(number, seen) for number, seen in unwritten if self._has_row(number, seen)][:MAX_WRITES]
         if not changed:

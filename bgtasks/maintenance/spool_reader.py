@@ -104,7 +104,7 @@ class SpoolReader:
                 left.pop(number, None)
                 statuses[entries[-1][0].value] += 1
                 announce(record, entries, journal.process_id)
-            for number in batch.unchanged:
+            for number in (*batch.unchanged, *batch.conflicts):
                 left.pop(number, None)
 
         writer = Writer(statements, journal.process_id, wrote)

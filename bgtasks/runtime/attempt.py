@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
 from .. import arguments
+from ..exceptions import Retry
 from ..failure import Failure, describe, storable
 from ..log import log
+from ..policies.retry import find_delay
+from ..policies.time_limit import TimeLimit, make_error
 from ..status import Status
 from .context import attempt_variable
+from .extras import Extras
 from .record import Record
 
 if TYPE_CHECKING:
@@ -42,6 +47,7 @@ async def carry_out(runner: Runner, record: Record) -> None:
     record.is_started = True
     attempt_variable.set((runner, record))
     lane = runner.lanes.lease()
+    limit = TimeLimit(runner, record) if record.task is not None and record.task.has_timeouts else None
     try:
         lane.enter()
         if record.locale is not None:
@@ -58,6 +64,8 @@ async def carry_out(runner: Runner, record: Record) -> None:
     else:
         outcome = _conclude_value(runner, record, value)
     finally:
+        if limit is not None:
+            limit.cancel()
         runner.lanes.release(lane)
     runner.attempt_ended(record, outcome)
 
@@ -110,7 +118,14 @@ def _conclude_error(record: Record, error: BaseException) -> Outcome:
     if isinstance(error, asyncio.CancelledError) and (
         record.cancel_reason is not None or _is_cancelled_from_outside(record)
     ):
-        return cancelled_outcome(record)
+        if record.cancel_reason != "timeout":
+            return cancelled_outcome(record)
+        error = make_error(record).with_traceback(error.__traceback__)
+    delay = None if record.task is None or record.is_stripped else find_delay(record.task, record.attempt, error)
+    if delay is not None and record.cancel_reason == "asked":
+        return Status.CANCELLED, f"cancelled on request; it raised {_tell(error)}"
+    if isinstance(error, Retry) and error.__cause__ is not None:
+        error = error.__cause__  # What went wrong; `Retry` says only what to do about it.
     try:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename == __file__:  # This module's tell nobody much.
@@ -120,8 +135,16 @@ def _conclude_error(record: Record, error: BaseException) -> Outcome:
         record.error = error.with_traceback(trace)
     except BaseException:  # noqa: BLE001, RUF100  # An exception's attributes may be foreign code too.
         record.failure = Failure("Exception", "an exception that could not be described", "", "")
-    _log(record, error)
-    return Status.FAILED, f"raised {record.failure.summary}"
+    if delay is None:
+        _log(record, error, logging.ERROR, "")
+        return Status.FAILED, f"raised {record.failure.summary}"
+    assert record.task is not None  # It may be tried again.
+    if record.extras is None:
+        record.extras = Extras.of(record.task, 0.0)
+    record.extras.run_after = time.time() + delay
+    again = f"; again in {delay:.3g} s, attempt {record.attempt + 1} of {record.task.max_attempts}"
+    _log(record, error, logging.WARNING, again)
+    return Status.READY, f"raised {record.failure.summary}{again}"
 
 
 def _tell(error: BaseException) -> str:
@@ -148,7 +171,7 @@ def _is_running(record: Record) -> bool:
         return False
 
 
-def _log(record: Record, error: BaseException) -> None:
+def _log(record: Record, error: BaseException, level: int, again: str) -> None:
     """Log the failure once, in the task's own context, so that what enriches logs by context variables still works."""
     assert record.failure is not None
     details = {
@@ -158,12 +181,13 @@ def _log(record: Record, error: BaseException) -> None:
         "error_fingerprint": record.failure.fingerprint,
     }
     log(
-        logging.ERROR,
-        "Task %s (%s) failed in attempt %s: %s",
+        level,
+        "Task %s (%s) failed in attempt %s: %s%s",
         record.name,
         record.id,
         record.attempt,
         record.failure.summary,
+        again,
         exc_info=error,
         extra=details,
     )

@@ -156,7 +156,8 @@ class CapturingRunner(Runner):
     async def run(self, record: Record, surroundings: Surroundings) -> None:
         """Carry out a record whose token was taken, as the caller would call it: on its loop and its connections."""
         record.loop = asyncio.get_running_loop()
-        record.history.append((Status.RUNNING, time.time(), 1, "run by the test"))
+        record.asyncio_task = None
+        record.history.append((Status.RUNNING, time.time(), record.attempt + 1, "run by the test"))
         if record.task is not None and not record.task.is_async:
             record.coroutine = _call_in_callers_thread(record, record.task.func)
         record.context.run(surroundings.adopt)
@@ -177,6 +178,11 @@ class CapturingRunner(Runner):
         record.history.append((Status.INTERRUPTED, time.time(), record.attempt, why))  # There is no other process.
         self._let_go(record)
         record.wake_waiters()
+
+    def _try_again(self, record: Record, why: str) -> None:
+        record.history.append((Status.READY, time.time(), record.attempt, why))  # And is run at once: a test waits not.
+        record.is_started = record.is_past_soft_timeout = False
+        record.hold()
 
     # Asking.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 from django.urls import reverse
 
+from ..exceptions import KeyConflict
 from ..status import Status
 from .record import Record
 
@@ -48,9 +50,10 @@ class TaskHandle(Generic[R_co]):
 
         Raises:
             RolledBack: the task was fired in a transaction that was rolled back, and never existed.
+            KeyConflict: another task has its key, and it never existed.
         """
-        if self._record.rolled_back is not None:
-            raise self._record.rolled_back
+        if self._record.refusal is not None:
+            raise self._record.refusal
         return self._record.status
 
     def __await__(self) -> Generator[Any, None, R_co]:
@@ -69,6 +72,7 @@ class TaskHandle(Generic[R_co]):
             TimeoutError: it is not over yet. It goes on.
             TaskFailed, TaskCancelled, TaskInterrupted, TaskLost: it ended without a result.
             RolledBack: it was fired in a transaction that was rolled back, and never existed.
+            KeyConflict: another task has its key, and it never existed.
         """
         if self._record.is_live:
             await self._wait_for_end(timeout)
@@ -95,6 +99,38 @@ class TaskHandle(Generic[R_co]):
         finally:
             self._record.forget_waiter(wake)
 
+    def result(self, timeout: float | None = None) -> R_co:
+        """
+        Block this thread until the end of the task, and return its result. For sync code; async code awaits the handle.
+
+        Args:
+            timeout: seconds. None: as long as it takes.
+
+        Raises:
+            RuntimeError: in a thread that the task may need for itself: an event loop's, a lane, the journal's.
+            TimeoutError: it is not over yet. It goes on.
+            TaskFailed, TaskCancelled, TaskInterrupted, TaskLost, RolledBack, KeyConflict: as `wait`.
+        """
+        self._runner.check_may_block()
+        if self._record.is_live:
+            over = threading.Event()
+            wake = over.set
+            self._record.when_finished(wake)
+            try:
+                self._runner.watch(self._record)
+                if not over.wait(timeout):
+                    raise TimeoutError(f"Task {self.name} ({self.id}) is not over after {timeout} s. It goes on.")
+            finally:
+                self._record.forget_waiter(wake)
+        result: R_co = self._record.outcome()
+        return result
+
+    @property
+    def conflict(self) -> UUID | None:
+        """The id of the task that has its key, if it was not fired for that. None before that is known."""
+        refusal = self._record.refusal
+        return refusal.id if isinstance(refusal, KeyConflict) else None
+
     def cancel(self) -> bool:
         """
         Ask the task to stop: at once if it has not started, by a `CancelledError` at its next await if it runs.
@@ -114,5 +150,6 @@ class TaskHandle(Generic[R_co]):
         return reverse("admin:bgtasks_backgroundtask_change", args=[self.id])
 
     def __repr__(self) -> str:
-        status = "rolled back" if self._record.rolled_back is not None else self._record.status
+        refusal = self._record.refusal
+        status = self._record.status if refusal is None else type(refusal).__name__
         return f"<TaskHandle {self.name} {self.id} {status}>"

@@ -87,6 +87,7 @@ class Journal:
         self.find_loop: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
         self.on_handed_over: Callable[[list[Record]], None] = lambda records: None
         self.on_committed: Callable[[list[Record]], None] = lambda records: None
+        self.on_conflict: Callable[[Record, UUID], None] = lambda record, holder: None
         self.on_taken: Callable[[Record, Status], None] = lambda record, status: None
         self._settings = settings
         self._registry = registry
@@ -112,7 +113,7 @@ class Journal:
     def put(self, record: Record) -> None:
         """Have a new record written."""
         self._inbox.put(record)
-        if record.acknowledgement is not None:
+        if record.is_recorded_first:
             self._hasten()
         if self._thread is None:
             self.start()
@@ -163,6 +164,9 @@ class Journal:
             self._thread.join(max(deadline - time.monotonic(), 0))
             if self._thread.is_alive():
                 self._spool_what_hangs()
+
+    def is_current_thread(self) -> bool:
+        return self._thread is threading.current_thread()
 
     def knows(self, number: int) -> bool:
         """Tell whether a task lives here, or waits here to be written. From the journal's thread."""
@@ -283,7 +287,7 @@ class Journal:
         names = Counter(record.name for record in records)
         shown = ", ".join(f"{name} ×{count}" for name, count in names.most_common(10))
         # Who still waits in `afire` may not withdraw any more what will be written.
-        records = [record for record in records if record.acknowledgement is None or record.is_sent or record.take()]
+        records = [record for record in records if not record.is_recorded_first or record.is_sent or record.take()]
         try:
             folder = spool.find_folder(self._settings)
             path = spool.write(folder, self._alias, self.process_id, self._settings.release, records)
@@ -360,7 +364,21 @@ class Journal:
             and record.written is None
             and not record.is_sent
             and record.task is not None
-            and record.acknowledgement is None
+            and not record.is_recorded_first
+            and (record.extras is None or record.extras.run_after is None)
+        )
+
+    @staticmethod
+    def _is_for_later(record: Record) -> bool:
+        """Tell whether it was fired for a moment to come, and waits for that in the table."""
+        return (
+            record.extras is not None
+            and record.extras.run_after is not None
+            and record.history[-1][0] is READY
+            and len(record.history) == 1
+            and record.written is None
+            and not record.is_sent
+            and not record.is_recorded_first
         )
 
     def _round(self) -> None:
@@ -483,7 +501,12 @@ class Journal:
     def _write_pending(self) -> None:
         began = time.monotonic()
         # Whoever waits in `afire` is answered first, and goes on while the rest is written.
-        awaited = [record for record in self._pending.values() if record.acknowledgement is not None]
+        # Not one with a key: the end of the task that has it may be among the rest.
+        awaited = [
+            record
+            for record in self._pending.values()
+            if record.is_recorded_first and (record.extras is None or not record.extras.key)
+        ]
         if awaited and len(awaited) < len(self._pending) and (batch := self._choose(awaited)):
             self._writer.write(batch)
         while batch := self._choose(list(self._pending.values())):
@@ -504,12 +527,12 @@ class Journal:
                 break
             if record.write_at > now and self._patience_left(record, now) > 0:
                 continue
-            if self._is_waiting_here(record):
+            if self._is_waiting_here(record) or self._is_for_later(record):
                 if not record.take():
-                    continue  # It is being started right now.
+                    continue  # It is being started, or cancelled, right now.
                 record.is_sent = True
                 handed_over.append(record)
-            elif record.acknowledgement is not None and record.written is None and not record.is_sent:
+            elif record.is_recorded_first and record.written is None and not record.is_sent:
                 if not record.take() and record.is_live:  # Its `afire` gave up and withdrew it.
                     del self._pending[record.number]
                     continue
@@ -529,12 +552,18 @@ class Journal:
                 record.written = batch.again[number]
                 continue
             record.written = (entries[-1][0], entries[-1][2])
+            if record.extras is not None:
+                record.extras.written_version = batch.versions[number]
             record.scope = None
-            if record.acknowledgement is not None:
+            if record.is_recorded_first:
+                record.is_recorded_first = False
                 acknowledged.append(record)
             self._pending.pop(number, None)
         for number in batch.unchanged:
             self._pending.pop(number, None)
+        for number, (record, holder) in batch.conflicts.items():
+            self._pending.pop(number, None)
+            self.on_conflict(record, holder)
         if acknowledged:
             self.on_committed(acknowledged)
         announce_all([change for number, change in batch.changes.items() if number not in batch.again], self.process_id)

@@ -68,6 +68,9 @@ class DaemonExecutor(Executor):
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))
 
+    def owns_current_thread(self) -> bool:
+        return threading.current_thread() in self._threads
+
     def _run(self) -> None:
         has_connection = False
         while True:
@@ -161,6 +164,10 @@ class Lanes:
 
     def release(self, lane: Lane) -> None:
         lane.leases.pop()
+
+    def is_lane(self) -> bool:
+        """Tell whether the current thread is one of a lane."""
+        return any(lane.executor.owns_current_thread() for lane in self._lanes)
 
     def shut_down(self) -> None:
         for lane in self._lanes:

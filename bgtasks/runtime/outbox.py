@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from django.db import connections, router, transaction
 
-from ..exceptions import RolledBack
+from ..exceptions import KeyConflict, RolledBack
 from ..models import BackgroundTask
 from .announcer import announce
+from .keys import insert_keyed
 from .record import Record
-from .statements import statements_for
+from .statements import shape_of, statements_for
 
 if TYPE_CHECKING:
     from .runner import Runner  # For the type only: the runner imports this module.
@@ -43,23 +44,32 @@ class Outbox:
         a process that dies between the commit and the write that follows forgets the task.
         """
         if record.task is not None and alias == router.db_for_write(BackgroundTask):
-            self._write(record, alias)
+            if not self._write(record, alias):
+                return
             at_commit = self._hand_over
         else:
             at_commit = self._runner.admit
         transaction.on_commit(AtCommit(record, at_commit), using=alias, robust=True)
 
-    def _write(self, record: Record, alias: str) -> None:
+    def _write(self, record: Record, alias: str) -> bool:
+        """Tell whether it was written: its key may be taken."""
         record.forget_coroutine()
         runner = self._runner
-        statements = statements_for(alias, runner.journal.process_id, runner.settings.release)
+        process_id = runner.journal.process_id
+        statements = statements_for(alias, process_id, runner.settings.release)
+        row = statements.insert_row(record, record.history, is_counted=False)
         with connections[alias].cursor() as cursor:
-            statements.insert(cursor, [statements.insert_row(record, record.history, is_counted=False)])
+            if record.extras is None or not record.extras.key:
+                statements.insert(cursor, [row], shape_of(record))
+            elif (holder := insert_keyed(statements, cursor, record, row, str(process_id))) is not None:
+                record.refuse(KeyConflict(record.extras.key, holder))
+                return False
+        return True
 
     def _hand_over(self, record: Record) -> None:
         runner = self._runner
         runner.registry.handed_over[record.number] = record
-        runner.has_backlog = True
+        runner.expect(record)
         runner.journal.submit(lambda: announce(record, record.history[:1], runner.journal.process_id))
 
 
@@ -82,4 +92,4 @@ class AtCommit:
 
     def __del__(self) -> None:
         if self._record is not None:
-            self._record.roll_back(RolledBack(f"{self._record.name} was fired in a transaction that was rolled back."))
+            self._record.refuse(RolledBack(f"{self._record.name} was fired in a transaction that was rolled back."))

@@ -12,9 +12,10 @@ from uuid import UUID
 
 from .. import arguments
 from ..definition import Task
-from ..exceptions import RolledBack, TaskCancelled, TaskFailed, TaskInterrupted, TaskLost
+from ..exceptions import KeyConflict, RolledBack, TaskCancelled, TaskFailed, TaskInterrupted, TaskLost
 from ..failure import Failure
 from ..status import Status
+from .extras import Extras
 from .locale import Locale
 
 # A change of status: (status, seconds since the epoch, attempt, why). A bare tuple: one is made on each `fire`, and a
@@ -23,6 +24,8 @@ Entry = tuple[Status, float, int, str]
 
 # Looking a member up on its class takes longer than the rest of a comparison, and a set has to hash it.
 READY, RUNNING, SUCCESSFUL = Status.READY, Status.RUNNING, Status.SUCCESSFUL
+
+NO_CONTEXT = contextvars.Context()  # Of a record that runs no more.
 
 ERRORS = {
     Status.FAILED: (TaskFailed, "failed"),
@@ -53,12 +56,17 @@ class Record:
     failure: Failure | None = None
     reason = ""  # Why it did not succeed, as its row says it, when it ended in another process.
     unfit = ""  # Why the arguments of a claimed row cannot be used at all.
-    rolled_back: RolledBack | None = None  # Set when the transaction it was fired in is rolled back: it never existed.
+    refusal: RolledBack | KeyConflict | None = None  # Set when it was not fired after all: it never existed.
     locale: Locale | None = None  # The caller's language and time zone, when it fired from another thread.
     is_stripped = False  # Whether its row has not its arguments, which the database refused: nobody can run it again.
+    extras: Extras | None = None  # What only some tasks have.
     scope: Any = None  # The ASGI scope of the request that fired it.
-    cancel_reason: str | None = None  # Why this process cancelled it: "asked" or "drain".
+    cancel_reason: str | None = None  # Why this process cancelled it: "asked", "drain", "taken" or "timeout".
+    timed_out_at: str = ""  # Where it waited when its time was over, as text.
+    is_past_soft_timeout = False
+    ignores_since = 0.0  # Since when it ignores its cancellation, in seconds since the epoch.
     thread_id: int | None = None  # Of the thread that a plain `def` function is on.
+    is_recorded_first = False  # Whether it starts only once its first write is committed.
     acknowledgement: asyncio.Future[bool] | None = None  # For `afire`: whether it was committed in time.
     waiters: list[Callable[[], None]] | None = None
     token: list[None] | None = None  # See `take`.
@@ -106,7 +114,7 @@ class Record:
     @property
     def is_live(self) -> bool:
         status = self.history[-1][0]
-        return (status is RUNNING or status is READY) and self.rolled_back is None
+        return (status is RUNNING or status is READY) and self.refusal is None
 
     @property
     def on_lost(self) -> str:
@@ -180,15 +188,18 @@ class Record:
             prior: the row's history, which ends with `entry` already.
         """
         self.task, self.loop = task, loop
+        if self.context is NO_CONTEXT:  # It has run here already.
+            self.context = contextvars.Context()
         self.coroutine = self.asyncio_task = self.token = self.cancel_reason = self.failure = None
-        self.is_started = self.is_queued = False
+        self.is_started = self.is_queued = self.is_past_soft_timeout = False
+        self.ignores_since = 0.0
         self.prior, self.offset, self.announced = prior, 1, 0
         self.written = (entry[0], entry[2])
         self.history = [entry]
 
-    def roll_back(self, error: RolledBack) -> None:
+    def refuse(self, refusal: RolledBack | KeyConflict) -> None:
         """Become a task that never existed."""
-        self.rolled_back = error
+        self.refusal = refusal
         self.forget_coroutine()
         self.wake_waiters()
 
@@ -221,10 +232,10 @@ class Record:
 
         Raises:
             TaskFailed, TaskCancelled, TaskInterrupted, TaskLost: for a task that ended so.
-            RolledBack: for one that was fired in a transaction that was rolled back.
+            RolledBack, KeyConflict: for one that was not fired after all.
         """
-        if self.rolled_back is not None:
-            raise self.rolled_back
+        if self.refusal is not None:
+            raise self.refusal
         status = self.status
         if status is SUCCESSFUL:
             return self.value

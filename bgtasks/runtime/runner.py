@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from .. import arguments
 from ..conf import Settings
 from ..definition import Task
-from ..exceptions import Draining, NotRecorded, Overloaded, RecordUnknown
+from ..exceptions import Draining, KeyConflict, NotRecorded, Overloaded, RecordUnknown
 from ..failure import Failure
 from ..log import log
 from ..status import Status
@@ -29,22 +30,22 @@ from . import attempt
 from .caller_context import copy_context
 from .context import is_inside_live_task, scope_variable
 from .drainer import Drainer, DrainReport
+from .extras import Extras
 from .handle import TaskHandle
 from .journal import Journal
 from .lanes import DaemonExecutor, Lanes
 from .locale import Locale
+from .lookup import afind, find
 from .loops import Loops
 from .machine import is_server
 from .outbox import Outbox, find_transaction
-from .record import Record
+from .record import NO_CONTEXT, Record
 from .registry import Registry
 from .slots import Slots
 
 Args = arguments.Args
 Kwargs = arguments.Kwargs
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
-
-NO_CONTEXT = contextvars.Context()
 
 READY = Status.READY  # Looking a member up on its class takes longer than the rest of a comparison.
 RUNNING = Status.RUNNING
@@ -77,6 +78,8 @@ class Runner:
         self.draining = False
         # Whether READY rows wait in the table: then what is fired goes behind them, or they might wait for ever.
         self.has_backlog = False
+        # The first moment, in seconds since the epoch, at which something that waits for it in the table may start.
+        self.due_at = math.inf
         self.slots = Slots(settings.max_running, self._may_start_waiting, self._start_waiting)
         self._outbox = Outbox(self)
         self._drain: asyncio.Task[DrainReport] | None = None
@@ -90,6 +93,7 @@ class Runner:
         journal.find_loop = self.loops.find_main
         journal.on_handed_over = self._handed_over
         journal.on_committed = self._committed
+        journal.on_conflict = self._conflicted
         journal.on_taken = self._taken
 
     # Firing.
@@ -149,6 +153,8 @@ class Runner:
             encoded, args, kwargs = self._encode(task, args, kwargs)
         record = self._new(name, task, args, kwargs)
         record.encoded = encoded
+        if task.needs_extras:
+            record.extras = Extras.of(task, record.history[0][1])
         try:
             record.bind()
         except TypeError as error:
@@ -212,7 +218,9 @@ class Runner:
 
     def admit(self, record: Record) -> None:
         """Start it or let it wait; the journal writes it."""
-        if self._may_start(record) and self.slots.take():
+        if record.extras is not None and record.extras.key:
+            self._admit_once_recorded(record)
+        elif self._may_start(record) and self.slots.take():
             self.registry.live[record.number] = record
             record.history[0] = (RUNNING, record.history[0][1], 1, "fired")
             self._start_on_its_loop(record)
@@ -224,6 +232,8 @@ class Runner:
         self.journal.put(record)
 
     def _may_start(self, record: Record) -> bool:
+        if record.extras is not None and record.extras.run_after is not None:
+            return False
         if not (self.draining or self.slots.is_held or self.has_backlog):  # As always, and soon told.
             return True
         if self.draining:
@@ -245,10 +255,12 @@ class Runner:
         """Tell whether it waits in the table, behind other rows or for other processes."""
         if record.task is None:
             return False
+        if record.extras is not None and record.extras.run_after is not None:
+            return True
         # While the database is away nobody can claim what waits in it.
         return self.slots.is_held or (self.has_backlog and not self.journal.is_away)
 
-    async def _record_first(self, record: Record) -> TaskHandle[Any]:
+    def _admit_once_recorded(self, record: Record) -> None:
         """Start it only once its row is committed."""
         try:
             has_slot = self._may_start(record) and self.slots.take()
@@ -257,17 +269,31 @@ class Runner:
             raise
         if has_slot:
             record.history[0] = (RUNNING, record.history[0][1], 1, "fired")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[bool] = loop.create_future()
-        record.acknowledgement = answer
+        record.is_recorded_first = True
         record.hold()
         self.registry.live[record.number] = record
         self.journal.put(record)
+
+    async def _meet(self, record: Record, conflict: KeyConflict) -> TaskHandle[Any]:
+        """Return the task that has the key, or raise."""
+        assert record.extras is not None  # It has a key.
+        if record.extras.on_conflict != "existing":
+            raise conflict
+        return TaskHandle(self, await self.afind(conflict.id))
+
+    async def _record_first(self, record: Record) -> TaskHandle[Any]:
+        """Start it only once its row is committed, and return then."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bool] = loop.create_future()
+        record.acknowledgement = answer
+        self._admit_once_recorded(record)
         expiry = loop.call_later(self.settings.write_timeout, _answer, answer, False)  # `asyncio.timeout`: 5 µs.
         try:
             is_committed = await answer
         finally:
             expiry.cancel()
+        if isinstance(record.refusal, KeyConflict):
+            return await self._meet(record, record.refusal)
         if is_committed or record.written is not None:  # Stored all the same: a blocked loop let the answer wait.
             return TaskHandle(self, record)
         if not record.take():
@@ -349,6 +375,9 @@ class Runner:
         """Give a record what follows; the journal writes it."""
         if record.coroutine is not None:
             record.forget_coroutine()
+        if status is READY:
+            self._try_again(record, why)
+            return
         if status is INTERRUPTED:
             if self.draining:  # Whoever cancelled it did so for the end of the process.
                 record.cancel_reason = record.cancel_reason or "drain"
@@ -371,6 +400,18 @@ class Runner:
         record.history.append((READY, time.time(), attempts, why))
         self.registry.handed_over[record.number] = record
         self._let_go(record)
+
+    def _try_again(self, record: Record, why: str) -> None:
+        """Let any process make the next attempt, after what `Extras.run_after` says."""
+        record.history.append((READY, time.time(), record.attempt, why))
+        self.registry.handed_over[record.number] = record
+        self._let_go(record)
+        self._note_due(record)
+
+    def _note_due(self, record: Record) -> None:
+        """Claim what waits for a moment as soon as that has come, and not only at the next look."""
+        assert record.extras is not None and record.extras.run_after is not None  # noqa: PT018  # It waits for one.
+        self.due_at = min(self.due_at, record.extras.run_after)
 
     def _let_go(self, record: Record) -> None:
         self.registry.live.pop(record.number, None)
@@ -404,7 +445,30 @@ class Runner:
             self.registry.live.pop(record.number, None)
             if record.cancel_reason is not None:
                 self.journal.cancel_ready(record)
-        self.has_backlog = True
+            self.expect(record)
+        if self.drainer is not None:
+            self.drainer.look_again()
+
+    def expect(self, record: Record) -> None:
+        """Claim soon what this process has written as READY, or when its moment has come."""
+        if record.extras is not None and record.extras.run_after is not None:
+            self._note_due(record)
+        else:
+            self.has_backlog = True
+
+    def _conflicted(self, record: Record, holder: UUID) -> None:
+        """Another task has its key: it was not fired."""
+        assert record.extras is not None  # It has a key.
+        has_slot = record.status is RUNNING
+        self.registry.live.pop(record.number, None)
+        self.registry.handed_over.pop(record.number, None)
+        record.refuse(KeyConflict(record.extras.key, holder))
+        answer, record.acknowledgement = record.acknowledgement, None
+        if answer is not None:
+            with contextlib.suppress(RuntimeError):  # The loop of the caller may be closed by now.
+                answer.get_loop().call_soon_threadsafe(_answer, answer, False)
+        if has_slot:
+            self._free_slot()
         if self.drainer is not None:
             self.drainer.look_again()
 
@@ -477,9 +541,28 @@ class Runner:
 
     def watch(self, record: Record) -> None:
         """Somebody waits for the record: look at its row now and then, since another process may come to run it."""
-        if record.status is READY:
+        if record.status is READY or not self.registry.holds(record):
             self.registry.awaited[record.number] = record
             self.journal.wake()
+
+    def find(self, task_id: UUID) -> Record:
+        """Find a task by its id, see `lookup.find`."""
+        return find(self, task_id)
+
+    async def afind(self, task_id: UUID) -> Record:
+        return await afind(self, task_id)
+
+    def check_may_block(self) -> None:
+        """Raise RuntimeError in a thread that must not wait for a task: the task may need it."""
+        if asyncio._get_running_loop() is not None:
+            what = "it would stop the event loop"
+        elif self.lanes.is_lane():
+            what = "it would keep this database thread from the tasks that share it"
+        elif self.journal.is_current_thread():
+            what = "it would keep the journal from recording the end of the task"
+        else:
+            return
+        raise RuntimeError(f"handle.result() cannot be called here: {what}. Use `await handle` in async code.")
 
     def cancel(self, record: Record) -> bool:
         if not record.is_live:
@@ -501,10 +584,41 @@ class Runner:
         if task is None:
             return  # It is on its way to its loop, and cancelled there.
         if task.get_loop() is asyncio._get_running_loop():
-            task.cancel()
+            self._cancel(record, task)
             return
         with contextlib.suppress(RuntimeError):  # The loop may be closed by now, and the task gone with it.
-            task.get_loop().call_soon_threadsafe(task.cancel)
+            task.get_loop().call_soon_threadsafe(self._cancel, record, task)
+
+    def _cancel(self, record: Record, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        task.get_loop().call_later(self.settings.cancel_grace, self._look_whether_ignored, record, task)
+
+    def _look_whether_ignored(self, record: Record, task: asyncio.Task[None]) -> None:
+        if task.done() or record.asyncio_task is not task or self.draining:
+            return  # Of a drain the drainer tells.
+        record.ignores_since = time.time() - self.settings.cancel_grace
+        told = "Task %s (%s) ignores its cancellation: it still runs %.3g s after it (CANCEL_GRACE)."
+        log(logging.WARNING, told, record.name, record.id, self.settings.cancel_grace)
+
+    def note_progress(self, record: Record) -> None:
+        """Have its progress written, at most every POLL_INTERVAL: a task may tell of each of a million steps."""
+        extras = record.extras
+        assert extras is not None  # It holds the progress.
+        extras.version += 1
+        if not extras.is_progress_due:
+            extras.is_progress_due = True
+            with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
+                record.loop.call_soon_threadsafe(self._plan_progress, record, extras)
+
+    def _plan_progress(self, record: Record, extras: Extras) -> None:
+        wait = extras.progress_written_at + self.settings.poll_interval - time.monotonic()
+        record.loop.call_later(max(wait, 0.0), self._write_progress, record, extras)
+
+    def _write_progress(self, record: Record, extras: Extras) -> None:
+        extras.is_progress_due = False
+        extras.progress_written_at = time.monotonic()
+        if self.registry.holds(record):
+            self.journal.put_again(record)
 
     # Holding and draining.
 

@@ -25,10 +25,11 @@ from ..conf import Settings
 from ..definition import Task
 from ..failure import Failure
 from ..status import Status
+from .extras import Extras
 from .record import Record
 from .statements import fired_by
 
-VERSION = 1
+VERSION = 2
 _NO_LOOP: Any = None  # A record that is only written runs nowhere.
 DONE = ".jsonl"
 
@@ -99,6 +100,8 @@ def encode(record: Record, process_id: UUID, release: str) -> str:
             "failure": [failure.type, failure.message, failure.traceback, failure.fingerprint] if failure else None,
             "result": record.result_text,
             "fired_by": fired_by(record.scope) if record.scope is not None else None,
+            "max_attempts": record.task.max_attempts if record.task is not None else 1,
+            "extras": record.extras.as_dict() if record.extras is not None else None,
         }
     )
     return f"{zlib.crc32(text.encode()):08x} {text}"
@@ -128,7 +131,9 @@ def _make_record(found: dict[str, Any], functions: Mapping[str, Task[Any, Any]])
     task = None
     if found["is_function"]:
         known = functions.get(name) or Task(_not_known_here, name=name)
-        task = known.using(on_lost=found["on_lost"], stuck_after=found["stuck_after"])
+        task = known.using(
+            on_lost=found["on_lost"], stuck_after=found["stuck_after"], max_attempts=found["max_attempts"]
+        )
     history = [(Status(status), at, attempt, why) for status, at, attempt, why in found["history"]]
     record = Record(UUID(found["id"]).int, name, task, (), {}, _NO_LOOP, contextvars.Context(), history[0])
     record.history = history
@@ -143,6 +148,8 @@ def _make_record(found: dict[str, Any], functions: Mapping[str, Task[Any, Any]])
     if found["failure"] is not None:
         record.failure = Failure(*found["failure"])
     record.result_text = found["result"]
+    if found["extras"] is not None:
+        record.extras = Extras.from_dict(found["extras"])
     if found["fired_by"] is not None:
         request = json.loads(found["fired_by"])
         sent = request.get("request_id")

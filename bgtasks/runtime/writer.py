@@ -13,8 +13,9 @@ from .. import transitions
 from ..failure import Failure, storable
 from ..log import log
 from ..status import Status
+from .keys import insert_keyed
 from .record import Entry, Record
-from .statements import Disowned, Row, Statements
+from .statements import FULL, PLAIN, Disowned, Row, Statements
 
 REFUSED_RETRY = 0.5  # Seconds until a record that the database refuses is tried again, times the refusals so far.
 
@@ -26,14 +27,31 @@ class Batch:
         self.changes: dict[int, tuple[Record, tuple[Entry, ...]]] = {}
         self.inserts: list[Row] = []
         self.updates: list[Row] = []
+        self.full_inserts: list[Row] = []  # Of records with extras.
+        self.full_updates: list[Row] = []
+        self.keyed: list[tuple[Record, Row]] = []  # Inserts of those with a key.
+        self.conflicts: dict[int, tuple[Record, UUID]] = {}  # What was not inserted, and who has its key.
+        self.versions: dict[int, int] = {}  # Of the extras, as they are written.
         self.unchanged: list[int] = []
         self.again: dict[int, tuple[Status, int]] = {}
         for record in records:
             entries = tuple(record.history)
+            extras = record.extras
+            if extras is not None:
+                self.versions[record.number] = extras.version
             if record.written is None:
-                self.inserts.append(statements.insert_row(record, entries))
-            elif record.written != (entries[-1][0], entries[-1][2]):
-                self.updates.append(statements.update_row(record, entries))
+                row = statements.insert_row(record, entries)
+                if extras is None:
+                    self.inserts.append(row)
+                elif not extras.key:
+                    self.full_inserts.append(row)
+                else:
+                    self.keyed.append((record, row))
+            elif record.written != (entries[-1][0], entries[-1][2]) or (
+                extras is not None and extras.written_version != extras.version
+            ):
+                updates = self.updates if extras is None else self.full_updates
+                updates.append(statements.update_row(record, entries))
             else:
                 self.unchanged.append(record.number)
                 continue
@@ -63,7 +81,8 @@ class Writer:
         is_committing = False
         try:
             batch = Batch(records, self._statements)
-            if self._statements.begin_together(batch.inserts, batch.updates):
+            is_plain = not (batch.full_inserts or batch.full_updates or batch.keyed)
+            if is_plain and self._statements.begin_together(batch.inserts, batch.updates):
                 is_committing = True
                 self._statements.commit()
             else:
@@ -89,11 +108,24 @@ class Writer:
 
     def _send(self, cursor: CursorWrapper, batch: Batch) -> None:
         statements = self._statements
-        inserted = statements.insert(cursor, batch.inserts) if batch.inserts else 0
-        updated = statements.update(cursor, batch.updates) if batch.updates else 0
+        inserted = updated = 0
+        for shape, inserts, updates in (
+            (PLAIN, batch.inserts, batch.updates),
+            (FULL, batch.full_inserts, batch.full_updates),
+        ):
+            inserted += statements.insert(cursor, inserts, shape) if inserts else 0
+            updated += statements.update(cursor, updates, shape) if updates else 0
+        for record, row in batch.keyed:
+            holder = insert_keyed(statements, cursor, record, row, str(self._process_id))
+            if holder is None:
+                inserted += 1
+            elif holder != record.id:
+                batch.conflicts[record.number] = (record, holder)
+        for number in batch.conflicts:
+            batch.changes.pop(number, None)
         if inserted:
             statements.count_fired(cursor, inserted)
-        if inserted < len(batch.inserts) or updated < len(batch.updates):
+        if inserted + updated < len(batch.changes):
             self._reconcile(batch, statements.read_back(cursor, list(batch.changes)))
 
     def _reconcile(self, batch: Batch, rows: dict[int, tuple[str, int, str | None]]) -> None:
@@ -130,7 +162,7 @@ class Writer:
     def _give_back(records: list[Record]) -> None:
         """These are surely not committed: whoever waits in `afire` may withdraw them again."""
         for record in records:
-            if record.acknowledgement is not None and record.is_sent:
+            if record.is_recorded_first and record.is_sent:
                 record.is_sent = False
                 record.give_back()
 

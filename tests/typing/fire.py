@@ -48,8 +48,9 @@ async def refused() -> None:
     bgtasks.fire(len, "a")  # type: ignore[call-overload]  # A plain function that is no task function.
     bgtasks.fire("welcome")  # type: ignore[call-overload]
     await bgtasks.afire(welcome, "5")  # type: ignore[call-overload]
-    bgtasks.task(timeout=30)  # type: ignore[call-overload]  # An option that does not exist yet.
+    bgtasks.task(timout=30)  # type: ignore[call-overload]  # No such option.
+    bgtasks.task(timeout="30")  # type: ignore[call-overload]
     bgtasks.task(on_lost="never")  # type: ignore[call-overload]
-    welcome.using(key="k")  # type: ignore[call-arg]
+    welcome.using(retry_on=OSError)  # type: ignore[call-arg]  # No row can keep it.
     handle = bgtasks.fire(welcome, 5)
     handle.status = bgtasks.Status.LOST  # type: ignore[misc]  # Read-only.

@@ -67,7 +67,6 @@ def test_a_module_that_is_loaded_anew_declares_the_same_again() -> None:
 @pytest.mark.parametrize(
     ("wrong", "error", "match"),
     [
-        (lambda: bgtasks.task(timeout=30), TypeError, "timeout"),
         (lambda: bgtasks.task(name="")(plain_coroutine), ValueError, "1 to 200"),
         (lambda: bgtasks.task(name="x" * 201)(plain_coroutine), ValueError, "201"),
         (lambda: bgtasks.task(name="a\0b")(plain_coroutine), ValueError, "printable"),

@@ -12,9 +12,12 @@ from django.db import InterfaceError, InternalError, OperationalError, connectio
 from django.db.backends.utils import CursorWrapper
 
 from ...models import BackgroundTask, Process
-from .rows import FENCE, PLAIN, RUNNING, Row, Rows, Shape
+from .rows import FENCE, FULL, KEPT, PLAIN, RUNNING, Row, Rows, Shape
 
-_CLAIMED = ("id", "name", "args", "kwargs", "attempt", "on_lost", "stuck_after", "transitions", "origin")
+_CLAIMED = (
+    "id", "name", "args", "kwargs", "attempt", "on_lost", "stuck_after", "max_attempts", "options", "key",
+    "unique_for", "transitions", "checkpoint", "origin",
+)  # fmt: skip
 
 LONGEST_LOCK_WAIT = 2  # Seconds.
 MAX_PARAMETERS = 500  # In one statement; SQLite bounds them.
@@ -59,6 +62,11 @@ class Statements(Rows):
         cursor.executemany(f"{insert_text(self.alias, shape)} ON CONFLICT (id) DO NOTHING", rows)
         return int(cursor.rowcount)
 
+    def insert_keyed(self, cursor: CursorWrapper, row: Row) -> bool:
+        """Insert the row of a task with a key; tell whether it was. Else its key is taken, or it is there already."""
+        cursor.execute(f"{insert_text(self.alias, FULL)} ON CONFLICT DO NOTHING", row)
+        return bool(cursor.rowcount)
+
     def update(self, cursor: CursorWrapper, rows: Sequence[Row], shape: Shape = PLAIN) -> int:
         """Update rows that are still as this process left them; return how many were."""
         cursor.executemany(update_text(self.alias, shape), rows)
@@ -102,8 +110,8 @@ class Statements(Rows):
             queues: only rows of these. Empty: of all.
 
         Returns:
-            Rows of (number, name, args, kwargs, attempt, on_lost, stuck_after, transitions, origin), the history as it
-            is after the claim; JSON as text.
+            Rows of what `_CLAIMED` names, the id as a number and the history as it is after the claim; JSON as text, or
+            read already.
         """
         known = list(names)
         moment, _ = self.moment(at)
@@ -226,9 +234,15 @@ def insert_text(alias: str, shape: Shape) -> str:
 def update_text(alias: str, shape: Shape) -> str:
     """Return the fenced UPDATE of one row of a shape, with a parameter for each changed column and the fence."""
     quote = connections[alias].ops.quote_name
-    changes = ", ".join(f"{quote(name)} = %s" for name in shape.changed)
+    changes = ", ".join(change_text(alias, name, "%s") for name in shape.changed)
     fence = " AND ".join(f"{quote(name)} = %s" for name in FENCE)
     return f"UPDATE {table_text(alias)} SET {changes} WHERE {fence}"  # noqa: S608  # Our own names.
+
+
+def change_text(alias: str, name: str, value: str) -> str:
+    """Return the assignment of an expression to a column."""
+    column = connections[alias].ops.quote_name(name)
+    return f"{column} = COALESCE({value}, {table_text(alias)}.{column})" if name in KEPT else f"{column} = {value}"
 
 
 def names_text(alias: str, shape: Shape) -> str:

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from django.db.backends.utils import CursorWrapper
 
 from .base import LONGEST_LOCK_WAIT, Statements, insert_text, number_of
-from .rows import PLAIN, Row, Shape
+from .rows import FULL, PLAIN, Row, Shape
 
 
 class MariaDBStatements(Statements):
@@ -39,6 +39,15 @@ class MariaDBStatements(Statements):
             if rows:
                 cursor.executemany(insert_text(self.alias, shape), rows)
         return len(rows)
+
+    def insert_keyed(self, cursor: CursorWrapper, row: Row) -> bool:
+        try:
+            cursor.execute(insert_text(self.alias, FULL), row)
+        except IntegrityError as error:
+            if error.args[:1] != (1062,):
+                raise
+            return False
+        return True
 
     def claim(
         self, cursor: CursorWrapper, names: Iterable[str], count: int, at: float, queues: Sequence[str] = ()

@@ -12,7 +12,7 @@ from django.db import IntegrityError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from ...models import BackgroundTask
-from .base import LONGEST_LOCK_WAIT, Disowned, Statements, names_text, number_of, table_text
+from .base import LONGEST_LOCK_WAIT, Disowned, Statements, change_text, names_text, number_of, table_text
 from .rows import FENCE, FULL, PLAIN, Row, Shape
 
 MANY = 20  # Rows for which the ways to write many are worth their beginning.
@@ -164,7 +164,9 @@ def insert_all_text(alias: str, shape: Shape) -> str:
 @lru_cache
 def update_all_text(alias: str, shape: Shape) -> str:
     quote, kinds, table = connections[alias].ops.quote_name, _kinds(alias), table_text(alias)
-    changes = ", ".join(f"{quote(name)} = v{index}::{kinds[name]}" for index, name in enumerate(shape.changed))
+    changes = ", ".join(
+        change_text(alias, name, f"v{index}::{kinds[name]}") for index, name in enumerate(shape.changed)
+    )
     fence = " AND ".join(f"{table}.{quote(name)} = v{index}" for index, name in enumerate(FENCE, len(shape.changed)))
     return (
         f"UPDATE {table} SET {changes} "  # noqa: S608  # Our own names.

@@ -14,6 +14,7 @@ from django.db import connections
 
 from ...failure import storable
 from ...status import Status
+from ..extras import Extras
 from ..record import Entry, Record
 from .moments import split_second, to_datetime
 
@@ -52,11 +53,14 @@ PLAIN = Shape(
 )  # fmt: skip
 FULL = Shape(
     (
-        *PLAIN.inserted, "priority", "queue_name", "key", "live_key", "options", "run_after", "progress", "checkpoint",
+        *PLAIN.inserted, "priority", "queue_name", "options", "key", "unique_for", "live_key", "run_after", "progress",
+        "checkpoint",
     ),
     {},
     (*PLAIN.changed, "live_key", "run_after", "progress", "checkpoint"),
 )  # fmt: skip
+# None for one of these means that it stays as it is.
+KEPT = frozenset({"run_after", "progress", "checkpoint"})
 FENCE = ("id", "process", "attempt", "status")
 
 
@@ -123,7 +127,8 @@ class Rows:
 
     @staticmethod
     def _failure(record: Record, status: Status) -> tuple[str, str, str, str]:
-        failure = record.failure if status is FAILED else None
+        # One that waits for its next attempt shows how the last one failed.
+        failure = record.failure if status is FAILED or status is READY else None
         if failure is None:
             return "", "", "", ""
         return failure.type, failure.message, failure.traceback, failure.fingerprint
@@ -140,7 +145,8 @@ class Rows:
         args, kwargs = record.encode_arguments()
         moments = [self.moment(entry[1]) for entry in entries]
         started, finished = self._times(entries, moments)
-        return (
+        extras = record.extras
+        row = (
             f"{record.number:032x}",
             record.name,
             status._value_,
@@ -163,6 +169,15 @@ class Rows:
             "",
             task is not None,
         )
+        if extras is None:
+            return row
+        fixed = extras.priority, extras.queue, extras.options, extras.key, extras.unique_for
+        return (*row, *fixed, *self._extra_changes(extras, status))
+
+    def _extra_changes(self, extras: Extras, status: Status) -> Row:
+        is_taken = extras.key and (status is RUNNING or status is READY or extras.unique_for is not None)
+        run_after = None if extras.run_after is None else self.moment(extras.run_after)[0]
+        return extras.key if is_taken else None, run_after, extras.progress, extras.checkpoint
 
     def update_row(self, record: Record, entries: Sequence[Entry]) -> Row:
         status, _, attempt, _ = entries[-1]
@@ -176,6 +191,7 @@ class Rows:
             *self._failure(record, status),
             record.result_text if status is SUCCESSFUL else None,
             self._transitions(record, entries, moments),
+            *(() if record.extras is None else self._extra_changes(record.extras, status)),
             f"{record.number:032x}",
             self._process,
             record.written[1],

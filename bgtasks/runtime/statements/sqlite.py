@@ -9,7 +9,7 @@ from itertools import chain
 from django.db import connections
 from django.db.backends.utils import CursorWrapper
 
-from .base import LONGEST_LOCK_WAIT, Statements, insert_text, table_text
+from .base import LONGEST_LOCK_WAIT, Statements, change_text, insert_text, table_text
 from .rows import FENCE, FULL, PLAIN, Row, Shape
 
 LARGEST_BLOCK = 128  # Rows in one statement, which is prepared and kept.
@@ -72,7 +72,7 @@ def update_block(alias: str, shape: Shape, size: int) -> str:
     quote = connections[alias].ops.quote_name
     table = table_text(alias)
     values = f"({', '.join('?' * (len(shape.changed) + len(FENCE)))})"
-    changes = ", ".join(f"{quote(name)} = new.column{index}" for index, name in enumerate(shape.changed, 1))
+    changes = ", ".join(change_text(alias, name, f"new.column{index}") for index, name in enumerate(shape.changed, 1))
     fence = " AND ".join(
         f"{table}.{quote(name)} = new.column{index}" for index, name in enumerate(FENCE, len(shape.changed) + 1)
     )

@@ -1,0 +1,336 @@
+"""
+The options of a task function: their defaults, what they may be, and what contradicts what.
+
+One list for `@bgtasks.task(…)`, `.using(…)` and a row's `options`. Knows nothing of databases and loops.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypedDict, get_args
+
+Verdict = Literal["fail", "rerun"]
+Growth = Literal["exponential", "linear", "constant"]
+Conflict = Literal["existing", "error", "replace"]
+# Seconds until the next attempt, from the number of the attempt that failed and what it raised.
+BackoffFunction = Callable[[int, BaseException], float]
+Errors = type[BaseException] | tuple[type[BaseException], ...]
+
+RERUN_ATTEMPTS = 3  # The bound that keeps a task that kills its process from looping for ever.
+MAX_ATTEMPTS = 1000  # Each leaves its mark in the row's history, which is read and written whole.
+MAX_QUEUE_LENGTH = 100  # As the row's column.
+MAX_KEY_LENGTH = 200  # As the row's column.
+LONGEST_DELAY = timedelta(days=3650)  # Further away a date is a mistake, and some database cannot hold it.
+
+
+class UsingOptions(TypedDict, total=False):
+    """What `.using(…)` takes: what a row can keep, so that whichever process runs the task knows it."""
+
+    on_lost: Verdict
+    stuck_after: float | None
+    fire_on_commit: bool | None
+    queue: str
+    priority: int
+    run_after: datetime | timedelta | None
+    max_attempts: int | None
+    backoff: Growth
+    backoff_first: float
+    backoff_cap: float
+    backoff_jitter: bool
+    timeout: float | None
+    soft_timeout: float | None
+    key: str | None
+    unique_for: float | None
+    on_conflict: Conflict
+
+
+class TaskOptions(TypedDict, total=False):
+    """What `@bgtasks.task(…)` takes: all that `.using(…)` does, and what only code can say."""
+
+    on_lost: Verdict
+    stuck_after: float | None
+    fire_on_commit: bool | None
+    queue: str
+    priority: int
+    run_after: timedelta | None
+    max_attempts: int | None
+    backoff: Growth | BackoffFunction
+    backoff_first: float
+    backoff_cap: float
+    backoff_jitter: bool
+    retry_on: Errors
+    give_up_on: Errors
+    timeout: float | None
+    soft_timeout: float | None
+    on_soft_timeout: Callable[[], object] | None
+    key: str | None
+    unique_for: float | None
+    on_conflict: Conflict
+
+
+# The checks: each returns the value as it is kept, or raises.
+
+
+def _verdict(option: str, value: object) -> object:
+    if value not in get_args(Verdict):
+        raise ValueError(f'{option} is "fail" or "rerun", not {value!r}.')
+    return value
+
+
+def _flag(option: str, value: object) -> object:
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{option} is True or False, not {value!r}.")
+    return value
+
+
+def _plain_flag(option: str, value: object) -> object:
+    if not isinstance(value, bool):
+        raise TypeError(f"{option} is True or False, not {value!r}.")
+    return value
+
+
+def _seconds(option: str, value: object) -> object:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{option} is a number of seconds, not {value!r}.")
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{option} is a number of seconds greater than 0, not {value!r}.")
+    return value
+
+
+def _given_seconds(option: str, value: object) -> object:
+    if value is None:
+        raise TypeError(f"{option} is a number of seconds, not None.")
+    return _seconds(option, value)
+
+
+def _queue(option: str, value: object) -> object:
+    if not isinstance(value, str):
+        raise TypeError(f"{option} is the name of a queue, not {value!r}.")
+    if not 0 < len(value) <= MAX_QUEUE_LENGTH or not value.isprintable():
+        raise ValueError(f"{option} is a name of 1 to {MAX_QUEUE_LENGTH} printable characters, not {value!r:.120}.")
+    return str.__str__(value)
+
+
+def _key(option: str, value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f'{option} is a string, such as f"welcome:{{user.pk}}", not {value!r:.120}.')
+    if not 0 < len(value) <= MAX_KEY_LENGTH or not value.isprintable():
+        raise ValueError(f"{option} has 1 to {MAX_KEY_LENGTH} printable characters, unlike {value!r:.250}.")
+    return str.__str__(value)
+
+
+def _conflict(option: str, value: object) -> object:
+    if value not in get_args(Conflict):
+        raise ValueError(f'{option} is "existing", "error" or "replace", not {value!r}.')
+    return value
+
+
+def _whole(least: int, most: int) -> Callable[[str, object], object]:
+    def check(option: str, value: object) -> object:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{option} is a whole number, not {value!r}.")
+        if not least <= value <= most:
+            raise ValueError(f"{option} is {least} to {most}, not {value}.")
+        return value
+
+    return check
+
+
+def _attempts(option: str, value: object) -> object:
+    return None if value is None else _whole(1, MAX_ATTEMPTS)(option, value)
+
+
+def _delay(option: str, value: object) -> object:
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        if value.tzinfo is None or value.utcoffset() is None:
+            raise ValueError(
+                f"{option} is {value!r}, which has no time zone: give an aware moment, such as "
+                "django.utils.timezone.now() + timedelta(hours=1), or the timedelta alone."
+            )
+        return value
+    if not isinstance(value, timedelta):
+        raise TypeError(f"{option} is an aware datetime or a timedelta, not {value!r}.")
+    if not timedelta(0) <= value <= LONGEST_DELAY:
+        raise ValueError(f"{option} is 0 to {LONGEST_DELAY.days} days from now, not {value}.")
+    return value
+
+
+def _backoff(option: str, value: object) -> object:
+    if callable(value):
+        if inspect.iscoroutinefunction(value):
+            raise TypeError(f"{option} is computed on the event loop: give a plain function, no coroutine function.")
+        return value
+    if value not in get_args(Growth):
+        raise ValueError(f'{option} is "exponential", "linear", "constant" or a function, not {value!r}.')
+    return value
+
+
+def _errors(option: str, value: object) -> object:
+    kinds = value if isinstance(value, tuple) else (value,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(f"{option} is an exception class or a tuple of them, not {kind!r}.")
+    return kinds
+
+
+def _hook(option: str, value: object) -> object:
+    if value is None:
+        return None
+    if not callable(value) or inspect.iscoroutinefunction(value):
+        raise TypeError(
+            f"{option} is a plain function without parameters, called on the task's event loop, not {value!r}."
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """
+    The options of a task function, checked.
+
+    Args:
+        on_lost: what becomes of a task whose process dies while it runs: "fail" (at most once: it ends as LOST) or
+            "rerun" (at least once: any process runs it again, within `max_attempts`).
+        stuck_after: seconds of running after which it is called stuck. None: the setting STUCK_AFTER.
+        fire_on_commit: whether sync code inside `transaction.atomic()` writes the row in that transaction, and the
+            task starts after its commit; else it is fired at once. None: the setting FIRE_ON_COMMIT.
+        queue: the name of the queue it waits in when it waits; `run_tasks --queue` takes only some.
+        priority: -100 to 100; of what waits, the higher starts first.
+        run_after: when it may start: an aware moment, or a timedelta from when it is fired. It waits in the table.
+        max_attempts: how often it is started at most. Given, an attempt that raises is followed by another. None: 1,
+            or 3 with on_lost="rerun", and what it raises ends it.
+        backoff: how the wait between two attempts grows, or a function that returns its seconds from the number of the
+            attempt that failed and the exception.
+        backoff_first: seconds of the first wait.
+        backoff_cap: seconds of the longest wait. 600 by default, as Celery has it.
+        backoff_jitter: whether the wait is drawn between 0 and what `backoff` says ("full jitter",
+            https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), so that what failed together
+            does not come back together.
+        retry_on: the exceptions that are followed by another attempt. By default each `Exception`.
+        give_up_on: of these the ones that are not.
+        timeout: seconds of an attempt after which it is cancelled, and FAILED with a `TimeoutError`.
+        soft_timeout: seconds of an attempt after which `current().soft_timeout_reached` is true.
+        on_soft_timeout: a plain function that is called then, on the task's event loop and in its context.
+        key: at most one live task has it, over all processes and functions. It starts only once its row is committed.
+        unique_for: seconds after its end for which the key stays taken.
+        on_conflict: what becomes of it when the key is taken: it is not fired, and `afire` returns the handle of the
+            task that has the key ("existing") or raises `KeyConflict` ("error"); or it takes the place of one that
+            waits ("replace"), and is as "error" beside one that runs.
+    """
+
+    on_lost: Verdict = "fail"
+    stuck_after: float | None = None
+    fire_on_commit: bool | None = None
+    queue: str = "default"
+    priority: int = 0
+    run_after: datetime | timedelta | None = None
+    max_attempts: int | None = None
+    backoff: Growth | BackoffFunction = "exponential"
+    backoff_first: float = 1.0
+    backoff_cap: float = 600.0
+    backoff_jitter: bool = True
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    give_up_on: tuple[type[BaseException], ...] = ()
+    timeout: float | None = None
+    soft_timeout: float | None = None
+    on_soft_timeout: Callable[[], object] | None = None
+    key: str | None = None
+    unique_for: float | None = None
+    on_conflict: Conflict = "existing"
+
+    def changed(self, given: Mapping[str, Any], where: str, is_async: bool) -> Options:
+        """
+        Return these options with others in their stead.
+
+        Args:
+            where: what was called, as it is written: "@bgtasks.task" or ".using".
+            is_async: whether the function is `async def`.
+
+        Raises:
+            TypeError: an option that does not exist there, a value of a wrong type, or a timeout for a plain `def`.
+            ValueError: a value that an option cannot have, or options that contradict each other.
+        """
+        kinds: Any = UsingOptions if where == ".using" else TaskOptions
+        for option in given:
+            if option not in kinds.__annotations__:
+                raise TypeError(_unknown(option, where, kinds.__annotations__))
+        if where == ".using" and callable(given.get("backoff")):
+            raise TypeError(
+                "backoff is a function, which no row can keep for the process that runs the task: declare it with "
+                "@bgtasks.task(backoff=…)."
+            )
+        changed = dataclasses.replace(self, **{name: _CHECKS[name](name, value) for name, value in given.items()})
+        changed._check_together(is_async, given)
+        return changed
+
+    def _check_together(self, is_async: bool, given: Mapping[str, Any]) -> None:
+        if self.timeout is not None and not is_async:
+            raise TypeError(
+                "timeout cannot end a plain `def`, whose thread nobody can stop: write it as `async def`, or give "
+                "soft_timeout and have the function look at bgtasks.current().soft_timeout_reached."
+            )
+        if self.timeout is not None and self.soft_timeout is not None and self.soft_timeout >= self.timeout:
+            raise ValueError(
+                f"soft_timeout ({self.soft_timeout:g} s) is not before timeout ({self.timeout:g} s): the task would "
+                "never hear of it. Give a smaller one."
+            )
+        if self.on_soft_timeout is not None and self.soft_timeout is None:
+            raise ValueError("on_soft_timeout is never called without soft_timeout: give its seconds.")
+        if self.backoff_first > self.backoff_cap:
+            raise ValueError(
+                f"backoff_first ({self.backoff_first:g} s) is more than backoff_cap ({self.backoff_cap:g} s): give a "
+                "larger cap."
+            )
+        if self.key is None and (told := [name for name in ("unique_for", "on_conflict") if name in given]):
+            raise ValueError(f"{told[0]} says how a key is unique, and there is none: give key=….")
+        told = [name for name in _OF_RETRIES if name in given]
+        if told and (self.max_attempts or 1) == 1:
+            raise ValueError(
+                f"{told[0]} says when to try again, and there is no second attempt: give max_attempts=2 or more."
+            )
+
+
+_OF_RETRIES = ("backoff", "backoff_first", "backoff_cap", "backoff_jitter", "retry_on", "give_up_on")
+_CHECKS: dict[str, Callable[[str, object], Any]] = {
+    "on_lost": _verdict,
+    "stuck_after": _seconds,
+    "fire_on_commit": _flag,
+    "queue": _queue,
+    "priority": _whole(-100, 100),
+    "run_after": _delay,
+    "max_attempts": _attempts,
+    "backoff": _backoff,
+    "backoff_first": _given_seconds,
+    "backoff_cap": _given_seconds,
+    "backoff_jitter": _plain_flag,
+    "retry_on": _errors,
+    "give_up_on": _errors,
+    "timeout": _seconds,
+    "soft_timeout": _seconds,
+    "on_soft_timeout": _hook,
+    "key": _key,
+    "unique_for": _seconds,
+    "on_conflict": _conflict,
+}
+# What a row keeps of `.using(…)` in its column `options`; the others have columns of their own, or matter only before.
+KEPT = ("backoff", "backoff_first", "backoff_cap", "backoff_jitter", "timeout", "soft_timeout")
+
+
+def _unknown(option: str, where: str, known: Mapping[str, Any]) -> str:
+    if option in _CHECKS:
+        return f"{option} cannot be kept in a row: declare it with the function, @bgtasks.task({option}=…)."
+    near = difflib.get_close_matches(option, known, n=1)
+    fix = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(sorted(known))}."
+    return f"{where} has no option {option!r}. {fix}"

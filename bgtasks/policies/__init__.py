@@ -1,0 +1,1 @@
+"""What a task's options decide while it runs: another attempt, the end of its time."""
