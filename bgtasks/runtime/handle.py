@@ -151,5 +151,7 @@ class TaskHandle(Generic[R_co]):
 
     def __repr__(self) -> str:
         refusal = self._record.refusal
-        status = self._record.status if refusal is None else type(refusal).__name__
+        status: str = self._record.status
+        if refusal is not None:
+            status = "key taken" if isinstance(refusal, KeyConflict) else "rolled back"
         return f"<TaskHandle {self.name} {self.id} {status}>"

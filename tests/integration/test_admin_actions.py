@@ -287,7 +287,14 @@ async def test_a_running_task_is_cancelled_by_the_action(runtime: Runtime) -> No
 
 
 def test_finished_tasks_are_fired_again(client):
-    options = {"on_lost": "rerun", "stuck_after": 2.5, "max_attempts": 3, "priority": 7, "queue_name": "slow"}
+    options = {
+        "on_lost": "rerun",
+        "stuck_after": 2.5,
+        "max_attempts": 3,
+        "priority": 7,
+        "queue_name": "slow",
+        "options": {"timeout": 5},
+    }
     contents = {"args": [1, "ä", None, {"a": [2.5]}], "kwargs": {"x": True}}
     old = make_task(
         **options, **contents, process=uuid4(), origin=uuid4(), attempt=3, result=5, error_type="E", key="k"

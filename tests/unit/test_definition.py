@@ -83,7 +83,7 @@ def test_a_module_that_is_loaded_anew_declares_the_same_again() -> None:
         (lambda: bgtasks.task(bgtasks.task(name="once")(plain_coroutine)), TypeError, "already"),
         (lambda: bgtasks.task(generator), TypeError, "generator"),
         (lambda: bgtasks.task(async_generator), TypeError, "generator"),
-        (lambda: bgtasks.task(name="u")(plain_coroutine).using(key="k"), TypeError, "key"),
+        (lambda: bgtasks.task(name="u")(plain_coroutine).using(keys="k"), TypeError, "'key'"),
         (lambda: bgtasks.task(name="v")(plain_coroutine).using(on_lost="never"), ValueError, "rerun"),
     ],
 )
