@@ -82,6 +82,7 @@ class BgTasksConfig(AppConfig):
 
         from .maintenance.block_watcher import BlockWatcher
         from .maintenance.claimer import Claimer
+        from .maintenance.limit_watcher import LimitWatcher
         from .maintenance.pruner import Pruner
         from .maintenance.requests import Requests
         from .maintenance.rescue import Rescuer
@@ -104,6 +105,7 @@ class BgTasksConfig(AppConfig):
         journal.services = [
             Requests(runner),
             Rescuer(runner),
+            LimitWatcher(runner),
             Claimer(runner),
             Watcher(runner),
             BlockWatcher(runner),

@@ -6,11 +6,13 @@ import dataclasses
 import difflib
 import functools
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+
+from .options import MAX_QUEUE_LENGTH
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,8 @@ class Settings:
     max_running: int = 500  # Tasks running at once in a process; more wait in the table.
     db_lanes: int | None = None  # Database threads for the tasks' ORM calls. None: 1 on SQLite, 4 elsewhere.
     sync_threads: int = 4  # Threads for plain `def` task functions.
+    max_isolated: int = 4  # Tasks with isolated=True running at once in a process, each with a database thread.
+    queues: dict[str, Any] = dataclasses.field(default_factory=dict)  # {name: {"MAX_RUNNING": …, "MAX_WAITING": …}}.
     write_timeout: float = 5  # `afire` waits this long for its row to be committed.
     max_unwritten: int = 20_000  # Records that may wait in memory while the database is away.
     stuck_after: float | None = None  # A task running longer than this is stuck, unless it declares its own.
@@ -50,8 +54,13 @@ class Settings:
         return max(stop_asked_at + self.drain_timeout, now) + self.cancel_grace + self.flush_timeout
 
 
+def _allowed_types(hint: Any) -> tuple[type, ...]:
+    origin = get_origin(hint)
+    return (origin,) if isinstance(origin, type) and issubclass(origin, dict) else getattr(hint, "__args__", (hint,))
+
+
 def _is_instance(value: object, hint: Any) -> bool:
-    allowed = getattr(hint, "__args__", (hint,))
+    allowed = _allowed_types(hint)
     if isinstance(value, bool):  # bool is an int to Python, never to a reader of settings.
         return bool in allowed
     if isinstance(value, int) and float in allowed:
@@ -78,8 +87,7 @@ def find_problems(values: object) -> list[tuple[str, str]]:
             problems.append((f"BGTASKS has an unknown key {key!r}.", fix))
         elif not _is_instance(value, hints[name]):
             wanted = " or ".join(
-                "None" if kind is type(None) else kind.__name__
-                for kind in getattr(hints[name], "__args__", (hints[name],))
+                "None" if kind is type(None) else kind.__name__ for kind in _allowed_types(hints[name])
             )
             problems.append(
                 (f"BGTASKS[{key!r}] is {value!r}, not of type {wanted}.", f"Give a value of type {wanted}.")
@@ -93,7 +101,30 @@ def find_problems(values: object) -> list[tuple[str, str]]:
     return problems
 
 
+QUEUE_BOUNDS = ("MAX_RUNNING", "MAX_WAITING")
+
+
+def _find_problems_of_queues(queues: dict[Any, Any]) -> list[tuple[str, str]]:
+    shape = 'Write QUEUES = {"mail": {"MAX_RUNNING": 5, "MAX_WAITING": 1000}}, with one or both of them.'
+    problems = []
+    for name, bounds in queues.items():
+        place = f"BGTASKS['QUEUES'][{name!r}]"
+        if not isinstance(name, str) or not name or len(name) > MAX_QUEUE_LENGTH:
+            problems.append((f"{place} is not the name of a queue.", shape))
+        elif not isinstance(bounds, dict):
+            problems.append((f"{place} is {bounds!r}, not a dictionary.", shape))
+        else:
+            for bound, value in bounds.items():
+                if bound not in QUEUE_BOUNDS:
+                    problems.append((f"{place} has an unknown key {bound!r}.", shape))
+                elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                    problems.append((f"{place}[{bound!r}] is {value!r}.", "Give a whole number of at least 1."))
+    return problems
+
+
 def _find_contradictions(settings: Settings) -> list[tuple[str, str]]:
+    if problems := _find_problems_of_queues(settings.queues):
+        return problems
     if len(settings.release) > MAX_RELEASE_LENGTH:
         return [
             (f"BGTASKS['RELEASE'] is longer than {MAX_RELEASE_LENGTH} characters.", "Give a version or a commit id.")

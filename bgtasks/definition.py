@@ -16,6 +16,7 @@ from asgiref.sync import iscoroutinefunction
 
 from .failure import storable
 from .options import KEPT, RERUN_ATTEMPTS, Options, TaskOptions, UsingOptions, Verdict
+from .rate import Rate, parse_rate
 
 P = ParamSpec("P")
 T_co = TypeVar("T_co", covariant=True)
@@ -41,7 +42,11 @@ class Task(Generic[P, T_co]):
     fire_on_commit: bool | None
     max_attempts: int
     has_timeouts: bool
+    rate: Rate | None
+    is_isolated: bool
+    is_limited: bool
     needs_extras: bool  # Whether its rows have columns that most tasks do not use.
+    has_options: bool  # Whether firing it takes more than most tasks need.
 
     def __init__(self, func: Callable[P, T_co], *, name: str | None = None, **options: Unpack[TaskOptions]) -> None:
         self.func = func
@@ -64,13 +69,18 @@ class Task(Generic[P, T_co]):
         self.fire_on_commit = options.fire_on_commit
         self.max_attempts = options.max_attempts or (RERUN_ATTEMPTS if options.on_lost == "rerun" else 1)
         self.has_timeouts = options.timeout is not None or options.soft_timeout is not None
+        self.rate = parse_rate(options.rate) if options.rate is not None else None
+        self.is_isolated = options.isolated
+        self.is_limited = options.max_running is not None or self.rate is not None or self.is_isolated
         self.needs_extras = bool(
             self.kept
             or options.queue != DEFAULTS.queue
             or options.priority
             or options.run_after is not None
             or options.key is not None
+            or options.rate_key
         )
+        self.has_options = self.needs_extras or self.is_limited
 
     @cached_property
     def signature(self) -> inspect.Signature:

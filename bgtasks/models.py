@@ -72,6 +72,9 @@ class BackgroundTask(models.Model):
     unique_for = models.FloatField(
         _("unique for"), null=True, help_text=_("Seconds after its end for which its key stays taken.")
     )
+    rate_key = models.CharField(
+        _("rate key"), max_length=200, default="", help_text=_("What its rate is counted by. Empty: its function.")
+    )
     live_key = models.CharField(_("live key"), max_length=200, null=True, editable=False)  # noqa: DJ001  # Several rows may have NULL, as one may have "".
     progress = models.JSONField(_("progress"), null=True)
     await_place = models.JSONField(_("waits at"), null=True)
@@ -223,6 +226,44 @@ class Process(models.Model):
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         using = kwargs.pop("using", None) or self._state.db
         return Process.objects.using(using).filter(pk=self.pk).delete()
+
+
+class RateLimit(models.Model):
+    """What a rate has let start in its last period, over all processes."""
+
+    name = models.CharField(_("name"), max_length=250, primary_key=True, help_text=_("The function, or the rate key."))
+    starts = models.JSONField(
+        _("starts"), default=list, help_text=_("[at, how many], in seconds since the epoch by the database's clock.")
+    )
+    used_at = models.FloatField(_("used at"), default=0.0, help_text=_("Seconds since the epoch."))
+
+    class Meta:
+        verbose_name = _("rate limit")
+        verbose_name_plural = _("rate limits")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Pause(models.Model):
+    """A function or a queue whose tasks wait: all processes heed it within POLL_INTERVAL."""
+
+    class Kind(models.TextChoices):
+        FUNCTION = "function", _("Task function")
+        QUEUE = "queue", _("Queue")
+
+    kind = models.CharField(_("kind"), max_length=8, choices=Kind.choices, default=Kind.FUNCTION)
+    name = models.CharField(_("name"), max_length=MAX_NAME_LENGTH)
+    paused_at = models.DateTimeField(_("paused at"), default=timezone.now, editable=False)
+    paused_by = models.CharField(_("paused by"), max_length=200, default="", editable=False)
+
+    class Meta:
+        verbose_name = _("pause")
+        verbose_name_plural = _("pauses")
+        constraints = [models.UniqueConstraint(fields=["kind", "name"], name="bgtasks_pause")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
 
 
 class Ledger(models.Model):

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, get_args
 
+from .rate import parse_rate
+
 Verdict = Literal["fail", "rerun"]
 Growth = Literal["exponential", "linear", "constant"]
 Conflict = Literal["existing", "error", "replace"]
@@ -48,6 +50,7 @@ class UsingOptions(TypedDict, total=False):
     key: str | None
     unique_for: float | None
     on_conflict: Conflict
+    rate_key: str
 
 
 class TaskOptions(TypedDict, total=False):
@@ -72,6 +75,10 @@ class TaskOptions(TypedDict, total=False):
     key: str | None
     unique_for: float | None
     on_conflict: Conflict
+    max_running: int | None
+    rate: str | None
+    rate_key: str
+    isolated: bool
 
 
 # The checks: each returns the value as it is kept, or raises.
@@ -133,6 +140,26 @@ def _conflict(option: str, value: object) -> object:
     if value not in get_args(Conflict):
         raise ValueError(f'{option} is "existing", "error" or "replace", not {value!r}.')
     return value
+
+
+def _rate(option: str, value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f'{option} is a string such as "5/s", not {value!r:.100}.')
+    try:
+        parse_rate(value)
+    except ValueError as error:
+        raise ValueError(f"{option} {error}.") from None
+    return value
+
+
+def _rate_key(option: str, value: object) -> object:
+    return value if value == "" else _key(option, value) or ""
+
+
+def _running(option: str, value: object) -> object:
+    return None if value is None else _whole(1, 1_000_000)(option, value)
 
 
 def _whole(least: int, most: int) -> Callable[[str, object], object]:
@@ -228,6 +255,11 @@ class Options:
         on_conflict: what becomes of it when the key is taken: it is not fired, and `afire` returns the handle of the
             task that has the key ("existing") or raises `KeyConflict` ("error"); or it takes the place of one that
             waits ("replace"), and is as "error" beside one that runs.
+        max_running: how many of it run at once in a process. More wait in the table.
+        rate: how many of it start in any period, over all processes: "5/s", "100/m", "10/30s". More wait in the table.
+        rate_key: count them with all that have the same, such as one account of an API, instead of by function.
+        isolated: whether it has a database thread and connections to itself, for a transaction that is held open over
+            an await. So many run at once as the setting MAX_ISOLATED says.
     """
 
     on_lost: Verdict = "fail"
@@ -249,6 +281,10 @@ class Options:
     key: str | None = None
     unique_for: float | None = None
     on_conflict: Conflict = "existing"
+    max_running: int | None = None
+    rate: str | None = None
+    rate_key: str = ""
+    isolated: bool = False
 
     def changed(self, given: Mapping[str, Any], where: str, is_async: bool) -> Options:
         """
@@ -293,6 +329,12 @@ class Options:
                 f"backoff_first ({self.backoff_first:g} s) is more than backoff_cap ({self.backoff_cap:g} s): give a "
                 "larger cap."
             )
+        if self.isolated and not is_async:
+            raise ValueError(
+                "isolated is for `async def`: a plain `def` has a thread and connections to itself already."
+            )
+        if self.rate_key and self.rate is None:
+            raise ValueError("rate_key says what a rate is counted by, and there is none: give rate=….")
         if self.key is None and (told := [name for name in ("unique_for", "on_conflict") if name in given]):
             raise ValueError(f"{told[0]} says how a key is unique, and there is none: give key=….")
         told = [name for name in _OF_RETRIES if name in given]
@@ -323,6 +365,10 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "key": _key,
     "unique_for": _seconds,
     "on_conflict": _conflict,
+    "max_running": _running,
+    "rate": _rate,
+    "rate_key": _rate_key,
+    "isolated": _plain_flag,
 }
 # What a row keeps of `.using(…)` in its column `options`; the others have columns of their own, or matter only before.
 KEPT = ("backoff", "backoff_first", "backoff_cap", "backoff_jitter", "timeout", "soft_timeout")

@@ -20,7 +20,7 @@ from bgtasks.maintenance.pruner import Retention
 from bgtasks.maintenance.requests import Requests
 from bgtasks.models import BackgroundTask
 from bgtasks.runtime.record import Record
-from bgtasks.runtime.statements import Statements, statements_for, to_datetime
+from bgtasks.runtime.statements import Statements, Wanted, statements_for, to_datetime
 from bgtasks.status import Status
 from bgtasks.stuck import Finder
 from bgtasks.uuid7 import uuid7_int
@@ -87,7 +87,7 @@ class Table:
     def claim(self) -> None:
         with transaction.atomic(), connection.cursor() as cursor:
             self.statements.begin(cursor)
-            found = self.statements.claim(cursor, ["another", tasks.succeed.name], self.live, time.time())
+            found = self.statements.claim(cursor, Wanted(["another", tasks.succeed.name]), self.live, time.time())
         assert len(found) == self.live
 
     def finish_claimed(self) -> None:

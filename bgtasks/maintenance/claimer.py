@@ -7,24 +7,36 @@ import json
 import math
 import time
 from contextvars import Context
+from dataclasses import replace
 from typing import Any
 
 from django.db import router
+from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 from ..definition import Task
 from ..models import BackgroundTask
 from ..options import Verdict
+from ..policies.limits import Group
+from ..policies.rates import Allowance, try_to_lock
+from ..rate import Rate
 from ..runtime.announcer import announce_all
 from ..runtime.extras import Extras
 from ..runtime.record import Record
 from ..runtime.runner import Runner
-from ..runtime.statements import Row, statements_for
+from ..runtime.statements import Row, Statements, Wanted, statements_for
 from ..status import Status
+
+MAX_RATE_KEYS = 100  # Of one function in one claim.
+LOCKED_AGAIN = 0.05  # Seconds until another try, when another process has the row of a rate.
 
 
 class Claimer:
-    """Claims when slots are free: at once while rows are known to wait, else every POLL_INTERVAL."""
+    """
+    Claims when slots are free: at once while rows are known to wait, else every POLL_INTERVAL.
+
+    What has limits of its own is claimed apart, for what these have room: see `Limits.groups`.
+    """
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -34,57 +46,106 @@ class Claimer:
         runner = self._runner
         if runner.draining or runner.held:
             return runner.settings.poll_interval
-        if not (runner.claims_for_others or runner.has_backlog):
-            return min(max(runner.due_at - time.time(), 0.0), runner.settings.poll_interval)
-        if runner.has_backlog and runner.slots:
+        if runner.slots and (runner.has_backlog or runner.limits.is_due):
             return 0.0
-        return max(min(self._next - now, runner.due_at - time.time()), 0.0)
+        until_moment = min(runner.due_at, runner.limits.due_at) - time.time()
+        if runner.claims_for_others or runner.has_backlog:
+            return max(min(self._next - now, until_moment), 0.0)
+        return max(min(runner.settings.poll_interval, until_moment), 0.0)
 
     def run_once(self, now: float) -> None:
         runner = self._runner
+        limits = runner.limits
         self._next = now + runner.settings.poll_interval
         if runner.due_at <= time.time():
             runner.due_at = math.inf  # What is due later is found by a look, up to POLL_INTERVAL late.
             runner.has_backlog = True
-        if not runner.slots or not (runner.has_backlog or self.is_any_ready()):
+        if limits.due_at <= time.time():
+            limits.due_at, limits.is_due = math.inf, True
+        if not runner.slots or runner.draining or runner.held:
             return
-        count = 0 if runner.draining or runner.held else runner.slots.take_all()
+        has_backlog, is_due = runner.has_backlog, limits.is_due or runner.has_backlog
+        limits.is_due = is_left = False
+        for group in limits.groups(runner.queues):
+            is_expected = is_due if group.is_limited else has_backlog
+            if is_expected or self.is_any_ready(group.wanted):
+                is_full = self._claim_for(group)
+                is_left = is_left or (is_full and not group.is_limited)
+        runner.has_backlog = is_left
+
+    def is_any_ready(self, wanted: Wanted) -> bool:
+        """Look before claiming: a claim that finds nothing would still take SQLite's write lock, twice a second."""
+        rows = BackgroundTask.objects.using(router.db_for_write(BackgroundTask)).ready(timezone.now())
+        # Ordered as the index is, or PostgreSQL may hope to meet one soon as it reads the whole table.
+        return bool(wanted.choose(rows).order_by("-priority", "id").values_list("pk")[:1])
+
+    def _claim_for(self, group: Group) -> bool:
+        """Claim for the free slots that the limits of a group leave; tell whether all were used."""
+        runner = self._runner
+        taken = 0
+        while runner.slots.take():
+            if not runner.limits.take(group.gates):
+                runner.slots.give_back()
+                break
+            taken += 1
         used = 0
         try:
-            if count:
-                records = self._claim(count)
+            if taken:
+                records = self._claim(group, taken)
                 used = len(records)
-                runner.has_backlog = used == count
                 for record in records:
+                    record.gates = group.gates
                     runner.registry.live[record.number] = record
                 if records:
                     records[0].loop.call_soon_threadsafe(runner.start_claimed, records)
         finally:
-            runner.slots.give_back(count - used)
+            for _ in range(taken - used):
+                for gate in group.gates:
+                    gate.give_back()
+            runner.slots.give_back(taken - used)
+        is_full = used == taken
+        for gate in group.gates:
+            gate.is_wanted = is_full
+        return is_full
 
-    def is_any_ready(self) -> bool:
-        """Look before claiming: a claim that finds nothing would still take SQLite's write lock, twice a second."""
-        runner = self._runner
-        rows = BackgroundTask.objects.using(router.db_for_write(BackgroundTask)).ready(timezone.now())
-        if runner.queues:
-            rows = rows.filter(queue_name__in=runner.queues)
-        known = rows.filter(name__in=list(runner.registry.functions))
-        # Ordered as the index is, or PostgreSQL may hope to meet one soon as it reads the whole table.
-        return bool(known.order_by("-priority", "id").values_list("pk")[:1])
-
-    def _claim(self, count: int) -> list[Record]:
+    def _claim(self, group: Group, count: int) -> list[Record]:
         runner = self._runner
         alias = router.db_for_write(BackgroundTask)
         statements = statements_for(alias, runner.journal.process_id, runner.settings.release)
         at = time.time()
         with statements.transaction() as cursor:
-            rows = statements.claim(cursor, runner.registry.functions, count, at, runner.queues)
+            if group.rate is None:
+                rows = statements.claim(cursor, group.wanted, count, at)
+            else:
+                rows = self._claim_by_rate(statements, cursor, group, group.rate, count, at)
             if uncounted := statements.count_claimed(cursor, rows):
                 statements.count_fired(cursor, uncounted)
         loop = runner.loops.find_main() or runner.loops.start_bridge()
         records = [self._make_record(row, at, loop) for row in rows]
         announce_all([(record, record.history) for record in records], runner.journal.process_id)
         return records
+
+    def _claim_by_rate(
+        self, statements: Statements, cursor: CursorWrapper, group: Group, rate: Rate, count: int, at: float
+    ) -> list[Row]:
+        """Claim as many as the rate allows now, of each rate key."""
+        limits = self._runner.limits
+        ready = group.wanted.choose(BackgroundTask.objects.using(statements.alias).ready(timezone.now()))
+        keys = sorted(set(ready.order_by().values_list("rate_key", flat=True).distinct()[:MAX_RATE_KEYS]))
+        rows: list[Row] = []
+        for key in keys:
+            name = f"key {key}" if key else f"function {group.wanted.names[0]}"
+            if not try_to_lock(statements.alias, name):
+                limits.due_at = min(limits.due_at, at + LOCKED_AGAIN)
+                continue
+            allowance = Allowance(statements.alias, name, rate, statements.now(cursor))
+            most = min(count - len(rows), allowance.count)
+            found = statements.claim(cursor, replace(group.wanted, rate_key=key), most, at) if most else []
+            allowance.use(len(found))
+            rows += found
+            if len(found) == allowance.count:  # More may wait.
+                limits.due_at = min(limits.due_at, at + allowance.seconds_until_more)
+        return rows
 
     def _make_record(self, row: Row, at: float, loop: asyncio.AbstractEventLoop) -> Record:
         number, name, args, kwargs, attempt, *options, key, unique_for, transitions, checkpoint, _ = row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from django.db import connections, models, router
 from django.utils import timezone
 
 from ..conf import Settings
-from ..models import BackgroundTask, Drain, Process
+from ..models import BackgroundTask, Drain, Process, RateLimit
+from ..rate import LONGEST_PERIOD
 from ..runtime.runner import Runner
 from ..runtime.statements import bounded_transaction
 from ..status import FINISHED, Status
@@ -64,6 +66,9 @@ class Retention:
         yield "processes", processes.filter(ended, id__lt=self._lowest_id(before))
         drains = Drain.objects.using(self.alias)
         yield "drains", drains.filter(started_at__lt=before, id__lt=self._lowest_id(before))
+        # No rate has a longer period, so what started before that counts no more.
+        limits = RateLimit.objects.using(self.alias)
+        yield "rate limits", limits.filter(used_at__gt=0, used_at__lt=time.time() - LONGEST_PERIOD)
 
     def _before(self, seconds: float) -> datetime:
         return self.now - timedelta(seconds=seconds)
@@ -77,7 +82,7 @@ class Retention:
 
     def _delete(self, rows: Any, size: int) -> int:
         with bounded_transaction(self.alias):
-            batch = rows.order_by("id")
+            batch = rows.order_by("pk")
             if connections[self.alias].features.has_select_for_update_skip_locked:
                 batch = batch.select_for_update(skip_locked=True)  # Another process may be at the same.
             ids = list(batch.values_list("pk", flat=True)[:size])

@@ -46,8 +46,10 @@ async def carry_out(runner: Runner, record: Record) -> None:
         return
     record.is_started = True
     attempt_variable.set((runner, record))
-    lane = runner.lanes.lease()
-    limit = TimeLimit(runner, record) if record.task is not None and record.task.has_timeouts else None
+    task = record.task
+    lanes = runner.isolated_lanes if task is not None and task.is_isolated else runner.lanes
+    lane = lanes.lease()
+    limit = TimeLimit(runner, record) if task is not None and task.has_timeouts else None
     try:
         lane.enter()
         if record.locale is not None:
@@ -66,7 +68,7 @@ async def carry_out(runner: Runner, record: Record) -> None:
     finally:
         if limit is not None:
             limit.cancel()
-        runner.lanes.release(lane)
+        lanes.release(lane)
     runner.attempt_ended(record, outcome)
 
 

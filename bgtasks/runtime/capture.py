@@ -127,6 +127,7 @@ class CapturingRunner(Runner):
         journal = Journal(settings, registry)
         journal.is_stopped = True  # From its beginning: it never starts its thread.
         super().__init__(settings, registry, journal, _NoLanes())
+        self.isolated_lanes = self.lanes
         self.loops = _NoLoops()
         self._outbox = _CapturingOutbox(self)
         self._functions: WeakKeyDictionary[Record, Task[..., Any]] = WeakKeyDictionary()
@@ -171,7 +172,7 @@ class CapturingRunner(Runner):
             await asyncio.wait({task})
             raise
 
-    def _free_slot(self) -> None:
+    def _free_slot(self, record: Record) -> None:
         pass  # A test runs one after the other, and takes none.
 
     def _hand_back(self, record: Record, why: str) -> None:

@@ -19,7 +19,7 @@ class Extras:
 
     __slots__ = (
         "checkpoint", "is_progress_due", "key", "on_conflict", "options", "priority", "progress", "progress_written_at",
-        "queue", "run_after", "unique_for", "version", "written_version",
+        "queue", "rate_key", "run_after", "unique_for", "version", "written_version",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -27,6 +27,7 @@ class Extras:
         self.priority = 0
         self.key = ""
         self.unique_for: float | None = None  # Seconds.
+        self.rate_key = ""
         self.on_conflict: Conflict = "existing"
         self.options: str | None = None  # JSON.
         self.run_after: float | None = None  # Seconds since the epoch.
@@ -47,6 +48,7 @@ class Extras:
             extras.priority = options.priority
             extras.key = options.key or ""
             extras.unique_for = options.unique_for
+            extras.rate_key = options.rate_key
             extras.on_conflict = options.on_conflict
             extras.options = json.dumps(task.kept) if task.kept else None
             extras.run_after = _moment_of(options.run_after, now)
@@ -66,7 +68,8 @@ class Extras:
 
 
 _SPOOLED = (
-    "queue", "priority", "key", "unique_for", "on_conflict", "options", "run_after", "progress", "checkpoint",
+    "queue", "priority", "key", "unique_for", "on_conflict", "rate_key", "options", "run_after", "progress",
+    "checkpoint",
 )  # fmt: skip
 
 

@@ -68,6 +68,9 @@ class DaemonExecutor(Executor):
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))
 
+    def has_threads(self) -> bool:
+        return bool(self._threads)
+
     def owns_current_thread(self) -> bool:
         return threading.current_thread() in self._threads
 
@@ -131,10 +134,10 @@ _executors = _find_variable()
 class Lane:
     """One database thread, shared by the tasks that lease it."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, name: str) -> None:
         self.leases: list[None] = []  # One item a lease: two loops may share a lane, and these calls are atomic.
         # A connection may hold what a live task still needs (a server-side cursor), so it is closed only unleased.
-        self.executor = DaemonExecutor(f"bgtasks-lane-{index}", threads=1, is_unused=lambda: not self.leases)
+        self.executor = DaemonExecutor(name, threads=1, is_unused=lambda: not self.leases)
         self.context = ThreadSensitiveContext()
         # The mapping is what every asgiref from 3.8 on looks up; the public `executor=` exists from 3.13 on, and there
         # refuses tasks that outlive the context.
@@ -154,8 +157,8 @@ class Lane:
 class Lanes:
     """A fixed number of lanes; a task keeps the one it leased for its life."""
 
-    def __init__(self, count: int) -> None:
-        self._lanes = [Lane(index) for index in range(count)]
+    def __init__(self, count: int, name: str = "lane") -> None:
+        self._lanes = [Lane(f"bgtasks-{name}-{index}") for index in range(count)]
 
     def lease(self) -> Lane:
         lane = min(self._lanes, key=_count_leases) if len(self._lanes) > 1 else self._lanes[0]
@@ -177,6 +180,20 @@ class Lanes:
     def join(self, deadline: float) -> None:
         for lane in self._lanes:
             lane.executor.join(deadline)
+
+
+class IsolatedLanes(Lanes):
+    """Lanes for one task each. Who leases has passed a gate that lets through only as many as there are."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count, "isolated")
+
+    def release(self, lane: Lane) -> None:
+        # What the task left open, such as a transaction, must not reach the next one.
+        if lane.executor.has_threads():
+            with contextlib.suppress(RuntimeError):  # It may be shut down.
+                lane.executor.submit(connections.close_all)
+        super().release(lane)
 
 
 def _count_leases(lane: Lane) -> int:

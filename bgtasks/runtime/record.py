@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from .. import arguments
@@ -17,6 +17,9 @@ from ..failure import Failure
 from ..status import Status
 from .extras import Extras
 from .locale import Locale
+
+if TYPE_CHECKING:
+    from ..policies.limits import Gate  # For the type only.
 
 # A change of status: (status, seconds since the epoch, attempt, why). A bare tuple: one is made on each `fire`, and a
 # named one costs three times as much.
@@ -60,6 +63,7 @@ class Record:
     locale: Locale | None = None  # The caller's language and time zone, when it fired from another thread.
     is_stripped = False  # Whether its row has not its arguments, which the database refused: nobody can run it again.
     extras: Extras | None = None  # What only some tasks have.
+    gates: tuple[Gate, ...] = ()  # What it has passed, and gives back with its slot.
     scope: Any = None  # The ASGI scope of the request that fired it.
     cancel_reason: str | None = None  # Why this process cancelled it: "asked", "drain", "taken" or "timeout".
     timed_out_at: str = ""  # Where it waited when its time was over, as text.

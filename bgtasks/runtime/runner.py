@@ -24,6 +24,7 @@ from ..definition import Task
 from ..exceptions import Draining, KeyConflict, NotRecorded, Overloaded, RecordUnknown
 from ..failure import Failure
 from ..log import log
+from ..policies.limits import Limits
 from ..status import Status
 from ..uuid7 import uuid7_int
 from . import attempt
@@ -33,7 +34,7 @@ from .drainer import Drainer, DrainReport
 from .extras import Extras
 from .handle import TaskHandle
 from .journal import Journal
-from .lanes import DaemonExecutor, Lanes
+from .lanes import DaemonExecutor, IsolatedLanes, Lanes
 from .locale import Locale
 from .lookup import afind, find
 from .loops import Loops
@@ -73,6 +74,8 @@ class Runner:
         self.registry = registry
         self.journal = journal
         self.lanes = lanes
+        self.isolated_lanes: Lanes = IsolatedLanes(settings.max_isolated)
+        self.limits = Limits(settings, registry.functions)
         self.loops = Loops()
         self.threads = DaemonExecutor("bgtasks-sync", threads=settings.sync_threads)
         self.draining = False
@@ -155,6 +158,8 @@ class Runner:
         record.encoded = encoded
         if task.needs_extras:
             record.extras = Extras.of(task, record.history[0][1])
+        if self.limits.max_waiting:
+            self.limits.check_waiting(task.options.queue)
         try:
             record.bind()
         except TypeError as error:
@@ -220,7 +225,7 @@ class Runner:
         """Start it or let it wait; the journal writes it."""
         if record.extras is not None and record.extras.key:
             self._admit_once_recorded(record)
-        elif self._may_start(record) and self.slots.take():
+        elif self._may_start(record) and self._take_slot(record):
             self.registry.live[record.number] = record
             record.history[0] = (RUNNING, record.history[0][1], 1, "fired")
             self._start_on_its_loop(record)
@@ -229,12 +234,29 @@ class Runner:
             self.registry.live[record.number] = record
             if not self._has_to_queue_up(record):
                 self.slots.queue(record)
+            if self.limits.max_waiting and record.task is not None:
+                self.limits.count_waiting(record.task.options.queue)
         self.journal.put(record)
+
+    def _take_slot(self, record: Record) -> bool:
+        """Take a free slot, and pass the limits of its function and its queue."""
+        if not self.slots.take():
+            return False
+        task = record.task
+        if task is None or not (task.is_limited or self.limits.has_queues):
+            return True
+        gates = self.limits.gates_of(task)
+        if self.limits.enter(task, gates):
+            record.gates = gates
+            return True
+        self.slots.give_back()
+        return False
 
     def _may_start(self, record: Record) -> bool:
         if record.extras is not None and record.extras.run_after is not None:
             return False
-        if not (self.draining or self.slots.is_held or self.has_backlog):  # As always, and soon told.
+        # As always, and soon told.
+        if not (self.draining or self.slots.is_held or self.has_backlog or self.limits.has_pauses):
             return True
         if self.draining:
             if is_inside_live_task() and not (self.drainer is not None and self.drainer.is_cutting_short):
@@ -257,22 +279,30 @@ class Runner:
             return False
         if record.extras is not None and record.extras.run_after is not None:
             return True
+        if self._is_limited(record.task) or self.limits.is_paused(record.task):
+            return True
         # While the database is away nobody can claim what waits in it.
         return self.slots.is_held or (self.has_backlog and not self.journal.is_away)
 
     def _admit_once_recorded(self, record: Record) -> None:
         """Start it only once its row is committed."""
         try:
-            has_slot = self._may_start(record) and self.slots.take()
+            has_slot = self._may_start(record) and self._take_slot(record)
         except BaseException:
             record.forget_coroutine()
             raise
         if has_slot:
             record.history[0] = (RUNNING, record.history[0][1], 1, "fired")
+        elif self.limits.max_waiting and record.task is not None:
+            self.limits.count_waiting(record.task.options.queue)
         record.is_recorded_first = True
         record.hold()
         self.registry.live[record.number] = record
         self.journal.put(record)
+
+    def _is_limited(self, task: Task[..., Any]) -> bool:
+        """Tell whether it has limits beside the number of slots: it does not wait in this process then."""
+        return task.is_limited or (self.limits.has_queues and bool(self.limits.gates_of(task)))
 
     async def _meet(self, record: Record, conflict: KeyConflict) -> TaskHandle[Any]:
         """Return the task that has the key, or raise."""
@@ -308,7 +338,7 @@ class Runner:
         self.registry.live.pop(record.number, None)
         record.forget_coroutine()
         if record.status is RUNNING:
-            self._free_slot()
+            self._free_slot(record)
 
     # Starting and ending.
 
@@ -321,7 +351,7 @@ class Runner:
             loop.call_soon_threadsafe(self._start, record, context=record.context)
         except RuntimeError:  # The loop was closed on the way.
             self.conclude(record, *attempt.LOOP_ENDED)
-            self._free_slot()
+            self._free_slot(record)
 
     def _start_all_on(self, loop: asyncio.AbstractEventLoop, records: list[Record]) -> None:
         """Start them from another thread. One call for all: each writes to the loop's pipe, which costs 5 µs."""
@@ -330,7 +360,7 @@ class Runner:
         except RuntimeError:  # The loop was closed on the way.
             for record in records:
                 self.conclude(record, *attempt.LOOP_ENDED)
-                self._free_slot()
+                self._free_slot(record)
 
     def _start_all(self, records: list[Record]) -> None:
         for record in records:
@@ -369,7 +399,7 @@ class Runner:
             # Its verdict was given while it ignored the cancellation: a late finish never overwrites.
             record.forget_coroutine()  # It may not even have begun.
             log(logging.WARNING, "Task %s (%s) ended after its verdict was given.", record.name, record.id)
-        self._free_slot()
+        self._free_slot(record)
 
     def conclude(self, record: Record, status: Status, why: str) -> None:
         """Give a record what follows; the journal writes it."""
@@ -420,15 +450,18 @@ class Runner:
         if self.drainer is not None:
             self.drainer.look_again()
 
-    def _free_slot(self) -> None:
+    def _free_slot(self, record: Record) -> None:
         """Hand a slot to the next that waits here, or leave it to whoever comes."""
+        if record.gates:
+            gates, record.gates = record.gates, ()
+            self.limits.leave(gates)
         self.slots.give_back()
-        if self.has_backlog and self.slots and not self.slots.is_held:
+        if (self.has_backlog or self.limits.is_due) and self.slots and not self.slots.is_held:
             self.journal.wake()
 
     def _may_start_waiting(self, record: Record) -> bool:
         """Tell whether a record that waits may start here: a draining process leaves what others can start to them."""
-        return not (self.draining and record.task is not None)
+        return not (record.task is not None and (self.draining or self.limits.is_paused(record.task)))
 
     def _start_waiting(self, record: Record) -> None:
         record.history.append((RUNNING, time.time(), 1, "a slot became free"))
@@ -453,6 +486,8 @@ class Runner:
         """Claim soon what this process has written as READY, or when its moment has come."""
         if record.extras is not None and record.extras.run_after is not None:
             self._note_due(record)
+        elif record.task is not None and self._is_limited(record.task):
+            self.limits.is_due = True
         else:
             self.has_backlog = True
 
@@ -468,7 +503,7 @@ class Runner:
             with contextlib.suppress(RuntimeError):  # The loop of the caller may be closed by now.
                 answer.get_loop().call_soon_threadsafe(_answer, answer, False)
         if has_slot:
-            self._free_slot()
+            self._free_slot(record)
         if self.drainer is not None:
             self.drainer.look_again()
 
@@ -526,14 +561,14 @@ class Runner:
             if self.draining:
                 # Claimed while the drain began: others take it, as if nobody had claimed it.
                 self._hand_back(record, "given back by a draining process")
-                self._free_slot()
+                self._free_slot(record)
                 continue
             try:
                 record.bind()
             except TypeError as error:
                 record.failure = Failure("TypeError", str(error), "", "")
                 self.conclude(record, Status.FAILED, f"its arguments no longer fit the function: {error}")
-                self._free_slot()
+                self._free_slot(record)
             else:
                 self._start_on_its_loop(record)
 
@@ -556,7 +591,7 @@ class Runner:
         """Raise RuntimeError in a thread that must not wait for a task: the task may need it."""
         if asyncio._get_running_loop() is not None:
             what = "it would stop the event loop"
-        elif self.lanes.is_lane():
+        elif self.lanes.is_lane() or self.isolated_lanes.is_lane():
             what = "it would keep this database thread from the tasks that share it"
         elif self.journal.is_current_thread():
             what = "it would keep the journal from recording the end of the task"
@@ -620,7 +655,12 @@ class Runner:
         if self.registry.holds(record):
             self.journal.put_again(record)
 
-    # Holding and draining.
+    # Pausing, holding and draining.
+
+    def heed_pauses(self, functions: frozenset[str], queues: frozenset[str]) -> None:
+        """Start nothing of these functions and queues from now on; let go on what is not among them any more."""
+        if self.limits.pause(functions, queues):
+            self.has_backlog = True  # What was fired meanwhile waits in the table.
 
     @property
     def held(self) -> bool:
@@ -720,8 +760,10 @@ class Runner:
             deadline = time.monotonic() + LONGEST_STOP
         self.draining = True
         self.lanes.shut_down()
+        self.isolated_lanes.shut_down()
         self.threads.shutdown(wait=False)
         self.journal.stop(deadline)
         self.lanes.join(deadline)
+        self.isolated_lanes.join(deadline)
         self.threads.join(deadline)
         self.loops.stop_bridge(deadline)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db import connections
 
-from .base import Disowned, Statements, is_missing_table
+from .base import Disowned, Statements, Wanted, is_missing_table
 from .mariadb import MariaDBStatements
 from .moments import to_datetime
 from .postgresql import MANY, PostgreSQLStatements
@@ -31,6 +31,7 @@ __all__ = [
     "Row",
     "Shape",
     "Statements",
+    "Wanted",
     "bounded_transaction",
     "fired_by",
     "is_missing_table",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -21,6 +23,46 @@ _CLAIMED = (
 
 LONGEST_LOCK_WAIT = 2  # Seconds.
 MAX_PARAMETERS = 500  # In one statement; SQLite bounds them.
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which READY rows a claim may take."""
+
+    names: Sequence[str]
+    queues: Sequence[str] = ()  # Only of these. Empty: of all but `not_queues`.
+    not_queues: Sequence[str] = ()
+    rate_key: str | None = None
+
+    @property
+    def condition(self) -> str:
+        parts = [f"name IN ({_marks(self.names)})"]
+        if self.queues:
+            parts.append(f"queue_name IN ({_marks(self.queues)})")
+        if self.not_queues:
+            parts.append(f"queue_name NOT IN ({_marks(self.not_queues)})")
+        if self.rate_key is not None:
+            parts.append("rate_key = %s")
+        return " AND ".join(parts)
+
+    @property
+    def values(self) -> list[str]:
+        """The parameters of the condition."""
+        rate_key = [] if self.rate_key is None else [self.rate_key]
+        return [*self.names, *self.queues, *self.not_queues, *rate_key]
+
+    def choose(self, ready: Any) -> Any:
+        """Return those of a queryset of rows."""
+        rows = ready.filter(name__in=self.names)
+        if self.queues:
+            rows = rows.filter(queue_name__in=self.queues)
+        if self.not_queues:
+            rows = rows.exclude(queue_name__in=self.not_queues)
+        return rows
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join(["%s"] * len(values))
 
 
 class Disowned(Exception):
@@ -100,28 +142,26 @@ class Statements(Rows):
         if not cursor.rowcount:
             raise Disowned
 
-    def claim(
-        self, cursor: CursorWrapper, names: Iterable[str], count: int, at: float, queues: Sequence[str] = ()
-    ) -> list[Row]:
+    def claim(self, cursor: CursorWrapper, wanted: Wanted, count: int, at: float) -> list[Row]:
         """
-        Take up to `count` READY rows of these names for this process.
-
-        Args:
-            queues: only rows of these. Empty: of all.
+        Take up to `count` READY rows for this process, which are due at the moment `at`.
 
         Returns:
             Rows of what `_CLAIMED` names, the id as a number and the history as it is after the claim; JSON as text, or
             read already.
         """
-        known = list(names)
         moment, _ = self.moment(at)
         cursor.execute(
             f"""UPDATE {self._table} SET {self._claim_changes}
-            WHERE id IN ({self._select_ready(len(known), len(queues))}) AND status = 'READY' AND process IS NULL
+            WHERE id IN ({self._select_ready(wanted)}) AND status = 'READY' AND process IS NULL
             RETURNING {self._claimed}""",  # noqa: S608  # Our own names.
-            [self._claim_entry(at), self._process, moment, *known, *queues, moment, count],
+            [self._claim_entry(at), self._process, moment, *wanted.values, moment, count],
         )
         return [(number_of(row[0]), *row[1:]) for row in cursor.fetchall()]
+
+    def now(self, cursor: CursorWrapper) -> float:
+        """Return the moment by the database's clock, in seconds since the epoch: hosts' clocks may differ."""
+        return time.time()  # SQLite has none of its own.
 
     def count_claimed(self, cursor: CursorWrapper, claimed: Sequence[Row]) -> int:
         """Become the origin of the claimed rows that have none; return how many are to be counted as fired."""
@@ -181,11 +221,9 @@ class Statements(Rows):
     def _claim_entry(self, at: float) -> str:
         return self._transition((RUNNING, at, 0, "claimed"), self.moment(at)).replace('"attempt": 0, ', "")
 
-    def _select_ready(self, known_count: int, queue_count: int, columns: str = "id") -> str:
-        marks = ", ".join(["%s"] * known_count)
-        queues = f"AND queue_name IN ({', '.join(['%s'] * queue_count)})" if queue_count else ""
+    def _select_ready(self, wanted: Wanted, columns: str = "id") -> str:
         return f"""SELECT {columns} FROM {self._table}
-            WHERE status = 'READY' AND process IS NULL AND name IN ({marks}) {queues}
+            WHERE status = 'READY' AND process IS NULL AND {wanted.condition}
                 AND (run_after IS NULL OR run_after <= %s)
             ORDER BY priority DESC, id LIMIT %s {self.claim_lock}"""  # noqa: S608  # Our own names.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from django.db import IntegrityError, transaction
 from django.db.backends.utils import CursorWrapper
 
-from .base import LONGEST_LOCK_WAIT, Statements, insert_text, number_of
+from .base import LONGEST_LOCK_WAIT, Statements, Wanted, insert_text, number_of
 from .rows import FULL, PLAIN, Row, Shape
 
 
@@ -49,13 +49,14 @@ class MariaDBStatements(Statements):
             return False
         return True
 
-    def claim(
-        self, cursor: CursorWrapper, names: Iterable[str], count: int, at: float, queues: Sequence[str] = ()
-    ) -> list[Row]:
+    def now(self, cursor: CursorWrapper) -> float:
+        cursor.execute("SELECT UNIX_TIMESTAMP(NOW(6))")
+        return float(cursor.fetchone()[0])
+
+    def claim(self, cursor: CursorWrapper, wanted: Wanted, count: int, at: float) -> list[Row]:
         # An UPDATE here returns no rows. The ones that were selected stay locked until the commit.
-        known = list(names)
         moment, _ = self.moment(at)
-        cursor.execute(self._select_ready(len(known), len(queues)), [*known, *queues, moment, count])
+        cursor.execute(self._select_ready(wanted), [*wanted.values, moment, count])
         ids = [row[0] for row in cursor.fetchall()]
         if not ids:
             return []

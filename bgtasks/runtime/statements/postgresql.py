@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any
@@ -12,7 +12,7 @@ from django.db import IntegrityError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from ...models import BackgroundTask
-from .base import LONGEST_LOCK_WAIT, Disowned, Statements, change_text, names_text, number_of, table_text
+from .base import LONGEST_LOCK_WAIT, Disowned, Statements, Wanted, change_text, names_text, number_of, table_text
 from .rows import FENCE, FULL, PLAIN, Row, Shape
 
 MANY = 20  # Rows for which the ways to write many are worth their beginning.
@@ -127,20 +127,21 @@ class PostgreSQLStatements(Statements):
         """Return rows as a list of {"v0": …, "v1": …}: PostgreSQL reads short names faster."""
         return json.dumps([dict(zip(_SHORT_NAMES, row, strict=False)) for row in rows])
 
-    def claim(
-        self, cursor: CursorWrapper, names: Iterable[str], count: int, at: float, queues: Sequence[str] = ()
-    ) -> list[Row]:
-        known = list(names)
+    def claim(self, cursor: CursorWrapper, wanted: Wanted, count: int, at: float) -> list[Row]:
         moment, _ = self.moment(at)
         cursor.execute(_BY_THE_INDEX)
         # Materialized: as a plain subquery PostgreSQL may run it once per row, and take more than `count`.
         cursor.execute(
-            f"""WITH picked AS MATERIALIZED ({self._select_ready(len(known), len(queues), "id AS picked_id")})
+            f"""WITH picked AS MATERIALIZED ({self._select_ready(wanted, "id AS picked_id")})
             UPDATE {self._table} SET {self._claim_changes} FROM picked WHERE id = picked_id
             RETURNING {self._claimed}""",  # noqa: S608  # Our own names.
-            [*known, *queues, moment, count, self._claim_entry(at), self._process, moment],
+            [*wanted.values, moment, count, self._claim_entry(at), self._process, moment],
         )
         return [(number_of(row[0]), *row[1:]) for row in cursor.fetchall()]
+
+    def now(self, cursor: CursorWrapper) -> float:
+        cursor.execute("SELECT EXTRACT(EPOCH FROM clock_timestamp())")
+        return float(cursor.fetchone()[0])
 
     def begin(self, cursor: CursorWrapper) -> None:
         # For the transaction only: behind a pooler such as PgBouncer the next one may run on another connection.

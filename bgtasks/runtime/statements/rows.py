@@ -45,7 +45,7 @@ PLAIN = Shape(
         "error_fingerprint", "result", "transitions", "fired_by", "release", "signature_fingerprint",
         "is_task_function",
     ),
-    {"priority": 0, "queue_name": "default", "key": ""},
+    {"priority": 0, "queue_name": "default", "key": "", "rate_key": ""},
     (
         "status", "attempt", "started_at", "finished_at", "process", "error_type", "error_message", "traceback",
         "error_fingerprint", "result", "transitions",
@@ -53,8 +53,8 @@ PLAIN = Shape(
 )  # fmt: skip
 FULL = Shape(
     (
-        *PLAIN.inserted, "priority", "queue_name", "options", "key", "unique_for", "live_key", "run_after", "progress",
-        "checkpoint",
+        *PLAIN.inserted, "priority", "queue_name", "options", "key", "unique_for", "rate_key", "live_key", "run_after",
+        "progress", "checkpoint",
     ),
     {},
     (*PLAIN.changed, "live_key", "run_after", "progress", "checkpoint"),
@@ -171,7 +171,7 @@ class Rows:
         )
         if extras is None:
             return row
-        fixed = extras.priority, extras.queue, extras.options, extras.key, extras.unique_for
+        fixed = extras.priority, extras.queue, extras.options, extras.key, extras.unique_for, extras.rate_key
         return (*row, *fixed, *self._extra_changes(extras, status))
 
     def _extra_changes(self, extras: Extras, status: Status) -> Row:

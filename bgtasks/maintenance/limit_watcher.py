@@ -1,0 +1,34 @@
+"""The limit watcher: sees what is paused, and how many wait in the queues that take only so many."""
+
+from __future__ import annotations
+
+from django.db import router
+from django.utils import timezone
+
+from ..models import BackgroundTask, Pause
+from ..runtime.runner import Runner
+
+
+class LimitWatcher:
+    """Looks every POLL_INTERVAL."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._next = 0.0
+
+    def seconds_until_due(self, now: float) -> float:
+        return max(self._next - now, 0.0)
+
+    def run_once(self, now: float) -> None:
+        runner = self._runner
+        self._next = now + runner.settings.poll_interval
+        alias = router.db_for_write(BackgroundTask)
+        found = Pause.objects.using(alias).values_list("kind", "name")
+        names: dict[str, set[str]] = {kind: set() for kind in Pause.Kind.values}
+        for kind, name in found:
+            names.setdefault(kind, set()).add(name)
+        runner.heed_pauses(frozenset(names[Pause.Kind.FUNCTION]), frozenset(names[Pause.Kind.QUEUE]))
+        for queue, most in runner.limits.max_waiting.items():
+            waiting = BackgroundTask.objects.using(alias).ready(timezone.now()).filter(queue_name=queue)
+            # No further than it matters: the table may hold a million.
+            runner.limits.waiting[queue] = waiting.order_by("-priority", "id").values("pk")[:most].count()

@@ -1,0 +1,57 @@
+"""`manage.py pause_tasks`: have the tasks of a function or a queue wait, on all processes."""
+
+from __future__ import annotations
+
+import getpass
+from argparse import ArgumentParser
+from typing import Any
+
+from rich.table import Table
+
+from ...models import Pause
+from ...pauses import pause
+from ..base import TaskCommand, age, show_length
+from ..names import add_names, check_names
+
+
+class Command(TaskCommand):
+    help = (
+        "Have the tasks of functions, or of queues, wait: no process starts one from then on, within POLL_INTERVAL; "
+        "what runs goes on. Without a name: list what is paused. Exits with 0, or 2 on misuse."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        add_names(parser, "*")
+        parser.add_argument("--force", action="store_true", help="Also a name that no function here has.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        kind = Pause.Kind.QUEUE if options["queue"] else Pause.Kind.FUNCTION
+        check_names(kind, options["names"], options["force"])
+        paused = pause(self.alias, kind, options["names"], f"pause_tasks, {_user()}")
+        rows = list(Pause.objects.using(self.alias).order_by("kind", "name"))
+        if options["format"] == "json":
+            fields = ("kind", "name", "paused_at", "paused_by")
+            listed = [{field: getattr(row, field) for field in fields} for row in rows]
+            self.print_json({"paused": paused, "pauses": listed})
+            return
+        for name in options["names"]:
+            told = "is paused" if name in paused else "was paused already"
+            self.say(f"{kind.label} {name} {told}.")
+        if not options["names"]:
+            self._list(rows)
+
+    def _list(self, rows: list[Pause]) -> None:
+        if not rows:
+            self.say("Nothing is paused.")
+            return
+        table = Table("what", "name", "for", "by")
+        for row in rows:
+            table.add_row(str(Pause.Kind(row.kind).label), row.name, show_length(age(row.paused_at)), row.paused_by)
+        self.out.print(table)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # A container may run as a number without a name.
+        return "unknown user"

@@ -1,0 +1,247 @@
+"""How many run at once, how many start in a period, how many may wait, and what is paused."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.core.management import call_command
+from django.test import RequestFactory
+
+import bgtasks
+from bgtasks.api import get_runner
+from bgtasks.middleware import OverloadedMiddleware
+from bgtasks.models import BackgroundTask, Pause, RateLimit
+from bgtasks.status import Status
+from tests.app import tasks
+from tests.conftest import Runtime, read_row, wait_until
+
+
+class Highest:
+    """How many were inside at once, at most."""
+
+    def __init__(self) -> None:
+        self.now = self.most = self.all = 0
+
+    async def be_inside(self, seconds: float) -> None:
+        self.now += 1
+        self.all += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.now -= 1
+
+
+@pytest.fixture
+def highest() -> Highest:
+    return Highest()
+
+
+async def test_a_function_runs_so_often_at_once(runtime: Runtime, highest: Highest) -> None:
+    @bgtasks.task(name="two", max_running=2)
+    async def two(number: int) -> int:
+        await highest.be_inside(0.01)
+        return number
+
+    handles = [bgtasks.fire(two, number) for number in range(20)]
+    handles += list(await asyncio.gather(*[bgtasks.afire(two, number) for number in range(20, 30)]))
+    # Others are not kept by those that wait.
+    assert await bgtasks.fire(tasks.succeed, 5).wait(timeout=20) == 5
+
+    assert [await handle.wait(timeout=30) for handle in handles] == list(range(30))
+    assert highest.most == 2
+
+
+async def test_what_is_not_limited_never_waits_in_the_table(runtime: Runtime, highest: Highest) -> None:
+    @bgtasks.task(name="one", max_running=1)
+    async def one() -> None:
+        await highest.be_inside(0.3)
+
+    limited = [bgtasks.fire(one) for _ in range(3)]
+    await wait_until(lambda: count("READY", 2))
+    await asyncio.sleep(0.1)
+    others = [bgtasks.fire(tasks.succeed, number) for number in range(20)]
+    for handle in others:
+        await handle.wait(timeout=20)
+    rows = [await read_row(handle) for handle in others]
+
+    assert {row.transitions[0]["status"] for row in rows} == {"RUNNING"}
+    for handle in limited:
+        await handle.wait(timeout=20)
+    assert highest.most == 1
+
+
+async def test_a_limit_is_given_back_however_a_task_ends(runtime: Runtime) -> None:
+    @bgtasks.task(name="ends", max_running=1, timeout=5)
+    async def ends(how: str) -> None:
+        if how == "raise":
+            raise ValueError(how)
+        if how == "wait":
+            await asyncio.sleep(60)
+
+    for how in ["return", "raise", "wait"] * 3:
+        handle = bgtasks.fire(ends, how)
+        await wait_until(lambda handle=handle: has_started(handle))
+        if how == "wait":
+            handle.cancel()
+        with pytest.raises((bgtasks.TaskCancelled, bgtasks.TaskFailed)) if how != "return" else nullcontext():
+            await handle.wait(timeout=20)
+
+
+@pytest.fixture
+def narrow(settings: Any) -> None:
+    settings.BGTASKS = {**settings.BGTASKS, "QUEUES": {"narrow": {"MAX_RUNNING": 2}}}
+
+
+async def test_a_queue_runs_so_many_at_once(narrow: None, runtime: Runtime, highest: Highest) -> None:
+    @bgtasks.task(name="a", queue="narrow")
+    async def a() -> None:
+        await highest.be_inside(0.01)
+
+    @bgtasks.task(name="b", max_running=1)
+    async def b() -> None:
+        await highest.be_inside(0.01)
+
+    handles = [bgtasks.fire(a) for _ in range(10)]
+    handles += [bgtasks.fire(b.using(queue="narrow")) for _ in range(10)]
+    for handle in handles:
+        await handle.wait(timeout=30)
+    assert highest.all == 20
+    assert highest.most == 2
+
+
+async def test_a_rate_bounds_the_starts_of_any_period(runtime: Runtime) -> None:
+    starts: list[float] = []
+
+    @bgtasks.task(name="rated", rate="5/0.5s")
+    async def rated(number: int) -> int:
+        starts.append(time.monotonic())
+        return number
+
+    handles = [bgtasks.fire(rated, number) for number in range(23)]
+    assert [await handle.wait(timeout=60) for handle in handles] == list(range(23))
+
+    assert len(starts) == 23
+    closest = min(later - earlier for earlier, later in zip(starts, starts[5:], strict=False))
+    assert closest >= 0.5
+    limit = await RateLimit.objects.aget()
+    assert limit.name == "function rated"
+
+
+async def test_a_rate_by_its_key(runtime: Runtime) -> None:
+    @bgtasks.task(name="by key", rate="1/h")
+    async def call(account: str) -> str:
+        return account
+
+    first = [bgtasks.fire(call.using(rate_key=account), account) for account in ("x", "y")]
+    second = [bgtasks.fire(call.using(rate_key=account), account) for account in ("x", "y")]
+
+    assert [await handle.wait(timeout=20) for handle in first] == ["x", "y"]
+    await asyncio.sleep(1)
+    assert [(await reload(handle)).status for handle in second] == ["READY", "READY"]
+    assert {name async for name in RateLimit.objects.values_list("name", flat=True)} == {"key x", "key y"}
+
+
+@pytest.fixture
+def short(settings: Any) -> None:
+    settings.BGTASKS = {**settings.BGTASKS, "QUEUES": {"short": {"MAX_RUNNING": 1, "MAX_WAITING": 3}}}
+
+
+async def test_a_full_queue_takes_no_more(short: None, runtime: Runtime) -> None:
+    @bgtasks.task(name="slow", queue="short")
+    async def slow() -> None:
+        await asyncio.sleep(0.05)
+
+    handles = [bgtasks.fire(slow) for _ in range(4)]
+    with pytest.raises(bgtasks.Overloaded, match="'short'") as caught:
+        bgtasks.fire(slow)
+    with pytest.raises(bgtasks.Overloaded):
+        await bgtasks.afire(slow)
+    assert caught.value.retry_after > 0
+    assert await bgtasks.fire(tasks.succeed, 1).wait(timeout=20) == 1  # Another queue.
+
+    for handle in handles:
+        await handle.wait(timeout=20)
+
+    async def takes() -> bool:
+        try:
+            bgtasks.fire(slow)
+        except bgtasks.Overloaded:
+            return False
+        return True
+
+    await wait_until(takes)
+
+
+def test_an_overload_is_answered_by_503() -> None:
+    def view(request: object) -> None:
+        raise AssertionError
+
+    answer = OverloadedMiddleware(view).process_exception(
+        RequestFactory().get("/"), bgtasks.Overloaded("full", retry_after=2.3)
+    )
+    assert answer is not None
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "3")
+    assert OverloadedMiddleware(view).process_exception(RequestFactory().get("/"), ValueError()) is None
+
+
+@pytest.mark.parametrize("option", [[], ["--queue"]])
+async def test_what_is_paused_waits(runtime: Runtime, option: list[str]) -> None:
+    @bgtasks.task(name="pausable", queue="held")
+    async def pausable() -> int:
+        return 5
+
+    name = "held" if option else "pausable"
+    running = bgtasks.fire(tasks.sleep, 0.5)
+    await sync_to_async(call_command)("pause_tasks", name, *option)
+    await wait_until(lambda: is_paused("held" if option else "pausable"))
+
+    handle = bgtasks.fire(pausable)
+    acknowledged = await bgtasks.afire(pausable)
+    assert await bgtasks.fire(tasks.succeed, 1).wait(timeout=20) == 1
+    assert await running.wait(timeout=20) == 0.5
+    await asyncio.sleep(0.7)  # More than one look of the claims.
+    assert [(await reload(one)).status for one in (handle, acknowledged)] == ["READY", "READY"]
+
+    await sync_to_async(call_command)("resume_tasks", name, *option)
+    assert await handle.wait(timeout=20) == 5
+    assert await acknowledged.wait(timeout=20) == 5
+    assert not await Pause.objects.aexists()
+
+
+async def test_isolated_has_a_thread_of_its_own(runtime: Runtime, highest: Highest) -> None:
+    names = set()
+
+    @bgtasks.task(name="isolated", isolated=True)
+    async def isolated() -> None:
+        names.add(await sync_to_async(lambda: threading.current_thread().name)())
+        await highest.be_inside(0.05)
+
+    for handle in [bgtasks.fire(isolated) for _ in range(10)]:
+        await handle.wait(timeout=20)
+    assert highest.most == 4
+    assert all("isolated" in name for name in names), names
+    assert 1 < len(names) <= 4
+
+
+async def count(status: str, number: int) -> bool:
+    return await BackgroundTask.objects.filter(status=status).acount() == number
+
+
+async def reload(handle: bgtasks.TaskHandle[Any]) -> BackgroundTask:
+    return await BackgroundTask.objects.aget(pk=handle.id)
+
+
+async def has_started(handle: bgtasks.TaskHandle[Any]) -> bool:
+    return handle.status is not Status.READY
+
+
+async def is_paused(name: str) -> bool:
+    limits = get_runner().limits
+    return name in limits.paused_functions | limits.paused_queues
