@@ -260,7 +260,7 @@ class Pause(models.Model):
     class Meta:
         verbose_name = _("pause")
         verbose_name_plural = _("pauses")
-        constraints = [models.UniqueConstraint(fields=["kind", "name"], name="bgtasks_pause")]
+        constraints = [models.UniqueConstraint(fields=["kind", "name"], name="bgtasks_one_pause")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"

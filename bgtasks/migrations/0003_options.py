@@ -103,7 +103,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "pause",
                 "verbose_name_plural": "pauses",
-                "constraints": [models.UniqueConstraint(fields=("kind", "name"), name="bgtasks_pause")],
+                "constraints": [models.UniqueConstraint(fields=("kind", "name"), name="bgtasks_one_pause")],
             },
         ),
         migrations.RunPython(tell_keys_apart, migrations.RunPython.noop),
