@@ -141,7 +141,7 @@ async def is_idle(runner: Runner) -> bool:
 
     def look() -> None:
         is_busy = bool(runner.registry.live) or runner.journal.count_unwritten() > 0
-        is_idle = not is_busy and (runner.held or not claimer.is_any_ready())
+        is_idle = not is_busy and (runner.held or not claimer.is_anything_ready())
         loop.call_soon_threadsafe(settle, is_idle)
 
     runner.journal.submit(look)

@@ -96,7 +96,7 @@ class Table:
 
     def look_for_ready(self) -> None:
         config: Any = apps.get_app_config("bgtasks")
-        assert Claimer(config.runner).is_any_ready()
+        assert Claimer(config.runner).is_anything_ready()
 
     def update(self) -> None:
         done, self._records = self._records[: self.live], self._records[self.live :]

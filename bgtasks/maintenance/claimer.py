@@ -18,7 +18,7 @@ from ..definition import Task
 from ..models import BackgroundTask
 from ..options import Verdict
 from ..policies.limits import Group
-from ..policies.rates import Allowance, try_to_lock
+from ..policies.rates import Allowance, Bundle, try_to_lock
 from ..rate import Rate
 from ..runtime.announcer import announce_all
 from ..runtime.extras import Extras
@@ -41,6 +41,7 @@ class Claimer:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._next = 0.0
+        self._bundles: dict[str, list[Bundle]] = {}  # Of each limiter, those that may still be taken for running.
 
     def seconds_until_due(self, now: float) -> float:
         runner = self._runner
@@ -73,6 +74,9 @@ class Claimer:
                 is_left = is_left or (is_full and not group.is_limited)
         runner.has_backlog = is_left
 
+    def is_anything_ready(self) -> bool:
+        return any(self.is_any_ready(group.wanted) for group in self._runner.limits.groups(self._runner.queues))
+
     def is_any_ready(self, wanted: Wanted) -> bool:
         """Look before claiming: a claim that finds nothing would still take SQLite's write lock, twice a second."""
         rows = BackgroundTask.objects.using(router.db_for_write(BackgroundTask)).ready(timezone.now())
@@ -94,7 +98,6 @@ class Claimer:
                 records = self._claim(group, taken)
                 used = len(records)
                 for record in records:
-                    record.gates = group.gates
                     runner.registry.live[record.number] = record
                 if records:
                     records[0].loop.call_soon_threadsafe(runner.start_claimed, records)
@@ -113,39 +116,47 @@ class Claimer:
         alias = router.db_for_write(BackgroundTask)
         statements = statements_for(alias, runner.journal.process_id, runner.settings.release)
         at = time.time()
+        bundles: list[Bundle] = []
         with statements.transaction() as cursor:
             if group.rate is None:
                 rows = statements.claim(cursor, group.wanted, count, at)
             else:
-                rows = self._claim_by_rate(statements, cursor, group, group.rate, count, at)
+                rows, bundles = self._claim_by_rate(statements, cursor, group, group.rate, count, at)
             if uncounted := statements.count_claimed(cursor, rows):
                 statements.count_fired(cursor, uncounted)
         loop = runner.loops.find_main() or runner.loops.start_bridge()
         records = [self._make_record(row, at, loop) for row in rows]
+        for index, record in enumerate(records):
+            record.gates = (*group.gates, *bundles[index : index + 1])
         announce_all([(record, record.history) for record in records], runner.journal.process_id)
         return records
 
     def _claim_by_rate(
         self, statements: Statements, cursor: CursorWrapper, group: Group, rate: Rate, count: int, at: float
-    ) -> list[Row]:
-        """Claim as many as the rate allows now, of each rate key."""
+    ) -> tuple[list[Row], list[Bundle]]:
+        """Claim as many as the rate allows now, of each rate key; return the bundle of each row too."""
         limits = self._runner.limits
         ready = group.wanted.choose(BackgroundTask.objects.using(statements.alias).ready(timezone.now()))
         keys = sorted(set(ready.order_by().values_list("rate_key", flat=True).distinct()[:MAX_RATE_KEYS]))
         rows: list[Row] = []
+        bundles: list[Bundle] = []
         for key in keys:
             name = f"key {key}" if key else f"function {group.wanted.names[0]}"
             if not try_to_lock(statements.alias, name):
                 limits.due_at = min(limits.due_at, at + LOCKED_AGAIN)
                 continue
-            allowance = Allowance(statements.alias, name, rate, statements.now(cursor))
+            own = self._bundles.get(name, [])
+            allowance = Allowance(statements.alias, name, rate, statements.now(cursor), own)
             most = min(count - len(rows), allowance.count)
             found = statements.claim(cursor, replace(group.wanted, rate_key=key), most, at) if most else []
-            allowance.use(len(found))
+            bundle = allowance.use(len(found))
+            if found:
+                self._bundles[name] = [*(one for one in own if one.ended_at is None), bundle]
             rows += found
+            bundles += [bundle] * len(found)
             if len(found) == allowance.count:  # More may wait.
                 limits.due_at = min(limits.due_at, at + allowance.seconds_until_more)
-        return rows
+        return rows, bundles
 
     def _make_record(self, row: Row, at: float, loop: asyncio.AbstractEventLoop) -> Record:
         number, name, args, kwargs, attempt, *options, key, unique_for, transitions, checkpoint, _ = row

@@ -8,7 +8,7 @@ there as READY, and the claims of each process take as many as that process has 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..conf import Settings
@@ -16,6 +16,7 @@ from ..definition import Task
 from ..exceptions import Overloaded
 from ..rate import Rate
 from ..runtime.statements import Wanted
+from .rates import Bundle
 
 
 class Gate:
@@ -115,10 +116,10 @@ class Limits:
                 return False
         return True
 
-    def leave(self, gates: Gates) -> None:
+    def leave(self, gates: Sequence[Gate | Bundle]) -> None:
         for gate in gates:
             gate.give_back()
-        self.is_due = self.is_due or any(gate.is_wanted for gate in gates)
+            self.is_due = self.is_due or gate.is_wanted
 
     def check_waiting(self, queue: str) -> None:
         """

@@ -1,55 +1,84 @@
 """
 Rates: so many starts in any period, counted over all processes in a row of the database.
 
-A log of what was started in the last period, by the database's clock ("sliding window log"). Each claim takes what the
-period still has room for, in the transaction that claims the tasks, so that processes never exceed it together.
+A log of what was started in the last period, by the database's clock ("sliding window log"). Each claim takes a bundle
+of what the period still has room for, in the transaction that claims the tasks, so that processes never exceed it
+together.
+
+What a rate protects, such as an API, counts when a call reaches it, and that is some time after the start: at the end
+of the task at the latest. So a bundle counts from the end of its tasks, or from LATENESS after their start if they take
+longer. A process brings in the ends of its bundles with its next claim, which has the row anyway.
 """
 
 from __future__ import annotations
+
+import time
+from collections.abc import Iterable
 
 from django.db import connections
 
 from ..models import RateLimit
 from ..rate import Rate
+from ..uuid7 import uuid7
 
-# A start reaches what the limit protects some time after it was counted, and not always the same time. So the period is
-# taken as this much longer, or two starts that were far enough apart here could be too close together there.
-LATENESS = 0.1  # Seconds.
-SLACK = 1.05
-PARTS = 50  # Starts of one part of the period are kept as one.
+LATENESS = 1.0  # Seconds; at most the period.
+SLACK = 1.01  # Times the period, and
+MARGIN = 0.01  # seconds: clocks are not that exact.
+
+
+class Bundle:
+    """What one claim has taken of a rate, as the process that runs it knows it. Ends like a gate: with each task."""
+
+    def __init__(self, count: int) -> None:
+        self.id = str(uuid7())
+        self.ended_at: float | None = None  # All of it, by `time.monotonic()`.
+        self._left: list[None] = [None] * count  # Popping is atomic: tasks end on any loop.
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether its process does well to claim again, now that its end is known."""
+        return self.ended_at is not None
+
+    def give_back(self) -> None:
+        self._left.pop()
+        if not self._left:
+            self.ended_at = time.monotonic()
 
 
 class Allowance:
-    """What a limiter allows now. Made in the claim's transaction: its row is locked until the commit."""
+    """What a limiter allows now. Made in the claim's transaction, which has locked its row."""
 
-    def __init__(self, using: str, name: str, rate: Rate, now: float) -> None:
+    def __init__(self, using: str, name: str, rate: Rate, now: float, own: Iterable[Bundle]) -> None:
         """
         Args:
             now: by the database's clock, in seconds since the epoch.
+            own: bundles of this process that have ended since its last claim.
         """
         self._rows = RateLimit.objects.using(using).filter(pk=name)
-        self._rate = rate
         self._now = now
-        self._window = rate.seconds * SLACK + LATENESS
-        starts = self._rows.values_list("starts", flat=True).get()
-        self._starts = [(at, count) for at, count in starts if at > now - self._window]
-        self.count = max(rate.count - sum(count for _, count in self._starts), 0)
+        self._lateness = min(LATENESS, rate.seconds)
+        self._window = rate.seconds * SLACK + MARGIN
+        ended = {bundle.id: now - (time.monotonic() - bundle.ended_at) for bundle in own if bundle.ended_at is not None}
+        starts: list[tuple[str, float, int]] = []
+        for id_, counts_from, count in self._rows.values_list("starts", flat=True).get():
+            at = min(counts_from, ended.get(id_, counts_from))
+            if at > now - self._window:
+                starts.append((id_, at, count))
+        self._starts = starts
+        self.count = max(rate.count - sum(count for _, _, count in starts), 0)
 
     @property
     def seconds_until_more(self) -> float:
-        """The seconds until it allows more than it did when it was made."""
-        return self._starts[0][0] + self._window - self._now if self._starts else 0.0
+        """The seconds until it allows more than now, as far as it is known."""
+        return min((at for _, at, _ in self._starts), default=self._now) + self._window - self._now
 
-    def use(self, count: int) -> None:
+    def use(self, count: int) -> Bundle:
         """Count what was started."""
-        if not count:
-            return
-        last = self._starts[-1] if self._starts else None
-        if last is not None and self._now - last[0] < self._window / PARTS:
-            self._starts[-1] = (self._now, last[1] + count)
-        else:
-            self._starts.append((self._now, count))
+        bundle = Bundle(count)
+        if count:
+            self._starts.append((bundle.id, self._now + self._lateness, count))
         self._rows.update(starts=self._starts, used_at=self._now)
+        return bundle
 
 
 def try_to_lock(using: str, name: str) -> bool:

@@ -19,7 +19,8 @@ from .extras import Extras
 from .locale import Locale
 
 if TYPE_CHECKING:
-    from ..policies.limits import Gate  # For the type only.
+    from ..policies.limits import Gate  # For types only, as the next line.
+    from ..policies.rates import Bundle
 
 # A change of status: (status, seconds since the epoch, attempt, why). A bare tuple: one is made on each `fire`, and a
 # named one costs three times as much.
@@ -63,7 +64,7 @@ class Record:
     locale: Locale | None = None  # The caller's language and time zone, when it fired from another thread.
     is_stripped = False  # Whether its row has not its arguments, which the database refused: nobody can run it again.
     extras: Extras | None = None  # What only some tasks have.
-    gates: tuple[Gate, ...] = ()  # What it has passed, and gives back with its slot.
+    gates: tuple[Gate | Bundle, ...] = ()  # What it has passed, and gives back with its slot.
     scope: Any = None  # The ASGI scope of the request that fired it.
     cancel_reason: str | None = None  # Why this process cancelled it: "asked", "drain", "taken" or "timeout".
     timed_out_at: str = ""  # Where it waited when its time was over, as text.

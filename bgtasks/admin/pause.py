@@ -1,0 +1,85 @@
+"""Pauses: what waits because somebody wants it to. Adding one pauses on all processes, deleting it resumes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db import models, router
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from ..conf import get_settings
+from ..definition import declared
+from ..models import BackgroundTask, Pause
+from .base import ModelAdmin
+from .formats import write_moment
+
+if TYPE_CHECKING:
+    ModelForm = forms.ModelForm[Pause]
+else:
+    ModelForm = forms.ModelForm
+
+
+class NameInput(forms.TextInput):
+    """A field that offers the names that this process knows; another process may know more."""
+
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: Any = None) -> SafeString:
+        known = sorted({*declared, *(task.options.queue for task in declared.values()), *get_settings().queues})
+        field = super().render(name, value, {**(attrs or {}), "list": "bgtasks-names"}, renderer)
+        options = format_html_join("", '<option value="{}"></option>', ((each,) for each in known))
+        return format_html('{}<datalist id="bgtasks-names">{}</datalist>', field, options)
+
+
+class PauseForm(ModelForm):
+    class Meta:
+        model = Pause
+        fields = ["kind", "name"]
+        widgets = {"name": NameInput(attrs={"class": "vTextField", "autocomplete": "off"})}
+        help_texts = {"name": gettext_lazy("What runs goes on. What waits, or is fired, waits until it is resumed.")}
+
+    def clean(self) -> dict[str, Any] | None:
+        values = super().clean()
+        name = self.cleaned_data.get("name", "")
+        if self.cleaned_data.get("kind") == Pause.Kind.FUNCTION and name and name not in declared:
+            self.add_error("name", _("No task function here is called so: choose one that is offered."))
+        return values
+
+
+@admin.register(Pause)
+class PauseAdmin(ModelAdmin):
+    form = PauseForm
+    list_display = ["name", "kind", "since", "paused_by"]
+    ordering = ["kind", "name"]
+    actions = ["resume_selected"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).using(router.db_for_write(BackgroundTask))
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False  # There is nothing to change: it is paused, or not.
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        actions: dict[str, Any] = super().get_actions(request)
+        actions.pop("delete_selected", None)  # To resume says it better.
+        return actions
+
+    def save_model(self, request: HttpRequest, obj: Pause, form: Any, change: bool) -> None:
+        obj.paused_by = str(request.user)[:200]
+        obj.save(using=router.db_for_write(BackgroundTask))
+
+    @admin.display(description=gettext_lazy("since"), ordering="paused_at")
+    def since(self, pause: Pause) -> str:
+        return write_moment(pause.paused_at)
+
+    @admin.action(permissions=["delete"], description=gettext_lazy("Resume selected"))
+    def resume_selected(self, request: HttpRequest, pauses: QuerySet[Pause]) -> None:
+        self.log_deletions(request, pauses)
+        count = pauses.delete()[0]
+        told = ngettext("%(count)s pause is over.", "%(count)s pauses are over.", count) % {"count": count}
+        self.message_user(request, told, messages.SUCCESS)

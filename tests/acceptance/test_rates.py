@@ -1,0 +1,81 @@
+"""A rate holds over real processes, against an API that refuses what comes too fast."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.servers import Server
+
+PER_SECOND = 22  # What is fired, while the API takes five.
+ALLOWED = 5
+# RATE_SECONDS=45 takes four minutes; nothing but the length is different.
+SECONDS = float(os.environ.get("RATE_SECONDS", "3"))
+
+
+class Api:
+    """Takes five requests in any second, and refuses more with 429."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[float, int]] = []
+        self.refused = 0
+        self._lock = threading.Lock()
+
+    def take(self, number: int) -> bool:
+        with self._lock:
+            now = time.monotonic()
+            if sum(at > now - 1 for at, _ in self.taken[-ALLOWED:]) >= ALLOWED:
+                self.refused += 1
+                print("refused", now, number, self.taken[-6:])
+                return False
+            self.taken.append((now, number))
+            return True
+
+
+@pytest.fixture
+def api() -> Iterator[tuple[Api, str]]:
+    api = Api()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            number = int(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200 if api.take(number) else 429)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield api, f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_two_processes_never_call_an_api_too_often(start_server: Callable[..., Server], api: tuple[Api, str]) -> None:
+    taken, url = api
+    servers = [start_server(), start_server()]
+    began = time.monotonic()
+    ids: list[str] = []
+    while time.monotonic() < began + SECONDS:
+        ids += servers[len(ids) % 2].fire("call_api", url, len(ids), recorded=1)
+        time.sleep(max(began + len(ids) / PER_SECOND - time.monotonic(), 0))
+
+    def is_over() -> bool:
+        return all(row["status"] not in ("READY", "RUNNING") for row in servers[0].rows())
+
+    servers[0].wait_until(is_over, "all are over", seconds=60 + len(ids) / 3)
+    assert taken.refused == 0
+    assert {number for _, number in taken.taken} == set(range(len(ids)))
+    rows = servers[0].rows()
+    assert {row["status"] for row in rows} == {"SUCCESSFUL"}
+    # And it is used: no process keeps what the other could have.
+    assert taken.taken[-1][0] - taken.taken[0][0] < 2 + len(ids) / ALLOWED * 1.5
