@@ -40,8 +40,13 @@ class PauseForm(ModelForm):
     class Meta:
         model = Pause
         fields = ["kind", "name"]
-        widgets = {"name": NameInput(attrs={"class": "vTextField", "autocomplete": "off"})}
         help_texts = {"name": gettext_lazy("What runs goes on. What waits, or is fired, waits until it is resumed.")}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "name" in self.fields:  # Whoever may only view has none.
+            # Here, since the admin gives each field of a form a widget of its own.
+            self.fields["name"].widget = NameInput(attrs={"class": "vTextField", "autocomplete": "off"})
 
     def clean(self) -> dict[str, Any] | None:
         values = super().clean()
@@ -54,6 +59,7 @@ class PauseForm(ModelForm):
 @admin.register(Pause)
 class PauseAdmin(ModelAdmin):
     form = PauseForm
+    add_form_template = change_form_template = "admin/change_form.html"  # Not ours, of rows that nobody changes.
     list_display = ["name", "kind", "since", "paused_by"]
     ordering = ["kind", "name"]
     actions = ["resume_selected"]

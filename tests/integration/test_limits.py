@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import threading
 import time
 from contextlib import nullcontext
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.core.management import call_command
+from django.contrib.admin.models import ADDITION, DELETION, LogEntry
+from django.core.management import CommandError, call_command
 from django.test import RequestFactory
+from django.utils import timezone
 
 import bgtasks
 from bgtasks.api import get_runner
+from bgtasks.conf import find_problems
 from bgtasks.middleware import OverloadedMiddleware
 from bgtasks.models import BackgroundTask, Pause, RateLimit
+from bgtasks.rate import Rate, parse_rate
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
@@ -245,3 +252,122 @@ async def has_started(handle: bgtasks.TaskHandle[Any]) -> bool:
 async def is_paused(name: str) -> bool:
     limits = get_runner().limits
     return name in limits.paused_functions | limits.paused_queues
+
+
+# Pausing, by hand.
+
+
+@pytest.fixture
+def declared_task() -> str:
+    bgtasks.task(name="mail.send", queue="mail")(tasks.succeed.func)
+    return "mail.send"
+
+
+def run(command: str, *arguments: str) -> tuple[int, str]:
+    out = io.StringIO()
+    try:
+        call_command(command, *arguments, stdout=out)
+    except SystemExit as error:
+        return int(str(error.code)), out.getvalue()
+    except CommandError as error:
+        return error.returncode, str(error)
+    return 0, out.getvalue()
+
+
+@pytest.mark.django_db
+def test_the_commands_tell_what_is_paused(declared_task: str) -> None:
+    assert run("pause_tasks") == (0, "Nothing is paused.\n")
+    assert run("pause_tasks", "mail.send") == (0, "Task function mail.send is paused.\n")
+    assert run("pause_tasks", "mail.send") == (0, "Task function mail.send was paused already.\n")
+    assert run("pause_tasks", "mail", "--queue") == (0, "Queue mail is paused.\n")
+    assert "mail.send" in run("pause_tasks")[1]
+    found = json.loads(run("pause_tasks", "--format", "json")[1])
+    assert [(row["kind"], row["name"]) for row in found["pauses"]] == [("function", "mail.send"), ("queue", "mail")]
+    assert all(row["paused_by"].startswith("pause_tasks, ") for row in found["pauses"])
+
+    assert run("resume_tasks", "mail.send", "other") == (
+        1,
+        "Task function mail.send goes on.\nTask function other was not paused.\n",
+    )
+    assert json.loads(run("resume_tasks", "mail", "--queue", "--format", "json")[1]) == {
+        "resumed": ["mail"],
+        "not_paused": [],
+    }
+    assert not Pause.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_slip_of_the_pen_pauses_nothing(declared_task: str) -> None:
+    status, told = run("pause_tasks", "mail.sent")
+    assert (status, told) == (
+        2,
+        "No task function is called mail.sent. Did you mean mail.send? With --force it is paused all the same.",
+    )
+    assert run("pause_tasks", "x" * 201)[0] == 2
+    assert not Pause.objects.exists()
+    assert run("pause_tasks", "mail.sent", "--force")[0] == 0
+    assert Pause.objects.get().name == "mail.sent"
+
+
+@pytest.mark.django_db
+def test_what_is_paused_is_not_stuck(declared_task: str) -> None:
+    long_ago = timezone.now() - timedelta(hours=1)
+    for name, queue in (("mail.send", "mail"), ("other", "mail"), ("other", "default")):
+        BackgroundTask.objects.create(name=name, queue_name=queue, created_at=long_ago)
+    assert len(json.loads(run("stuck_tasks", "--format", "json")[1])["tasks"]) == 3
+
+    run("pause_tasks", "mail.send")
+    assert len(json.loads(run("stuck_tasks", "--format", "json")[1])["tasks"]) == 2
+    run("pause_tasks", "mail", "--queue")
+    assert len(json.loads(run("stuck_tasks", "--format", "json")[1])["tasks"]) == 1
+
+
+@pytest.mark.django_db
+def test_the_admin_pauses_and_resumes(admin_client: Any, declared_task: str) -> None:
+    address = "/admin/bgtasks/pause/"
+    page = admin_client.get(f"{address}add/").content.decode()
+    assert '<option value="mail.send">' in page
+
+    refused = admin_client.post(f"{address}add/", {"kind": "function", "name": "<b>mail"}).content.decode()
+    assert "No task function here is called so" in refused
+    assert "<b>mail" not in refused
+    assert admin_client.post(f"{address}add/", {"kind": "function", "name": "mail.send"}).status_code == 302
+    pause = Pause.objects.get()
+    assert (pause.name, pause.paused_by) == ("mail.send", "admin")
+    assert "mail.send" in admin_client.get(address).content.decode()
+
+    asked = {"action": "resume_selected", "_selected_action": [str(pause.pk)]}
+    assert "1 pause is over." in admin_client.post(address, asked, follow=True).content.decode()
+    assert not Pause.objects.exists()
+    assert [entry.action_flag for entry in LogEntry.objects.order_by("pk")] == [ADDITION, DELETION]
+
+
+@pytest.mark.parametrize(
+    ("queues", "told"),
+    [
+        ([], "not of type dict"),
+        ({"mail": 5}, "not a dictionary"),
+        ({"mail": {"MAX": 5}}, "unknown key 'MAX'"),
+        ({"mail": {"MAX_RUNNING": 0}}, "is 0"),
+        ({"mail": {"MAX_WAITING": True}}, "is True"),
+        ({5: {}}, "not the name of a queue"),
+    ],
+)
+def test_wrong_queues_are_told(queues: Any, told: str) -> None:
+    [(problem, fix)] = find_problems({"QUEUES": queues})
+    assert told in problem
+    assert fix
+
+
+@pytest.mark.parametrize("wrong", ["5", "5/", "0/s", "5/w", "5/0s", "-5/s", "1/31d", "5 per second", ""])
+def test_a_wrong_rate_is_told(wrong: str) -> None:
+    with pytest.raises(ValueError, match="rate is a number and a period"):
+        bgtasks.task(name="wrong", rate=wrong)(tasks.succeed.func)
+
+
+@pytest.mark.parametrize(
+    ("right", "rate"),
+    [("5/s", Rate(5, 1)), ("100/m", Rate(100, 60)), ("10/2.5h", Rate(10, 9000)), ("1/30d", Rate(1, 2592000))],
+)
+def test_a_rate_is_read(right: str, rate: Rate) -> None:
+    assert parse_rate(right) == rate
