@@ -24,6 +24,7 @@ from .evidence import Evidence, Fate, Final
 from .figures import Figures
 from .fleet import ROOT, Fleet, Server
 from .marks import read_marks
+from .policies import LATER, MOST_AT_ONCE, MOST_PER_SECOND, key_of
 from .traffic import Traffic, ask, wait_until
 from .verifier import Expectations, Problem, find_problems
 
@@ -38,6 +39,11 @@ EXPECTATIONS = Expectations(
     objects=frozenset({"work_as_object"}),
     may_fail={"fail": "ValueError"},
     starving=frozenset({"exhaust_memory"}),
+    keys={"work_with_key": key_of},
+    most_at_once={"work_in_turn": MOST_AT_ONCE},
+    most_per_second={"work_by_rate": MOST_PER_SECOND},
+    later={"work_later": LATER},
+    delaying=frozenset({"freeze", "hold_gil", "block_loop", "exhaust_memory"}),
 )
 DEADLY = frozenset({"hold_gil", "exit_at_once", "exit_again", "exhaust_memory"})
 

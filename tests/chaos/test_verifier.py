@@ -11,7 +11,7 @@ import pytest
 from .evidence import Evidence, Fate, Fired, Process, Row
 from .figures import find_false_deaths, find_forgotten_ages, find_rescues
 from .marks import END, START, Mark
-from .verifier import Expectations, find_problems
+from .verifier import Expectations, check_keys, check_later, check_limits, check_rates, find_problems
 
 EXPECTATIONS = Expectations(objects=frozenset({"object"}), may_fail={"fail": "ValueError"})
 ONE, OTHER = "process one", "process other"
@@ -145,6 +145,44 @@ def history(*transitions: dict[str, Any]) -> Callable[[Evidence], None]:
 def test_each_broken_promise_is_noticed(evidence: Evidence, forge: Callable[[Evidence], None], promise: str) -> None:
     forge(evidence)
     assert promise in {problem.promise for problem in find_problems(evidence, EXPECTATIONS)}
+
+
+POLICIES = Expectations(
+    keys={"keyed": lambda tag: tag[0]},
+    most_at_once={"bounded": 1},
+    most_per_second={"rated": 2},
+    delaying=frozenset({"freeze"}),
+    later={"later": 5.0},
+)
+
+
+def run(kind: str, number: int, began: float, ended: float, pid: int = 1) -> list[Mark]:
+    both = ((began, START), (ended, END))
+    return [Mark(at, what, f"{kind}{number}", 1, pid, kind, f"a{number}") for at, what in both]
+
+
+@pytest.mark.parametrize(
+    ("marks", "promise"),
+    [
+        (run("keyed", 1, 1, 2) + run("keyed", 2, 2, 3), None),
+        (run("keyed", 1, 1, 2) + run("keyed", 2, 1.5, 3, pid=2), "a key was had twice"),
+        (run("bounded", 1, 1, 2) + run("bounded", 2, 1.5, 3, pid=2), None),
+        (run("bounded", 1, 1, 2) + run("bounded", 2, 1.5, 3), "too many at once"),
+        (run("rated", 1, 1, 2) + run("rated", 2, 1.1, 2) + run("rated", 3, 2.0, 2), None),
+        (run("rated", 1, 1, 2) + run("rated", 2, 1.1, 2) + run("rated", 3, 1.9, 2, pid=2), "too fast"),
+        (run("rated", 1, 1, 2) + run("rated", 2, 1.1, 2) + run("rated", 3, 1.9, 2, pid=3), None),  # It was frozen.
+        (run("later", 1, 8, 9), None),
+        (run("later", 1, 7.9, 9), "too early"),
+    ],
+)
+def test_policies_are_verified(marks: list[Mark], promise: str | None) -> None:
+    rows = {mark.id: row(mark.id, mark.kind, "fail", entry("RUNNING", 1), entry("SUCCESSFUL", 2)) for mark in marks}
+    fired = [Fired(tag, "later", "afire", "acknowledged", None, 1, 3.0) for tag in {mark.tag for mark in marks}]
+    fates = {3: Fate(3, None, None, [(1.0, "freeze")])}
+    evidence = Evidence(fired=fired, marks=marks, rows=rows, fates=fates)
+    checks = (check_keys, check_limits, check_rates, check_later)
+    found = {problem.promise for check in checks for problem in check(evidence, POLICIES)}
+    assert found == ({promise} if promise else set())
 
 
 def test_figures(evidence: Evidence) -> None:

@@ -21,7 +21,10 @@ MOST_TASKS = 5  # Of a request.
 CANCELLED = 0.05  # The part of the acknowledged tasks that are asked to stop.
 
 MODES = ("afire", "afire", "afire", "fire", "fire", "object", "commit", "rollback")
-NAMES = ("work", "work", "work_again", "work_again", "work_in_thread", "work_in_thread_again", "fail")
+NAMES = (
+    "work", "work", "work_again", "work_again", "work_in_thread", "work_in_thread_again", "fail",
+    "work_at_last", "work_with_key", "work_later", "work_in_turn", "work_by_rate",
+)  # fmt: skip
 
 
 class Traffic:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 from bgtasks.status import Status, may_follow
 
 from .evidence import Evidence, Row
-from .marks import END, START
+from .marks import END, START, Mark
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Expectations:
     objects: frozenset[str] = frozenset()  # Names of coroutine objects: nobody can run them again.
     may_fail: dict[str, str] = field(default_factory=dict)  # Error types by the short names of those that raise.
     starving: frozenset[str] = frozenset()  # Kinds of tasks that take all memory: near them anything may raise.
+    keys: dict[str, Callable[[str], str]] = field(default_factory=dict)  # By kind: the key of a tag.
+    most_at_once: dict[str, int] = field(default_factory=dict)  # By kind, in a process.
+    most_per_second: dict[str, int] = field(default_factory=dict)  # By kind.
+    delaying: frozenset[str] = frozenset()  # Acts that keep a process from starting what it has counted.
+    later: dict[str, float] = field(default_factory=dict)  # By kind: seconds from being fired to the start, at least.
 
 
 def find_problems(evidence: Evidence, expectations: Expectations) -> list[Problem]:
@@ -81,7 +87,7 @@ def check_starts(evidence: Evidence, expectations: Expectations) -> Iterator[Pro
         row = evidence.rows.get(id_)
         if row is None:
             continue
-        if row.on_lost == "fail" and attempts.total() > 1:
+        if row.on_lost == "fail" and (attempts.total() > row.max_attempts or max(attempts.values()) > 1):
             yield Problem("started twice", id_, f"{row.name} started {attempts.total()} times: {dict(attempts)}")
         recorded = Counter(entry["attempt"] for entry in row.changes if entry["status"] == Status.RUNNING)
         if row.name in expectations.objects and row.status == Status.LOST:
@@ -169,6 +175,73 @@ def check_final_is_final(evidence: Evidence, expectations: Expectations) -> Iter
             yield Problem("a final state was changed", id_, f"{row.name} was {final} and is {row.final}")
 
 
+def check_keys(evidence: Evidence, expectations: Expectations) -> Iterator[Problem]:
+    """
+    Tasks with one key never run at the same time.
+
+    But for those that were given a verdict: of one that was killed nobody knows until when it ran, and one that was
+    silenced goes on for a moment when its key is free already.
+    """
+    spans: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+    for mark, ended in _runs(evidence):
+        if (
+            (key_of := expectations.keys.get(mark.kind)) is not None
+            and ended is not None
+            and _ended_by_itself(evidence, mark)
+        ):
+            spans[key_of(mark.tag)].append((mark.at, ended, mark.id))
+    for key, runs in spans.items():
+        for (_, ended, id_), (began, _, next_id) in pairwise(sorted(runs)):
+            if began < ended:
+                yield Problem("a key was had twice", next_id, f"{key!r}, {ended - began:.3f} s before {id_} ended")
+
+
+def check_limits(evidence: Evidence, expectations: Expectations) -> Iterator[Problem]:
+    """Never do more run at once in a process than may."""
+    runs: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
+    for mark, ended in _runs(evidence):
+        if mark.kind in expectations.most_at_once and ended is not None:
+            runs[mark.kind, mark.pid].append((mark.at, ended))
+    for (kind, pid), spans in runs.items():
+        steps = sorted([(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans])
+        most = max(accumulate(step for _, step in steps))
+        if most > expectations.most_at_once[kind]:
+            yield Problem("too many at once", kind, f"{most} in {pid}")
+
+
+def check_rates(evidence: Evidence, expectations: Expectations) -> Iterator[Problem]:
+    """Never do more start in a second than may, in all processes together that nothing kept from their work."""
+    delayed = {pid for pid, fate in evidence.fates.items() if any(act in expectations.delaying for _, act in fate.acts)}
+    for kind, most in expectations.most_per_second.items():
+        started = [mark for mark in evidence.marks if mark.what == START and mark.kind == kind]
+        starts = sorted(mark.at for mark in started if mark.pid not in delayed)
+        for first, last in zip(starts, starts[most:], strict=False):
+            if last - first < 1:
+                yield Problem("too fast", kind, f"{most + 1} starts in {last - first:.3f} s")
+
+
+def check_later(evidence: Evidence, expectations: Expectations) -> Iterator[Problem]:
+    """What is for later does not start before. The clocks of this machine are one."""
+    fired = {each.tag: each for each in evidence.fired}
+    for mark in evidence.marks:
+        wait = expectations.later.get(mark.kind)
+        if wait is not None and mark.what == START and mark.tag in fired and mark.at < fired[mark.tag].at + wait:
+            yield Problem("too early", mark.id, f"{mark.kind}: {mark.at - fired[mark.tag].at:.3f} s after the request")
+
+
+def _ended_by_itself(evidence: Evidence, mark: Mark) -> bool:
+    row = evidence.rows.get(mark.id)
+    return row is not None and row.status in (Status.SUCCESSFUL, Status.FAILED)
+
+
+def _runs(evidence: Evidence) -> Iterator[tuple[Mark, float | None]]:
+    """Return each start, and when it ended if it did."""
+    ends = {(mark.id, mark.attempt, mark.pid): mark.at for mark in evidence.marks if mark.what == END}
+    for mark in evidence.marks:
+        if mark.what == START:
+            yield mark, ends.get((mark.id, mark.attempt, mark.pid))
+
+
 Check = Callable[[Evidence, Expectations], Iterator[Problem]]
 CHECKS: tuple[Check, ...] = (
     check_none_is_missing,
@@ -180,4 +253,8 @@ CHECKS: tuple[Check, ...] = (
     check_verdicts,
     check_histories,
     check_final_is_final,
+    check_keys,
+    check_limits,
+    check_rates,
+    check_later,
 )

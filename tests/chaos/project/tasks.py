@@ -6,12 +6,15 @@ import asyncio
 import ctypes
 import os
 import time
+from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 
 import bgtasks
 
 from ..marks import marked
+from ..policies import LATER, MOST_AT_ONCE, MOST_PER_SECOND, key_of
 
 MARKS = settings.FOLDER / "marks.txt"
 EXIT_CODE = 77
@@ -54,6 +57,54 @@ async def fail(tag: str, seconds: float) -> None:
     with marked(MARKS, "fail", tag):
         await asyncio.sleep(seconds)
         raise ValueError("as told")
+
+
+# Those with policies.
+
+
+@bgtasks.task(max_attempts=3, backoff="constant", backoff_first=0.2)
+async def work_at_last(tag: str, seconds: float) -> str:
+    with marked(MARKS, "work_at_last", tag):
+        await asyncio.sleep(seconds)
+        if bgtasks.current().attempt == 1:
+            raise ValueError("as told")
+    return tag
+
+
+@bgtasks.task
+async def work_with_key(tag: str, seconds: float) -> str:
+    with marked(MARKS, "work_with_key", tag):
+        await asyncio.sleep(seconds)
+    return tag
+
+
+@bgtasks.task(run_after=timedelta(seconds=LATER), on_lost="rerun")
+async def work_later(tag: str, seconds: float) -> str:
+    with marked(MARKS, "work_later", tag):
+        await asyncio.sleep(seconds)
+    return tag
+
+
+@bgtasks.task(max_running=MOST_AT_ONCE)
+async def work_in_turn(tag: str, seconds: float) -> str:
+    with marked(MARKS, "work_in_turn", tag):
+        await asyncio.sleep(seconds / 4)
+    return tag
+
+
+@bgtasks.task(rate=f"{MOST_PER_SECOND}/s")
+async def work_by_rate(tag: str, seconds: float) -> str:
+    with marked(MARKS, "work_by_rate", tag):
+        await asyncio.sleep(seconds / 4)
+    return tag
+
+
+def find(name: str, tag: str) -> bgtasks.definition.Task[..., Any]:
+    """Return the task to be fired: some have a key by their tag."""
+    task: bgtasks.definition.Task[..., Any] = globals()[name]
+    if task is work_with_key:
+        return task.using(key=key_of(tag), on_conflict="error")
+    return task
 
 
 # The harmful ones.

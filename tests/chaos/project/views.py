@@ -32,12 +32,12 @@ async def fire(request: HttpRequest, mode: str) -> JsonResponse:
 
 async def _afire(name: str, tag: str, seconds: float) -> list[Any]:
     try:
-        handle = await bgtasks.afire(getattr(tasks, name), tag, seconds)
+        handle = await bgtasks.afire(tasks.find(name, tag), tag, seconds)
     except bgtasks.NotRecorded:
         return ["refused", None]
     except bgtasks.RecordUnknown as error:
         return ["unknown", str(error.id)]
-    except (bgtasks.Draining, bgtasks.Overloaded):
+    except (bgtasks.Draining, bgtasks.Overloaded, bgtasks.KeyConflict):
         return ["refused", None]
     return ["acknowledged", str(handle.id)]
 
@@ -47,10 +47,11 @@ def _fire(mode: str, name: str, tag: str, seconds: float) -> list[Any]:
         if mode == "object":
             handle = bgtasks.fire(tasks.work_as_object(tag, seconds), name="work_as_object")
         else:
-            handle = bgtasks.fire(getattr(tasks, name), tag, seconds)
+            handle = bgtasks.fire(tasks.find(name, tag), tag, seconds)
     except (bgtasks.Draining, bgtasks.Overloaded):
         return ["refused", None]
-    return ["acknowledged", str(handle.id)]
+    # Whether a key is taken shows later.
+    return ["unknown" if name == "work_with_key" else "acknowledged", str(handle.id)]
 
 
 @csrf_exempt
@@ -58,11 +59,12 @@ def fire_in_transaction(request: HttpRequest, end: str) -> JsonResponse:
     """Fire tasks in a transaction of a sync view that is committed or, with `end` "rollback", rolled back."""
     with transaction.atomic():
         wanted = json.loads(request.body)
-        handles = [bgtasks.fire(getattr(tasks, name), tag, seconds) for name, tag, seconds in wanted]
+        handles = [bgtasks.fire(tasks.find(name, tag), tag, seconds) for name, tag, seconds in wanted]
         if end == "rollback":
             transaction.set_rollback(True)
-    outcome = "refused" if end == "rollback" else "acknowledged"
-    return JsonResponse({item[1]: [outcome, str(handle.id)] for item, handle in zip(wanted, handles, strict=True)})
+    outcomes = ["refused" if end == "rollback" or handle.conflict else "acknowledged" for handle in handles]
+    found = zip(wanted, handles, outcomes, strict=True)
+    return JsonResponse({item[1]: [outcome, str(handle.id)] for item, handle, outcome in found})
 
 
 @csrf_exempt
