@@ -288,6 +288,8 @@ class Journal:
         shown = ", ".join(f"{name} ×{count}" for name, count in names.most_common(10))
         # Who still waits in `afire` may not withdraw any more what will be written.
         records = [record for record in records if not record.is_recorded_first or record.is_sent or record.take()]
+        if not records:
+            return
         try:
             folder = spool.find_folder(self._settings)
             path = spool.write(folder, self._alias, self.process_id, self._settings.release, records)
@@ -350,6 +352,8 @@ class Journal:
 
     def _patience_left(self, record: Record, now: float) -> float:
         """Return the seconds until the record is to be written."""
+        if record.is_put_off:
+            return record.write_at - now
         if self._stop_by is not None or (self.is_draining and not record.refusals):
             return 0.0
         # One that was started meanwhile has been patient enough.
@@ -539,6 +543,7 @@ class Journal:
                 record.is_sent = True
                 if record.status is Status.READY and record.task is not None:
                     handed_over.append(record)
+            record.is_put_off = False
             chosen.append(record)
         if handed_over:
             self.on_handed_over(handed_over)
