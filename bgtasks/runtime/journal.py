@@ -286,8 +286,7 @@ class Journal:
         """Keep in a file what the database did not take. The next process that boots reads it in."""
         names = Counter(record.name for record in records)
         shown = ", ".join(f"{name} ×{count}" for name, count in names.most_common(10))
-        # Who still waits in `afire` may not withdraw any more what will be written.
-        records = [record for record in records if not record.is_recorded_first or record.is_sent or record.take()]
+        records = [record for record in records if self._is_to_be_kept(record)]
         if not records:
             return
         try:
@@ -299,6 +298,13 @@ class Journal:
         else:
             told = "The database did not take the last states of %s tasks; the next start reads them from %s: %s"
             log(logging.ERROR, told, len(records), path, shown)
+
+    @staticmethod
+    def _is_to_be_kept(record: Record) -> bool:
+        """Tell whether it is to be spooled. Who still waits in `afire` may not withdraw any more what will be written."""
+        if record.is_recorded_first and not record.is_sent:
+            record.is_sent = record.take()
+        return not record.is_recorded_first or record.is_sent
 
     def _gather(self) -> None:
         """Wait until there is something to do, then take in all that has arrived."""

@@ -690,8 +690,8 @@ async def test_a_drain_during_an_outage_leaves_it_to_the_next_start(
         await asyncio.to_thread(journal._thread.join, 20)  # It may hang in a last try.
     assert count_starts(path) == {}
     files = [found for found in folder.glob("*") if found.suffix == spool.DONE]
-    [records] = [[spool.decode(line, {})[2] for line in found.read_text().splitlines()] for found in files]
-    found = {record.id: record for record in records}
+    lines = [line for found in files for line in found.read_text().splitlines()]
+    found = {record.id: record for record in (spool.decode(line, {})[2] for line in lines)}
     assert [(found[handle.id].status, found[handle.id].attempt) for handle in handles] == [("READY", 0)] * 2
     await runtime.start()
     await wait_until(lambda: not list(folder.glob("*")))
