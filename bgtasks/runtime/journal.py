@@ -301,9 +301,9 @@ class Journal:
 
     @staticmethod
     def _is_to_be_kept(record: Record) -> bool:
-        """Tell whether it is to be spooled. Who still waits in `afire` may not withdraw any more what will be written."""
+        """Tell whether it is to be spooled. Its `afire` may not withdraw any more what will be written."""
         if record.is_recorded_first and not record.is_sent:
-            record.is_sent = record.take()
+            record.is_sent = record.take() or not record.is_live
         return not record.is_recorded_first or record.is_sent
 
     def _gather(self) -> None:
