@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
@@ -101,9 +101,21 @@ class Task(Generic[P, T_co]):
             TypeError: an option that does not exist, that no row can keep, or a value of a wrong type.
             ValueError: a value that an option cannot have, or options that contradict each other.
         """
+        return self._changed(options, ".using")
+
+    def as_in_row(self, options: Mapping[str, Any]) -> Task[P, T_co]:
+        """
+        Return this task with the options that a row has kept.
+
+        Raises:
+            TypeError, ValueError: they cannot be these of a task.
+        """
+        return self._changed(options, "a row")
+
+    def _changed(self, options: Mapping[str, Any], where: str) -> Task[P, T_co]:
         task = copy.copy(self)
         task.kept = {**self.kept, **{name: value for name, value in options.items() if name in KEPT}}
-        task._apply(self.options.changed(options, ".using", self.is_async))
+        task._apply(self.options.changed(options, where, self.is_async))
         return task
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:

@@ -291,14 +291,15 @@ class Options:
         Return these options with others in their stead.
 
         Args:
-            where: what was called, as it is written: "@bgtasks.task" or ".using".
+            where: what was called, as it is written: "@bgtasks.task" or ".using"; or "a row", whose options were
+                checked together when it was fired, perhaps with those of another release.
             is_async: whether the function is `async def`.
 
         Raises:
             TypeError: an option that does not exist there, a value of a wrong type, or a timeout for a plain `def`.
             ValueError: a value that an option cannot have, or options that contradict each other.
         """
-        kinds: Any = UsingOptions if where == ".using" else TaskOptions
+        kinds: Any = TaskOptions if where == "@bgtasks.task" else UsingOptions
         for option in given:
             if option not in kinds.__annotations__:
                 raise TypeError(_unknown(option, where, kinds.__annotations__))
@@ -308,7 +309,8 @@ class Options:
                 "@bgtasks.task(backoff=…)."
             )
         changed = dataclasses.replace(self, **{name: _CHECKS[name](name, value) for name, value in given.items()})
-        changed._check_together(is_async, given)
+        if where != "a row":
+            changed._check_together(is_async, given)
         return changed
 
     def _check_together(self, is_async: bool, given: Mapping[str, Any]) -> None:
@@ -371,7 +373,9 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "isolated": _plain_flag,
 }
 # What a row keeps of `.using(…)` in its column `options`; the others have columns of their own, or matter only before.
-KEPT = ("backoff", "backoff_first", "backoff_cap", "backoff_jitter", "timeout", "soft_timeout")
+# The column `max_attempts` alone does not tell whether it was given, so that what an attempt raises is followed by
+# another one.
+KEPT = ("max_attempts", "backoff", "backoff_first", "backoff_cap", "backoff_jitter", "timeout", "soft_timeout")
 
 
 def _unknown(option: str, where: str, known: Mapping[str, Any]) -> str:

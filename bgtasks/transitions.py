@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from .models import BackgroundTask
-from .status import Status
+from .status import FINISHED, Status
 
 CANCEL_TRIES = 5  # It may start, or be handed back, between the look at it and the write.
 
@@ -28,13 +29,14 @@ class Cancellation(Enum):
         return self is Cancellation.DONE
 
 
-def cancel(using: str, task_id: UUID, by: str, why: str) -> Cancellation:
+def cancel(using: str, task_id: UUID, by: str, why: str, may_ask: bool = True) -> Cancellation:
     """
     Cancel a task that waits for anyone; ask the process that has it to cancel it, which it does within POLL_INTERVAL.
 
     Args:
         using: the database alias of the rows.
         by: who asked: a process or a user.
+        may_ask: whether one that a process has is cancelled too.
     """
     rows = BackgroundTask.objects.using(using).filter(pk=task_id)
     for _ in range(CANCEL_TRIES):
@@ -45,13 +47,50 @@ def cancel(using: str, task_id: UUID, by: str, why: str) -> Cancellation:
         as_seen = rows.filter(status=row["status"], attempt=row["attempt"], process=row["process"])
         if row["process"] is None:
             entry = history_entry(Status.CANCELLED, row["attempt"], by, why)
-            # `unique_for` counts from the end of a task that has run; this one frees its key at once.
+            # `unique_for` counts from the end of a task that was carried out; this one frees its key at once.
             values = {"status": Status.CANCELLED, "finished_at": now, "live_key": None}
             if as_seen.update(**values, transitions=[*row["transitions"], entry]):
                 return Cancellation.DONE
+        elif not may_ask:
+            return Cancellation.MISSED
         elif row["cancel_requested_at"] is not None or as_seen.update(cancel_requested_at=now):
             return Cancellation.ASKED
     return Cancellation.MISSED
+
+
+@dataclass(frozen=True)
+class KeyHolder:
+    """The task that has a key."""
+
+    id: UUID
+    status: str
+    process: UUID | None
+    finished_at: datetime | None
+    unique_for: float | None
+
+    def has_let_go(self, now: datetime) -> bool:
+        """Tell whether it is over, and its `unique_for` too."""
+        if self.status not in FINISHED or self.finished_at is None:
+            return False
+        return self.finished_at + timedelta(seconds=self.unique_for or 0.0) <= now
+
+
+KEY_HOLDER = ("id", "status", "process", "finished_at", "unique_for")  # The columns of one.
+
+
+def find_key_holder(using: str, key: str) -> KeyHolder | None:
+    """Return who has a key. To be asked only after the unique column has refused it: the answer may be of the past."""
+    # Without a lock: in a transaction of the project's it would keep the journal from that row until the commit.
+    found = BackgroundTask.objects.using(using).filter(live_key=key).values(*KEY_HOLDER).first()
+    return KeyHolder(**found) if found is not None else None
+
+
+def free_key(using: str, holder: KeyHolder) -> bool:
+    """Free the key of a finished task whose `unique_for` is over; tell whether it is free."""
+    if not holder.has_let_go(timezone.now()):
+        return False
+    BackgroundTask.objects.using(using).filter(pk=holder.id, status=holder.status).update(live_key=None)
+    return True
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,11 @@ NOT_FIRED = {
         "%(count)s tasks are not fired again: they were already, and those tasks have not finished.",
         "count",
     ),
+    Refusal.KEY_TAKEN: ngettext_lazy(
+        "%(count)s task is not fired again: another task has its key, or the key stays taken for some time.",
+        "%(count)s tasks are not fired again: other tasks have their keys, or the keys stay taken for some time.",
+        "count",
+    ),
 }
 
 

@@ -142,7 +142,11 @@ class Auditor:
         return [
             ("history", "whose history ends with another status", f"COALESCE({last}, '') <> status"),
             ("state", "finished, without the time of it", f"status IN ({finished}) AND finished_at IS NULL"),
-            ("state", "finished, and still holding a key", f"status IN ({finished}) AND live_key IS NOT NULL"),
+            (
+                "state",
+                "finished, and still holding a key",
+                f"status IN ({finished}) AND live_key IS NOT NULL AND unique_for IS NULL",
+            ),
             ("state", "live, with the time of an end", f"status NOT IN ({finished}) AND finished_at IS NOT NULL"),
             ("process", "running in no process", "status = 'RUNNING' AND process IS NULL"),
         ]

@@ -195,9 +195,9 @@ def _as_it_was_fired(
         different["on_lost"] = on_lost
     if stuck_after != task.stuck_after:
         different["stuck_after"] = stuck_after
-    if max_attempts != task.max_attempts:
-        different["max_attempts"] = max_attempts
-    return task.using(**different) if different else task
+    if different:
+        task = task.as_in_row(different)
+    return task if max_attempts == task.max_attempts else task.as_in_row({"max_attempts": max_attempts})
 
 
 def _load(value: Any) -> Any:

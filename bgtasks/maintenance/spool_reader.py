@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections import Counter
 from pathlib import Path
 from uuid import UUID
@@ -14,10 +15,11 @@ from ..log import log
 from ..models import BackgroundTask, Process
 from ..runtime import spool
 from ..runtime.announcer import announce
+from ..runtime.keys import KeyContended
 from ..runtime.record import Record
 from ..runtime.runner import Runner
 from ..runtime.statements import statements_for
-from ..runtime.writer import Batch, Writer
+from ..runtime.writer import PUT_OFF, Batch, Writer
 
 EVERY = 60.0  # Seconds. The first look is at the start.
 BATCH = 500  # Records in one transaction.
@@ -104,14 +106,25 @@ class SpoolReader:
                 left.pop(number, None)
                 statuses[entries[-1][0].value] += 1
                 announce(record, entries, journal.process_id)
-            for number in (*batch.unchanged, *batch.conflicts):
+            for number in batch.unchanged:
+                left.pop(number, None)
+            for number, (record, holder) in batch.conflicts.items():
+                told = "Task %s (%s) of a spool file is not fired: task %s has its key."
+                log(logging.WARNING, told, record.name, record.id, holder)
                 left.pop(number, None)
 
         writer = Writer(statements, journal.process_id, wrote)
+        put_off = 0
         while left:
             batch = list(left.values())[:BATCH]
             writer.write(batch)
+            if any(record.is_put_off for record in batch):
+                if put_off == MAX_PUT_OFFS:
+                    raise KeyContended("The keys of some records of a spool file are held by a transaction.")
+                put_off += 1
+                time.sleep(PUT_OFF)
             for record in batch:
+                record.is_put_off = False
                 if record.refusals > MAX_REFUSALS:
                     log(logging.ERROR, "Task %s (%s) of a spool file cannot be recorded.", record.name, record.id)
                     left.pop(record.number, None)
@@ -120,3 +133,4 @@ class SpoolReader:
 
 
 MAX_REFUSALS = 2  # The second try is without the contents.
+MAX_PUT_OFFS = 20  # Tries until the file is left to the next look.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import router
 
+from ..exceptions import TaskNotFound
 from ..models import BackgroundTask
 from ..runtime.record import Record
 from ..runtime.runner import Runner
@@ -27,9 +28,13 @@ class Watcher:
     def run_once(self, now: float) -> None:
         self._next = now + self._runner.settings.poll_interval
         elsewhere = self._find_elsewhere()
-        rows = BackgroundTask.objects.using(router.db_for_write(BackgroundTask)).filter(
-            pk__in=[record.id for record in elsewhere.values()], status__in=sorted(FINISHED)
-        )
+        if not elsewhere:
+            return
+        rows = BackgroundTask.objects.using(router.db_for_write(BackgroundTask))
+        statuses = dict(rows.filter(pk__in=[record.id for record in elsewhere.values()]).values_list("pk", "status"))
+        self._tell_of_deleted([record for record in elsewhere.values() if record.id not in statuses])
+        ended = [id_ for id_, status in statuses.items() if status in FINISHED]
+        rows = rows.filter(pk__in=ended) if ended else rows.none()
         for row in rows.only("status", "attempt", "finished_at", "result", "error_type", "error_message"):
             record = elsewhere[row.pk.int]
             finished = row.finished_at.timestamp() if row.finished_at else 0.0
@@ -38,6 +43,13 @@ class Watcher:
             record.history.append((Status(row.status), finished, row.attempt, "in another process"))
             self._runner.registry.handed_over.pop(record.number, None)
             record.wake_waiters()
+
+    def _tell_of_deleted(self, missing: list[Record]) -> None:
+        """Wake who waits for a task whose row is gone. One that is not written yet has none, and is yet to come."""
+        for record in missing:
+            if record.written is not None:
+                self._runner.registry.handed_over.pop(record.number, None)
+                record.refuse(TaskNotFound(record.id))
 
     def _find_elsewhere(self) -> dict[int, Record]:
         """Return the awaited records that are not live here; forget those that nobody awaits any more."""

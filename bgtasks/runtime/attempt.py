@@ -142,7 +142,7 @@ def _conclude_error(record: Record, error: BaseException) -> Outcome:
         return Status.FAILED, f"raised {record.failure.summary}"
     assert record.task is not None  # It may be tried again.
     if record.extras is None:
-        record.extras = Extras.of(record.task, 0.0)
+        record.extras = Extras()  # One that its options had need of has had them since it was fired.
     record.extras.run_after = time.time() + delay
     again = f"; again in {delay:.3g} s, attempt {record.attempt + 1} of {record.task.max_attempts}"
     _log(record, error, logging.WARNING, again)

@@ -130,7 +130,7 @@ class TaskContext:
 
     def _extras(self) -> Extras:
         if self._record.extras is None:
-            self._record.extras = Extras.of(self._record.task, 0.0)
+            self._record.extras = Extras()  # One that its options had need of has had them since it was fired.
         return self._record.extras
 
     def __repr__(self) -> str:

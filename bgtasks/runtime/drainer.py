@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..log import log
 from ..status import Status
+from .attempt import ASKED_FOR
 from .record import Record
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 READY = Status.READY
 RUNNING = Status.RUNNING
+
+NOT_RECORDED = (Status.INTERRUPTED, "not recorded before the drain ended")
 
 
 @dataclass
@@ -112,6 +115,9 @@ class Drainer:
             if record.status is READY:
                 if record.take():
                     self._runner.conclude(record, Status.INTERRUPTED, "not started before the drain ended")
+            elif record.is_recorded_first:  # The database has not taken it, so it has not begun.
+                outcome = ASKED_FOR if record.cancel_reason == "asked" else NOT_RECORDED
+                self._runner.conclude(record, *outcome)
             elif self._is_hurried and record.asyncio_task is not None and record.asyncio_task.cancelling():
                 record.cancel_reason = record.cancel_reason or "drain"  # A second time would disturb its cleaning up.
             elif not _is_for_rescue(record):

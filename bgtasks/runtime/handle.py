@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.urls import reverse
 
-from ..exceptions import KeyConflict
+from ..exceptions import KeyConflict, RolledBack, TaskNotFound
 from ..status import Status
 from .record import Record
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .runner import Runner  # For the type only: the runner imports this module.
 
 R_co = TypeVar("R_co", covariant=True)
+
+REFUSALS = {RolledBack: "rolled back", KeyConflict: "key taken", TaskNotFound: "deleted"}
 
 
 class TaskHandle(Generic[R_co]):
@@ -51,6 +53,7 @@ class TaskHandle(Generic[R_co]):
         Raises:
             RolledBack: the task was fired in a transaction that was rolled back, and never existed.
             KeyConflict: another task has its key, and it never existed.
+            TaskNotFound: its row was deleted while somebody here waited for it.
         """
         if self._record.refusal is not None:
             raise self._record.refusal
@@ -73,6 +76,7 @@ class TaskHandle(Generic[R_co]):
             TaskFailed, TaskCancelled, TaskInterrupted, TaskLost: it ended without a result.
             RolledBack: it was fired in a transaction that was rolled back, and never existed.
             KeyConflict: another task has its key, and it never existed.
+            TaskNotFound: its row was deleted before it ended, and it did not run in this process.
         """
         if self._record.is_live:
             await self._wait_for_end(timeout)
@@ -109,7 +113,7 @@ class TaskHandle(Generic[R_co]):
         Raises:
             RuntimeError: in a thread that the task may need for itself: an event loop's, a lane, the journal's.
             TimeoutError: it is not over yet. It goes on.
-            TaskFailed, TaskCancelled, TaskInterrupted, TaskLost, RolledBack, KeyConflict: as `wait`.
+            TaskFailed, TaskCancelled, TaskInterrupted, TaskLost, RolledBack, KeyConflict, TaskNotFound: as `wait`.
         """
         self._runner.check_may_block()
         if self._record.is_live:
@@ -153,5 +157,5 @@ class TaskHandle(Generic[R_co]):
         refusal = self._record.refusal
         status: str = self._record.status
         if refusal is not None:
-            status = "key taken" if isinstance(refusal, KeyConflict) else "rolled back"
+            status = REFUSALS[type(refusal)]
         return f"<TaskHandle {self.name} {self.id} {status}>"

@@ -286,8 +286,9 @@ class Journal:
         """Keep in a file what the database did not take. The next process that boots reads it in."""
         names = Counter(record.name for record in records)
         shown = ", ".join(f"{name} ×{count}" for name, count in names.most_common(10))
-        # Who still waits in `afire` may not withdraw any more what will be written.
-        records = [record for record in records if not record.is_recorded_first or record.is_sent or record.take()]
+        records = [record for record in records if self._is_to_be_kept(record)]
+        if not records:
+            return
         try:
             folder = spool.find_folder(self._settings)
             path = spool.write(folder, self._alias, self.process_id, self._settings.release, records)
@@ -297,6 +298,13 @@ class Journal:
         else:
             told = "The database did not take the last states of %s tasks; the next start reads them from %s: %s"
             log(logging.ERROR, told, len(records), path, shown)
+
+    @staticmethod
+    def _is_to_be_kept(record: Record) -> bool:
+        """Tell whether it is to be spooled. Its `afire` may not withdraw any more what will be written."""
+        if record.is_recorded_first and not record.is_sent:
+            record.is_sent = record.take() or not record.is_live
+        return not record.is_recorded_first or record.is_sent
 
     def _gather(self) -> None:
         """Wait until there is something to do, then take in all that has arrived."""
@@ -350,6 +358,8 @@ class Journal:
 
     def _patience_left(self, record: Record, now: float) -> float:
         """Return the seconds until the record is to be written."""
+        if record.is_put_off:
+            return record.write_at - now
         if self._stop_by is not None or (self.is_draining and not record.refusals):
             return 0.0
         # One that was started meanwhile has been patient enough.
@@ -539,6 +549,7 @@ class Journal:
                 record.is_sent = True
                 if record.status is Status.READY and record.task is not None:
                     handed_over.append(record)
+            record.is_put_off = False
             chosen.append(record)
         if handed_over:
             self.on_handed_over(handed_over)

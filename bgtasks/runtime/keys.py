@@ -6,21 +6,22 @@ Who has the key is asked only after an insert was refused.
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError
+from django.db import OperationalError
 from django.db.backends.utils import CursorWrapper
-from django.utils import timezone
 
 from .. import transitions
 from ..models import BackgroundTask
-from ..status import FINISHED
+from ..transitions import Cancellation, KeyHolder, find_key_holder, free_key
 from .record import Record
 from .statements import Row, Statements
 
 TRIES = 5  # Who has the key may let go of it between the refusal and the look, and another may take it.
+
+
+class KeyContended(OperationalError):
+    """The key changed hands at each try: nothing is wrong with the record, and a later try may succeed."""
 
 
 def insert_keyed(statements: Statements, cursor: CursorWrapper, record: Record, row: Row, by: str) -> UUID | None:
@@ -32,41 +33,32 @@ def insert_keyed(statements: Statements, cursor: CursorWrapper, record: Record, 
 
     Returns:
         None: it was inserted. Else the task that has the key: its own id, if it was inserted before and the answer to
-        that got lost.
+        that got lost, whoever has the key by now.
 
     Raises:
-        IntegrityError: the key changed hands at each try.
+        KeyContended: the key changed hands at each try.
     """
     extras = record.extras
     assert extras is not None  # The key is one of them.
     for _ in range(TRIES):
         if statements.insert_keyed(cursor, row):
             return None
-        holder = _find_holder(statements.alias, extras.key)
-        if holder is None:
-            if BackgroundTask.objects.using(statements.alias).filter(pk=record.id).exists():
-                return record.id  # It has ended since.
-        elif holder["id"] == record.id or not _take_from(statements.alias, holder, record, by):
-            return UUID(str(holder["id"]))
-    raise IntegrityError(f"The key {extras.key!r} changed hands {TRIES} times.")
+        if BackgroundTask.objects.using(statements.alias).filter(pk=record.id).exists():
+            return record.id
+        holder = find_key_holder(statements.alias, extras.key)
+        if holder is not None and not _take_from(statements.alias, holder, record, by):
+            return holder.id
+    raise KeyContended(f"The key {extras.key!r} changed hands {TRIES} times.")
 
 
-def _find_holder(alias: str, key: str) -> dict[str, Any] | None:
-    # Without a lock: in a transaction of the project's it would keep the journal from that row until the commit.
-    rows = BackgroundTask.objects.using(alias).filter(live_key=key)
-    found = rows.values("id", "status", "process", "finished_at", "unique_for").first()
-    return dict(found) if found is not None else None
-
-
-def _take_from(alias: str, holder: dict[str, Any], record: Record, by: str) -> bool:
+def _take_from(alias: str, holder: KeyHolder, record: Record, by: str) -> bool:
     """Free the key, if who has it may lose it; tell whether it is free."""
     assert record.extras is not None  # As above.
-    if holder["status"] in FINISHED:
-        freed_at = holder["finished_at"] + timedelta(seconds=holder["unique_for"] or 0.0)
-        if freed_at > timezone.now():
-            return False
-        BackgroundTask.objects.using(alias).filter(pk=holder["id"], status=holder["status"]).update(live_key=None)
+    if free_key(alias, holder):
         return True
-    if record.extras.on_conflict != "replace" or holder["process"] is not None:
+    if record.extras.on_conflict != "replace" or holder.process is not None:
         return False
-    return bool(transitions.cancel(alias, holder["id"], by, f"replaced by {record.id}, which has its key"))
+    # One that is claimed right now is left alone: it runs, and this one is not fired. One that has ended is looked at
+    # again.
+    why = f"replaced by {record.id}, which has its key"
+    return transitions.cancel(alias, holder.id, by, why, may_ask=False) in (Cancellation.DONE, Cancellation.TOO_LATE)

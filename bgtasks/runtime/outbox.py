@@ -68,6 +68,7 @@ class Outbox:
 
     def _hand_over(self, record: Record) -> None:
         runner = self._runner
+        record.written = (record.history[0][0], 0)
         runner.registry.handed_over[record.number] = record
         runner.expect(record)
         runner.journal.submit(lambda: announce(record, record.history[:1], runner.journal.process_id))

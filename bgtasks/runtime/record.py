@@ -12,7 +12,15 @@ from uuid import UUID
 
 from .. import arguments
 from ..definition import Task
-from ..exceptions import KeyConflict, RolledBack, TaskCancelled, TaskFailed, TaskInterrupted, TaskLost
+from ..exceptions import (
+    KeyConflict,
+    RolledBack,
+    TaskCancelled,
+    TaskFailed,
+    TaskInterrupted,
+    TaskLost,
+    TaskNotFound,
+)
 from ..failure import Failure
 from ..status import Status
 from .extras import Extras
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 # A change of status: (status, seconds since the epoch, attempt, why). A bare tuple: one is made on each `fire`, and a
 # named one costs three times as much.
 Entry = tuple[Status, float, int, str]
+Refusal = RolledBack | KeyConflict | TaskNotFound
 
 # Looking a member up on its class takes longer than the rest of a comparison, and a set has to hash it.
 READY, RUNNING, SUCCESSFUL = Status.READY, Status.RUNNING, Status.SUCCESSFUL
@@ -60,7 +69,7 @@ class Record:
     failure: Failure | None = None
     reason = ""  # Why it did not succeed, as its row says it, when it ended in another process.
     unfit = ""  # Why the arguments of a claimed row cannot be used at all.
-    refusal: RolledBack | KeyConflict | None = None  # Set when it was not fired after all: it never existed.
+    refusal: Refusal | None = None  # Set when there is no such task: it was not fired after all, or its row is gone.
     locale: Locale | None = None  # The caller's language and time zone, when it fired from another thread.
     is_stripped = False  # Whether its row has not its arguments, which the database refused: nobody can run it again.
     extras: Extras | None = None  # What only some tasks have.
@@ -82,6 +91,8 @@ class Record:
     written: tuple[Status, int] | None = None  # Status and attempt of the row. The journal's.
     write_at = 0.0  # When it may be written, as `time.monotonic()` counts. The journal's.
     refusals = 0  # How often the database refused it alone. The journal's.
+    is_put_off = False  # Whether others were at its key, so that it waits until `write_at`. The journal's.
+    may_be_stored = False  # Whether an answer to the COMMIT of its first write got lost. The journal's.
     announced = 0  # How many entries of the history were sent as signals. The journal's.
 
     def __init__(
@@ -153,8 +164,12 @@ class Record:
 
     @property
     def may_run_again(self) -> bool:
-        """Whether another attempt may follow one that was interrupted."""
-        if self.on_lost != "rerun" or self.task is None:
+        """Whether another attempt may follow one that was interrupted, or that never began."""
+        if self.task is None:
+            return False
+        if self.is_recorded_first:  # None of its code has run.
+            return not self.is_stripped
+        if self.on_lost != "rerun":
             return False
         return self.cancel_reason == "drain" or self.attempt < self.task.max_attempts
 
@@ -202,8 +217,8 @@ class Record:
         self.written = (entry[0], entry[2])
         self.history = [entry]
 
-    def refuse(self, refusal: RolledBack | KeyConflict) -> None:
-        """Become a task that never existed."""
+    def refuse(self, refusal: Refusal) -> None:
+        """Become a task that does not exist."""
         self.refusal = refusal
         self.forget_coroutine()
         self.wake_waiters()
@@ -238,6 +253,7 @@ class Record:
         Raises:
             TaskFailed, TaskCancelled, TaskInterrupted, TaskLost: for a task that ended so.
             RolledBack, KeyConflict: for one that was not fired after all.
+            TaskNotFound: for one whose row was deleted.
         """
         if self.refusal is not None:
             raise self.refusal

@@ -21,7 +21,7 @@ from uuid import UUID
 from .. import arguments
 from ..conf import Settings
 from ..definition import Task
-from ..exceptions import Draining, KeyConflict, NotRecorded, Overloaded, RecordUnknown
+from ..exceptions import Draining, KeyConflict, NotRecorded, Overloaded, RecordUnknown, TaskNotFound
 from ..failure import Failure
 from ..log import log
 from ..policies.limits import Limits
@@ -309,7 +309,10 @@ class Runner:
         assert record.extras is not None  # It has a key.
         if record.extras.on_conflict != "existing":
             raise conflict
-        return TaskHandle(self, await self.afind(conflict.id))
+        try:
+            return TaskHandle(self, await self.afind(conflict.id))
+        except TaskNotFound:  # Deleted since.
+            raise conflict from None
 
     async def _record_first(self, record: Record) -> TaskHandle[Any]:
         """Start it only once its row is committed, and return then."""
@@ -428,15 +431,19 @@ class Runner:
         is_ours = record.cancel_reason == "drain" or not record.is_started
         attempts = max(record.attempt - 1, 0) if is_ours else record.attempt
         record.history.append((READY, time.time(), attempts, why))
-        self.registry.handed_over[record.number] = record
-        self._let_go(record)
+        self._hand_over(record)
 
     def _try_again(self, record: Record, why: str) -> None:
         """Let any process make the next attempt, after what `Extras.run_after` says."""
         record.history.append((READY, time.time(), record.attempt, why))
-        self.registry.handed_over[record.number] = record
-        self._let_go(record)
+        self._hand_over(record)
         self._note_due(record)
+
+    def _hand_over(self, record: Record) -> None:
+        self.registry.handed_over[record.number] = record
+        if record.waiters:  # Another process may carry it on: from now on the watcher looks at its row.
+            self.registry.awaited[record.number] = record
+        self._let_go(record)
 
     def _note_due(self, record: Record) -> None:
         """Claim what waits for a moment as soon as that has come, and not only at the next look."""
@@ -546,7 +553,10 @@ class Runner:
             # yet to end here.
             if record.waiters:
                 self.registry.awaited[record.number] = record
-        if was_running:
+        if was_running and record.is_recorded_first:  # It is never started, and nothing else frees its slot.
+            record.forget_coroutine()
+            self._free_slot(record)
+        elif was_running:
             self.interrupt(record, "taken")
         else:
             record.forget_coroutine()

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
+from django.db import OperationalError, transaction
 from django.db.backends.utils import CursorWrapper
 
 from .. import transitions
 from ..failure import Failure, storable
 from ..log import log
 from ..status import Status
-from .keys import insert_keyed
+from .keys import KeyContended, insert_keyed
 from .record import Entry, Record
 from .statements import FULL, PLAIN, Disowned, Row, Statements
 
@@ -21,6 +22,7 @@ from .statements import FULL, PLAIN, Disowned, Row, Statements
 # (`sys.getswitchinterval`).
 YIELD_AFTER = 16
 REFUSED_RETRY = 0.5  # Seconds until a record that the database refuses is tried again, times the refusals so far.
+PUT_OFF = 0.1  # Seconds until a record is tried again whose key others are at.
 
 
 class Batch:
@@ -99,7 +101,10 @@ class Writer:
             raise
         except Exception as error:
             if self._statements.is_outage(error):
-                if not is_committing:
+                if is_committing:
+                    for record in records:
+                        record.may_be_stored = True
+                else:
                     self._give_back(records)
                 raise
             if len(records) == 1:
@@ -120,18 +125,42 @@ class Writer:
         ):
             inserted += statements.insert(cursor, inserts, shape) if inserts else 0
             updated += statements.update(cursor, updates, shape) if updates else 0
-        for record, row in batch.keyed:
-            holder = insert_keyed(statements, cursor, record, row, str(self._process_id))
-            if holder is None:
-                inserted += 1
-            elif holder != record.id:
-                batch.conflicts[record.number] = (record, holder)
-        for number in batch.conflicts:
-            batch.changes.pop(number, None)
+        if batch.keyed:
+            with statements.hasty(cursor):
+                inserted += self._send_keyed(cursor, batch)
         if inserted:
             statements.count_fired(cursor, inserted)
         if inserted + updated < len(batch.changes):
             self._reconcile(batch, statements.read_back(cursor, list(batch.changes)))
+
+    def _send_keyed(self, cursor: CursorWrapper, batch: Batch) -> int:
+        """
+        Insert those with a key; return how many were.
+
+        Where another transaction is at a key, it and those after it are put off, or they would hold up the others.
+        """
+        statements = self._statements
+        inserted = 0
+        for position, (record, row) in enumerate(batch.keyed):
+            try:
+                with transaction.atomic(using=statements.alias):
+                    holder = insert_keyed(statements, cursor, record, row, str(self._process_id))
+            except OperationalError as error:
+                if not (isinstance(error, KeyContended) or statements.is_lock_wait(error)):
+                    raise
+                put_off = [left for left, _ in batch.keyed[position:]]
+                record.write_at = time.monotonic() + PUT_OFF
+                record.is_put_off = True
+                self._give_back(put_off)
+                for left in put_off:
+                    del batch.changes[left.number]
+                break
+            if holder is None:
+                inserted += 1
+            elif holder != record.id:
+                batch.conflicts[record.number] = (record, holder)
+                del batch.changes[record.number]
+        return inserted
 
     def _reconcile(self, batch: Batch, rows: dict[int, tuple[str, int, str | None]]) -> None:
         """Sort out what did not match: a write of ours whose answer was lost, or a verdict that came first."""
@@ -165,9 +194,9 @@ class Writer:
 
     @staticmethod
     def _give_back(records: list[Record]) -> None:
-        """These are surely not committed: whoever waits in `afire` may withdraw them again."""
+        """These are not committed now: whoever waits in `afire` may withdraw those that were not before either."""
         for record in records:
-            if record.is_recorded_first and record.is_sent:
+            if record.is_recorded_first and record.is_sent and not record.may_be_stored:
                 record.is_sent = False
                 record.give_back()
 

@@ -294,11 +294,11 @@ def test_finished_tasks_are_fired_again(client):
         "priority": 7,
         "queue_name": "slow",
         "options": {"timeout": 5},
+        "key": "k",
+        "unique_for": 60.0,
     }
     contents = {"args": [1, "ä", None, {"a": [2.5]}], "kwargs": {"x": True}}
-    old = make_task(
-        **options, **contents, process=uuid4(), origin=uuid4(), attempt=3, result=5, error_type="E", key="k"
-    )
+    old = make_task(**options, **contents, process=uuid4(), origin=uuid4(), attempt=3, result=5, error_type="E")
     others = [make_task(status=status) for status in FINISHED]
 
     said = act(client, "fire_tasks_again", old, *others)
@@ -308,7 +308,7 @@ def test_finished_tasks_are_fired_again(client):
     new = BackgroundTask.objects.get(fired_again_from=old.pk)
     assert {name: getattr(new, name) for name in COPIED} == {"name": old.name, **options, **contents}
     assert (new.status, new.attempt, new.process, new.origin) == ("READY", 0, None, None)
-    assert (new.started_at, new.finished_at, new.result, new.error_type, new.live_key) == (None, None, None, "", None)
+    assert (new.started_at, new.finished_at, new.result, new.error_type, new.live_key) == (None, None, None, "", "k")
     assert new.pk > old.pk
     [entry] = new.transitions
     assert {key: entry[key] for key in ("status", "attempt", "by", "why")} == {

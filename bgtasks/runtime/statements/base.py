@@ -109,6 +109,19 @@ class Statements(Rows):
         cursor.execute(f"{insert_text(self.alias, FULL)} ON CONFLICT DO NOTHING", row)
         return bool(cursor.rowcount)
 
+    @contextmanager
+    def hasty(self, cursor: CursorWrapper) -> Iterator[None]:
+        """
+        Wait hardly at all for locks, in the open transaction, until the end of the block.
+
+        A transaction of the project's that fires with a key keeps others from that key until its commit.
+        """
+        yield  # SQLite has one writer at a time: inside a transaction nobody else has a lock.
+
+    def is_lock_wait(self, error: Exception) -> bool:
+        """Tell whether the wait for a lock was too long, which rolled back no more than to the last savepoint."""
+        return False
+
     def update(self, cursor: CursorWrapper, rows: Sequence[Row], shape: Shape = PLAIN) -> int:
         """Update rows that are still as this process left them; return how many were."""
         cursor.executemany(update_text(self.alias, shape), rows)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from django.db import IntegrityError, transaction
 from django.db.backends.utils import CursorWrapper
@@ -48,6 +49,17 @@ class MariaDBStatements(Statements):
                 raise
             return False
         return True
+
+    @contextmanager
+    def hasty(self, cursor: CursorWrapper) -> Iterator[None]:
+        cursor.execute("SET SESSION innodb_lock_wait_timeout = 0")
+        try:
+            yield
+        finally:
+            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {LONGEST_LOCK_WAIT}")
+
+    def is_lock_wait(self, error: Exception) -> bool:
+        return error.args[:1] == (1205,)
 
     def now(self, cursor: CursorWrapper) -> float:
         cursor.execute("SELECT UNIX_TIMESTAMP(NOW(6))")

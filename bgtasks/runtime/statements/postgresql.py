@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -142,6 +142,15 @@ class PostgreSQLStatements(Statements):
     def now(self, cursor: CursorWrapper) -> float:
         cursor.execute("SELECT EXTRACT(EPOCH FROM clock_timestamp())")
         return float(cursor.fetchone()[0])
+
+    @contextmanager
+    def hasty(self, cursor: CursorWrapper) -> Iterator[None]:
+        cursor.execute("SET LOCAL lock_timeout = '50ms'")
+        yield
+        cursor.execute(f"SET LOCAL lock_timeout = '{LONGEST_LOCK_WAIT}s'")
+
+    def is_lock_wait(self, error: Exception) -> bool:
+        return getattr(error.__cause__, "sqlstate", getattr(error.__cause__, "pgcode", None)) == "55P03"
 
     def begin(self, cursor: CursorWrapper) -> None:
         # For the transaction only: behind a pooler such as PgBouncer the next one may run on another connection.

@@ -172,10 +172,12 @@ class Rows:
         if extras is None:
             return row
         fixed = extras.priority, extras.queue, extras.options, extras.key, extras.unique_for, extras.rate_key
-        return (*row, *fixed, *self._extra_changes(extras, status))
+        return (*row, *fixed, *self._extra_changes(extras, status, attempt))
 
-    def _extra_changes(self, extras: Extras, status: Status) -> Row:
-        is_taken = extras.key and (status is RUNNING or status is READY or extras.unique_for is not None)
+    def _extra_changes(self, extras: Extras, status: Status, attempt: int) -> Row:
+        # `unique_for` counts from the end of a task that was carried out.
+        stays_taken = extras.unique_for is not None and attempt > 0
+        is_taken = extras.key and (status is RUNNING or status is READY or stays_taken)
         run_after = None if extras.run_after is None else self.moment(extras.run_after)[0]
         return extras.key if is_taken else None, run_after, extras.progress, extras.checkpoint
 
@@ -191,7 +193,7 @@ class Rows:
             *self._failure(record, status),
             record.result_text if status is SUCCESSFUL else None,
             self._transitions(record, entries, moments),
-            *(() if record.extras is None else self._extra_changes(record.extras, status)),
+            *(() if record.extras is None else self._extra_changes(record.extras, status, attempt)),
             f"{record.number:032x}",
             self._process,
             record.written[1],
