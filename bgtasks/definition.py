@@ -24,7 +24,7 @@ T = TypeVar("T")
 MAX_NAME_LENGTH = 200
 DEFAULTS = Options()
 
-declared: dict[str, Task[Any, Any]] = {}
+declared: dict[str, Task[Any, Any]] = {}  # By name, and by each alias.
 
 
 class Task(Generic[P, T_co]):
@@ -71,6 +71,11 @@ class Task(Generic[P, T_co]):
             or options.run_after is not None
             or options.key is not None
         )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name and its aliases: what its rows may be called."""
+        return self.name, *self.options.aliases
 
     @cached_property
     def signature(self) -> inspect.Signature:
@@ -123,21 +128,16 @@ def task(
 
     Raises:
         TypeError: for what is no function, or an option that does not exist.
-        ValueError: for a value that an option cannot have, options that contradict each other, a name that another
-            function has, or a builtin function that does not tell its parameters.
+        ValueError: for a value that an option cannot have, options that contradict each other, a name or an alias that
+            another function has as either, or a builtin function that does not tell its parameters.
     """
 
     def declare(function: Callable[..., Any]) -> Task[..., Any]:
         _check_function(function)
         made: Task[..., Any] = Task(function, name=name, **options)
         made.signature  # noqa: B018  # A builtin may have none: then its arguments could never be checked.
-        other = declared.get(made.name)
-        if other is not None and not _is_same(other.func, function):
-            raise ValueError(
-                f"Two task functions are called {made.name!r}: {other.place} and {made.place}. "
-                'Give one of them another name: @bgtasks.task(name="…").'
-            )
-        declared[made.name] = made
+        _check_names(made)
+        declared.update(dict.fromkeys(made.names, made))
         return made
 
     return declare if function is None else declare(function)
@@ -172,6 +172,21 @@ def _check_function(function: object) -> None:
         )
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         raise TypeError(f"{name_of(function)} is a generator: nobody would iterate it. Write a task that loops itself.")
+
+
+def _check_names(made: Task[..., Any]) -> None:
+    for name in made.names:
+        check_name(name)
+        other = declared.get(name)
+        if other is not None and not _is_same(other.func, made.func):
+            raise ValueError(
+                f"Two task functions are called {name!r}: {_tell_name(other, name)} and {_tell_name(made, name)}. "
+                'Give one of them another name: @bgtasks.task(name="…").'
+            )
+
+
+def _tell_name(task: Task[..., Any], name: str) -> str:
+    return task.place if name == task.name else f"{task.place}, which has it among its aliases,"
 
 
 def _is_native(function: Any) -> bool:

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, get_args
@@ -72,6 +72,7 @@ class TaskOptions(TypedDict, total=False):
     key: str | None
     unique_for: float | None
     on_conflict: Conflict
+    aliases: Sequence[str]
 
 
 # The checks: each returns the value as it is kept, or raises.
@@ -195,6 +196,12 @@ def _hook(option: str, value: object) -> object:
     return value
 
 
+def _names(option: str, value: object) -> object:
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f'{option} is a list or tuple of names, such as ("a name",), not {value!r:.120}.')
+    return tuple(str.__str__(name) for name in value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """
@@ -228,6 +235,7 @@ class Options:
         on_conflict: what becomes of it when the key is taken: it is not fired, and `afire` returns the handle of the
             task that has the key ("existing") or raises `KeyConflict` ("error"); or it takes the place of one that
             waits ("replace"), and is as "error" beside one that runs.
+        aliases: names that the function had before: what was fired under them is run by it.
     """
 
     on_lost: Verdict = "fail"
@@ -249,6 +257,7 @@ class Options:
     key: str | None = None
     unique_for: float | None = None
     on_conflict: Conflict = "existing"
+    aliases: tuple[str, ...] = ()
 
     def changed(self, given: Mapping[str, Any], where: str, is_async: bool) -> Options:
         """
@@ -323,6 +332,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "key": _key,
     "unique_for": _seconds,
     "on_conflict": _conflict,
+    "aliases": _names,
 }
 # What a row keeps of `.using(…)` in its column `options`; the others have columns of their own, or matter only before.
 KEPT = ("backoff", "backoff_first", "backoff_cap", "backoff_jitter", "timeout", "soft_timeout")
