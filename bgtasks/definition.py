@@ -16,10 +16,13 @@ from asgiref.sync import iscoroutinefunction
 
 from .failure import storable
 from .options import KEPT, RERUN_ATTEMPTS, Options, TaskOptions, UsingOptions, Verdict
+from .parameters import fingerprint
+from .versions import Step
 
 P = ParamSpec("P")
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
+StepT = TypeVar("StepT", bound=Step)
 
 MAX_NAME_LENGTH = 200
 DEFAULTS = Options()
@@ -52,6 +55,7 @@ class Task(Generic[P, T_co]):
         self.binds_by_call = inspect.iscoroutinefunction(func) and _is_native(func)
         self.loop_name = f"bgtasks: {self.name}"  # What its asyncio task is called.
         self.kept: dict[str, Any] = {}  # What `.using(…)` has changed and its rows keep in their column `options`.
+        self.steps: dict[int, Step] = {}  # From older versions of its arguments, by the version they begin at.
         self.__doc__ = func.__doc__
         self.__wrapped__ = func
         self.__module__ = func.__module__
@@ -82,6 +86,11 @@ class Task(Generic[P, T_co]):
         return inspect.signature(self.func)
 
     @cached_property
+    def signature_fingerprint(self) -> str:
+        """The version, and what tells this signature from an older one: what a row says of the code that fired it."""
+        return fingerprint(self.signature, self.options.version)
+
+    @cached_property
     def place(self) -> str:
         """Where the function is written, as `module.qualname (file:line)`."""
         return f"{self.func.__module__}.{self.func.__qualname__} ({':'.join(map(str, _source_of(self.func)))})"
@@ -100,6 +109,43 @@ class Task(Generic[P, T_co]):
         task.kept = {**self.kept, **{name: value for name, value in options.items() if name in KEPT}}
         task._apply(self.options.changed(options, ".using", self.is_async))
         return task
+
+    def migrate(self, *, from_version: int) -> Callable[[StepT], StepT]:
+        """
+        Declare the step from the arguments of one version to those of the next.
+
+        It decorates a plain function, which gets the old arguments as a list and a dictionary and returns the new ones
+        as such a pair. A row of an older version takes all steps from there when it is claimed, on the journal's
+        thread: a step rearranges what it gets, at once, and asks nobody.
+
+        Raises:
+            TypeError: for what is no number, or no plain function.
+            ValueError: the version is none before the function's, or has a step already.
+        """
+        if isinstance(from_version, bool) or not isinstance(from_version, int):
+            raise TypeError(f"migrate: from_version is a whole number, not {from_version!r}.")
+        if not 1 <= from_version < self.options.version:
+            raise ValueError(
+                f"migrate: from_version is a version before that of {self.name}, which is {self.options.version}, not "
+                f"{from_version}: count up @bgtasks.task(version=…) when the arguments change."
+            )
+
+        def declare(step: StepT) -> StepT:
+            if not callable(step) or isinstance(step, Task) or iscoroutinefunction(step):
+                raise TypeError(
+                    f"migrate: the step from version {from_version} of {self.name} is a plain function that returns "
+                    f"(args, kwargs), not {step!r:.120}."
+                )
+            other = self.steps.get(from_version)
+            if other is not None:
+                raise ValueError(
+                    f"migrate: {self.name} has two steps from version {from_version}: {name_of(other)} and "
+                    f"{name_of(step)}."
+                )
+            self.steps[from_version] = step
+            return step
+
+        return declare
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         return self.func(*args, **kwargs)
@@ -135,7 +181,9 @@ def task(
     def declare(function: Callable[..., Any]) -> Task[..., Any]:
         _check_function(function)
         made: Task[..., Any] = Task(function, name=name, **options)
-        made.signature  # noqa: B018  # A builtin may have none: then its arguments could never be checked.
+        # A builtin may have none: then its arguments could never be checked. Made here, all that `.using(…)` returns
+        # have it too.
+        made.signature_fingerprint  # noqa: B018
         _check_names(made)
         declared.update(dict.fromkeys(made.names, made))
         return made

@@ -16,7 +16,10 @@ from .status import LIVE, Status
 from .transitions import history_entry
 
 # What the new task has of the old one: what was fired, and its options.
-COPIED = ("name", "args", "kwargs", "on_lost", "stuck_after", "max_attempts", "priority", "queue_name", "options")
+COPIED = (
+    "name", "args", "kwargs", "signature_fingerprint", "on_lost", "stuck_after", "max_attempts", "priority",
+    "queue_name", "options",
+)  # fmt: skip
 
 
 class Refusal(Enum):

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, get_args
 
+from .versions import MAX_VERSION
+
 Verdict = Literal["fail", "rerun"]
 Growth = Literal["exponential", "linear", "constant"]
 Conflict = Literal["existing", "error", "replace"]
@@ -72,6 +74,7 @@ class TaskOptions(TypedDict, total=False):
     key: str | None
     unique_for: float | None
     on_conflict: Conflict
+    version: int
     aliases: Sequence[str]
 
 
@@ -235,6 +238,7 @@ class Options:
         on_conflict: what becomes of it when the key is taken: it is not fired, and `afire` returns the handle of the
             task that has the key ("existing") or raises `KeyConflict` ("error"); or it takes the place of one that
             waits ("replace"), and is as "error" beside one that runs.
+        version: of its arguments. Count it up when they change, and say what becomes of the older ones: `Task.migrate`.
         aliases: names that the function had before: what was fired under them is run by it.
     """
 
@@ -257,6 +261,7 @@ class Options:
     key: str | None = None
     unique_for: float | None = None
     on_conflict: Conflict = "existing"
+    version: int = 1
     aliases: tuple[str, ...] = ()
 
     def changed(self, given: Mapping[str, Any], where: str, is_async: bool) -> Options:
@@ -332,6 +337,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "key": _key,
     "unique_for": _seconds,
     "on_conflict": _conflict,
+    "version": _whole(1, MAX_VERSION),
     "aliases": _names,
 }
 # What a row keeps of `.using(…)` in its column `options`; the others have columns of their own, or matter only before.

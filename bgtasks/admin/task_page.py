@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 from ..definition import declared
 from ..fire_again import find_obstacle
 from ..models import BackgroundTask, Process
+from ..parameters import positional_names
 from ..status import LIVE, Status
 from .base import Fact, breakable, find_processes, label_of, short_id
 from .formats import Shown, cut, duration, pretty_json, printable, write_moment
@@ -169,11 +170,8 @@ def _fired_again(task: BackgroundTask, admin: ReadOnlyAdmin) -> Iterator[dict[st
 
 def _parameters(name: str) -> list[str]:
     """Return the names of the positional parameters, where this process knows the function."""
-    try:
-        parameters = declared[name].signature.parameters.values()
-    except (KeyError, TypeError, ValueError):  # A built-in function may have no signature.
-        return []
-    return [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    function = declared.get(name)
+    return positional_names(function.signature) if function is not None else []
 
 
 def _values(task: BackgroundTask) -> Iterator[tuple[str, Shown]]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import time
+from collections.abc import Sequence
 from contextvars import Context
 from typing import Any
 
-from django.db import router
+from django.db import router, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from ..definition import Task
+from ..log import log
 from ..models import BackgroundTask
 from ..options import Verdict
 from ..runtime.announcer import announce_all
@@ -21,6 +25,9 @@ from ..runtime.record import Record
 from ..runtime.runner import Runner
 from ..runtime.statements import Row, statements_for
 from ..status import Status
+from ..versions import upgrade, version_of
+
+NEWER = "Task %s: this process has its version %s and leaves rows of version %s to processes with newer code."
 
 
 class Claimer:
@@ -29,6 +36,9 @@ class Claimer:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._next = 0.0
+        # Names with the fingerprints of versions that are newer than this code, as in the middle of a deploy: the rows
+        # are left to processes that have it.
+        self._newer: set[tuple[str, str]] = set()
 
     def seconds_until_due(self, now: float) -> float:
         runner = self._runner
@@ -69,6 +79,8 @@ class Claimer:
         if runner.queues:
             rows = rows.filter(queue_name__in=runner.queues)
         known = rows.filter(name__in=list(runner.registry.functions))
+        for name, fingerprint in self._newer:
+            known = known.exclude(Q(name=name) & Q(signature_fingerprint=fingerprint))
         # Ordered as the index is, or PostgreSQL may hope to meet one soon as it reads the whole table.
         return bool(known.order_by("-priority", "id").values_list("pk")[:1])
 
@@ -77,17 +89,37 @@ class Claimer:
         alias = router.db_for_write(BackgroundTask)
         statements = statements_for(alias, runner.journal.process_id, runner.settings.release)
         at = time.time()
-        with statements.transaction() as cursor:
-            rows = statements.claim(cursor, runner.registry.functions, count, at, runner.queues)
-            if uncounted := statements.count_claimed(cursor, rows):
-                statements.count_fired(cursor, uncounted)
+        while True:
+            with statements.transaction() as cursor:
+                rows = statements.claim(cursor, runner.registry.functions, count, at, runner.queues, self._newer)
+                is_ours = not self._note_newer(rows)
+                if not is_ours:
+                    transaction.set_rollback(True, using=alias)  # As if they had never been claimed.
+                elif uncounted := statements.count_claimed(cursor, rows):
+                    statements.count_fired(cursor, uncounted)
+            if is_ours:
+                break
         loop = runner.loops.find_main() or runner.loops.start_bridge()
         records = [self._make_record(row, at, loop) for row in rows]
         announce_all([(record, record.history) for record in records], runner.journal.process_id)
         return records
 
+    def _note_newer(self, rows: Sequence[Row]) -> bool:
+        """Remember which of these are of a newer version than this code has; tell whether there are any."""
+        functions = self._runner.registry.functions
+        is_any_newer = False
+        for _, name, *_, fingerprint, _, _ in rows:
+            version, own = version_of(fingerprint), functions[name].options.version
+            if version > own:
+                is_any_newer = True
+                if all(name != told for told, _ in self._newer):  # Once for each name.
+                    log(logging.WARNING, NEWER, name, own, version)
+                self._newer.add((name, fingerprint))
+        return is_any_newer
+
     def _make_record(self, row: Row, at: float, loop: asyncio.AbstractEventLoop) -> Record:
-        number, name, args, kwargs, attempt, *options, key, unique_for, transitions, checkpoint, _ = row
+        number, name, args, kwargs, attempt, *options, key, unique_for, transitions, checkpoint = row[:-3]
+        fingerprint, release, _ = row[-3:]
         runner = self._runner
         task = runner.registry.functions[name]
         entry = (Status.RUNNING, at, attempt, "claimed")
@@ -99,7 +131,8 @@ class Claimer:
             prior = _load(transitions)
             task = _as_it_was_fired(task, *options)
             record.start_claimed(task, prior if isinstance(prior, list) else [], entry, loop)
-            record.args, record.kwargs, record.unfit = _load_arguments(args, kwargs)
+            record.fired_with = fingerprint, release
+            record.args, record.kwargs, record.unfit = _prepare_arguments(task, args, kwargs, fingerprint)
             if record.extras is not None:
                 record.extras.run_after = None  # Its moment has come.
             if key or checkpoint is not None:
@@ -132,9 +165,15 @@ def _load(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str | bytes) else value
 
 
-def _load_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any], str]:
-    """Return a row's arguments, and what is wrong with them if they are none: anybody may have written the row."""
+def _prepare_arguments(
+    task: Task[..., Any], args: Any, kwargs: Any, fingerprint: str
+) -> tuple[tuple[Any, ...], dict[str, Any], str]:
+    """Return a row's arguments as the function takes them, or what is wrong with them: anybody may have written it."""
     args, kwargs = _load(args), _load(kwargs)
-    if isinstance(args, list) and isinstance(kwargs, dict):
-        return tuple(args), kwargs, ""
-    return (), {}, f"the row's arguments are a {type(args).__name__} and a {type(kwargs).__name__}"
+    if not (isinstance(args, list) and isinstance(kwargs, dict)):
+        return (), {}, f"the row's arguments are a {type(args).__name__} and a {type(kwargs).__name__}"
+    try:
+        args, kwargs = upgrade(task.steps, version_of(fingerprint), task.options.version, args, kwargs)
+    except ValueError as error:
+        return (), {}, str(error)
+    return tuple(args), kwargs, ""

@@ -56,6 +56,7 @@ class Record:
     failure: Failure | None = None
     reason = ""  # Why it did not succeed, as its row says it, when it ended in another process.
     unfit = ""  # Why the arguments of a claimed row cannot be used at all.
+    fired_with = ("", "")  # The fingerprint and the release in a claimed row: of the code that fired it.
     refusal: RolledBack | KeyConflict | None = None  # Set when it was not fired after all: it never existed.
     locale: Locale | None = None  # The caller's language and time zone, when it fired from another thread.
     is_stripped = False  # Whether its row has not its arguments, which the database refused: nobody can run it again.

@@ -22,10 +22,11 @@ from .. import arguments
 from ..conf import Settings
 from ..definition import Task
 from ..exceptions import Draining, KeyConflict, NotRecorded, Overloaded, RecordUnknown
-from ..failure import Failure
+from ..failure import Failure, storable
 from ..log import log
 from ..status import Status
 from ..uuid7 import uuid7_int
+from ..versions import tell_misfit
 from . import attempt
 from .caller_context import copy_context
 from .context import is_inside_live_task, scope_variable
@@ -531,11 +532,24 @@ class Runner:
             try:
                 record.bind()
             except TypeError as error:
-                record.failure = Failure("TypeError", str(error), "", "")
-                self.conclude(record, Status.FAILED, f"its arguments no longer fit the function: {error}")
+                self._fail_unfit(record, error)
                 self._free_slot()
             else:
                 self._start_on_its_loop(record)
+
+    def _fail_unfit(self, record: Record, error: TypeError) -> None:
+        task = record.task
+        assert task is not None  # It was claimed.
+        told, why = str(error), "its arguments cannot be used"
+        if not record.unfit:
+            fired_with, release = record.fired_with
+            difference = tell_misfit(
+                task.signature, record.args, record.kwargs, fired_with, task.signature_fingerprint, release
+            )
+            told, why = f"{told}. {difference}", "its arguments no longer fit the function"
+        told = storable(told)
+        record.failure = Failure("TypeError", told, "", "")
+        self.conclude(record, Status.FAILED, f"{why}: {told}")
 
     # Asking and watching.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from .rows import FENCE, FULL, KEPT, PLAIN, RUNNING, Row, Rows, Shape
 
 _CLAIMED = (
     "id", "name", "args", "kwargs", "attempt", "on_lost", "stuck_after", "max_attempts", "options", "key",
-    "unique_for", "transitions", "checkpoint", "origin",
+    "unique_for", "transitions", "checkpoint", "signature_fingerprint", "release", "origin",
 )  # fmt: skip
 
 LONGEST_LOCK_WAIT = 2  # Seconds.
@@ -101,25 +102,32 @@ class Statements(Rows):
             raise Disowned
 
     def claim(
-        self, cursor: CursorWrapper, names: Iterable[str], count: int, at: float, queues: Sequence[str] = ()
+        self,
+        cursor: CursorWrapper,
+        names: Iterable[str],
+        count: int,
+        at: float,
+        queues: Sequence[str] = (),
+        left_out: Collection[tuple[str, str]] = (),
     ) -> list[Row]:
         """
         Take up to `count` READY rows of these names for this process.
 
         Args:
             queues: only rows of these. Empty: of all.
+            left_out: names with fingerprints, whose rows are left to others.
 
         Returns:
             Rows of what `_CLAIMED` names, the id as a number and the history as it is after the claim; JSON as text, or
             read already.
         """
-        known = list(names)
         moment, _ = self.moment(at)
+        ready, contents = self._select_ready(names, count, moment, queues, left_out)
         cursor.execute(
             f"""UPDATE {self._table} SET {self._claim_changes}
-            WHERE id IN ({self._select_ready(len(known), len(queues))}) AND status = 'READY' AND process IS NULL
+            WHERE id IN ({ready}) AND status = 'READY' AND process IS NULL
             RETURNING {self._claimed}""",  # noqa: S608  # Our own names.
-            [self._claim_entry(at), self._process, moment, *known, *queues, moment, count],
+            [self._claim_entry(at), self._process, moment, *contents],
         )
         return [(number_of(row[0]), *row[1:]) for row in cursor.fetchall()]
 
@@ -181,13 +189,24 @@ class Statements(Rows):
     def _claim_entry(self, at: float) -> str:
         return self._transition((RUNNING, at, 0, "claimed"), self.moment(at)).replace('"attempt": 0, ', "")
 
-    def _select_ready(self, known_count: int, queue_count: int, columns: str = "id") -> str:
-        marks = ", ".join(["%s"] * known_count)
-        queues = f"AND queue_name IN ({', '.join(['%s'] * queue_count)})" if queue_count else ""
-        return f"""SELECT {columns} FROM {self._table}
-            WHERE status = 'READY' AND process IS NULL AND name IN ({marks}) {queues}
-                AND (run_after IS NULL OR run_after <= %s)
+    def _select_ready(
+        self,
+        names: Iterable[str],
+        count: int,
+        moment: Any,
+        queues: Sequence[str],
+        left_out: Collection[tuple[str, str]],
+        columns: str = "id",
+    ) -> tuple[str, list[Any]]:
+        """Return the SELECT of what may be claimed, and its parameters."""
+        known = list(names)
+        in_queues = f"AND queue_name IN ({', '.join(['%s'] * len(queues))})" if queues else ""
+        but_not = "AND NOT (name = %s AND signature_fingerprint = %s) " * len(left_out)
+        text = f"""SELECT {columns} FROM {self._table}
+            WHERE status = 'READY' AND process IS NULL AND name IN ({", ".join(["%s"] * len(known))})
+                {in_queues} {but_not} AND (run_after IS NULL OR run_after <= %s)
             ORDER BY priority DESC, id LIMIT %s {self.claim_lock}"""  # noqa: S608  # Our own names.
+        return text, [*known, *queues, *chain.from_iterable(left_out), moment, count]
 
     def read_back(self, cursor: CursorWrapper, numbers: Sequence[int]) -> dict[int, tuple[str, int, str | None]]:
         """Return (status, attempt, process) of rows by number; ids that are not there are left out."""

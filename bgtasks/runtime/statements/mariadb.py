@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from django.db import IntegrityError, transaction
 from django.db.backends.utils import CursorWrapper
@@ -50,12 +50,17 @@ class MariaDBStatements(Statements):
         return True
 
     def claim(
-        self, cursor: CursorWrapper, names: Iterable[str], count: int, at: float, queues: Sequence[str] = ()
+        self,
+        cursor: CursorWrapper,
+        names: Iterable[str],
+        count: int,
+        at: float,
+        queues: Sequence[str] = (),
+        left_out: Collection[tuple[str, str]] = (),
     ) -> list[Row]:
         # An UPDATE here returns no rows. The ones that were selected stay locked until the commit.
-        known = list(names)
         moment, _ = self.moment(at)
-        cursor.execute(self._select_ready(len(known), len(queues)), [*known, *queues, moment, count])
+        cursor.execute(*self._select_ready(names, count, moment, queues, left_out))
         ids = [row[0] for row in cursor.fetchall()]
         if not ids:
             return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any
@@ -128,17 +128,23 @@ class PostgreSQLStatements(Statements):
         return json.dumps([dict(zip(_SHORT_NAMES, row, strict=False)) for row in rows])
 
     def claim(
-        self, cursor: CursorWrapper, names: Iterable[str], count: int, at: float, queues: Sequence[str] = ()
+        self,
+        cursor: CursorWrapper,
+        names: Iterable[str],
+        count: int,
+        at: float,
+        queues: Sequence[str] = (),
+        left_out: Collection[tuple[str, str]] = (),
     ) -> list[Row]:
-        known = list(names)
         moment, _ = self.moment(at)
+        ready, contents = self._select_ready(names, count, moment, queues, left_out, "id AS picked_id")
         cursor.execute(_BY_THE_INDEX)
         # Materialized: as a plain subquery PostgreSQL may run it once per row, and take more than `count`.
         cursor.execute(
-            f"""WITH picked AS MATERIALIZED ({self._select_ready(len(known), len(queues), "id AS picked_id")})
+            f"""WITH picked AS MATERIALIZED ({ready})
             UPDATE {self._table} SET {self._claim_changes} FROM picked WHERE id = picked_id
             RETURNING {self._claimed}""",  # noqa: S608  # Our own names.
-            [*known, *queues, moment, count, self._claim_entry(at), self._process, moment],
+            [*contents, self._claim_entry(at), self._process, moment],
         )
         return [(number_of(row[0]), *row[1:]) for row in cursor.fetchall()]
 
