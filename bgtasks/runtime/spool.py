@@ -32,6 +32,7 @@ from .statements import fired_by
 VERSION = 2
 _NO_LOOP: Any = None  # A record that is only written runs nowhere.
 DONE = ".jsonl"
+NONE = ("null", "null")
 
 
 class Damaged(ValueError):
@@ -91,7 +92,8 @@ def encode(record: Record, process_id: UUID, release: str) -> str:
             "is_function": record.task is not None,
             "on_lost": record.on_lost,
             "stuck_after": record.task.stuck_after if record.task is not None else None,
-            "arguments": list(record.encode_arguments()),
+            # A row that is there has them; of one that was claimed they are not kept as text.
+            "arguments": list(record.encode_arguments() if record.written is None else NONE),
             "is_stripped": record.is_stripped,
             "history": [[status.value, at, attempt, why] for status, at, attempt, why in record.history],
             "prior": list(record.prior),
