@@ -17,6 +17,7 @@ from asgiref.sync import iscoroutinefunction
 from .failure import storable
 from .options import KEPT, RERUN_ATTEMPTS, Options, TaskOptions, UsingOptions, Verdict
 from .parameters import fingerprint
+from .sensitive import check_installed
 from .versions import Step
 
 P = ParamSpec("P")
@@ -44,6 +45,7 @@ class Task(Generic[P, T_co]):
     fire_on_commit: bool | None
     max_attempts: int
     has_timeouts: bool
+    sensitive: tuple[str, ...]
     needs_extras: bool  # Whether its rows have columns that most tasks do not use.
 
     def __init__(self, func: Callable[P, T_co], *, name: str | None = None, **options: Unpack[TaskOptions]) -> None:
@@ -68,6 +70,7 @@ class Task(Generic[P, T_co]):
         self.fire_on_commit = options.fire_on_commit
         self.max_attempts = options.max_attempts or (RERUN_ATTEMPTS if options.on_lost == "rerun" else 1)
         self.has_timeouts = options.timeout is not None or options.soft_timeout is not None
+        self.sensitive = options.sensitive
         self.needs_extras = bool(
             self.kept
             or options.queue != DEFAULTS.queue
@@ -176,6 +179,7 @@ def task(
         TypeError: for what is no function, or an option that does not exist.
         ValueError: for a value that an option cannot have, options that contradict each other, a name or an alias that
             another function has as either, or a builtin function that does not tell its parameters.
+        ImproperlyConfigured: for `sensitive` without the package `cryptography`.
     """
 
     def declare(function: Callable[..., Any]) -> Task[..., Any]:
@@ -185,6 +189,8 @@ def task(
         # have it too.
         made.signature_fingerprint  # noqa: B018
         _check_names(made)
+        if made.sensitive:
+            _check_sensitive(made)
         declared.update(dict.fromkeys(made.names, made))
         return made
 
@@ -231,6 +237,15 @@ def _check_names(made: Task[..., Any]) -> None:
                 f"Two task functions are called {name!r}: {_tell_name(other, name)} and {_tell_name(made, name)}. "
                 'Give one of them another name: @bgtasks.task(name="…").'
             )
+
+
+def _check_sensitive(made: Task[..., Any]) -> None:
+    parameters = made.signature.parameters
+    for name in made.sensitive:
+        if name not in parameters:
+            there_are = f"There are: {', '.join(parameters)}" if parameters else "It has none"
+            raise ValueError(f"sensitive names {name!r}, which is no parameter of {made.place}. {there_are}.")
+    check_installed()
 
 
 def _tell_name(task: Task[..., Any], name: str) -> str:

@@ -76,6 +76,7 @@ class TaskOptions(TypedDict, total=False):
     on_conflict: Conflict
     version: int
     aliases: Sequence[str]
+    sensitive: Sequence[str]
 
 
 # The checks: each returns the value as it is kept, or raises.
@@ -240,6 +241,7 @@ class Options:
             waits ("replace"), and is as "error" beside one that runs.
         version: of its arguments. Count it up when they change, and say what becomes of the older ones: `Task.migrate`.
         aliases: names that the function had before: what was fired under them is run by it.
+        sensitive: names of parameters whose values are encrypted where they are kept, and shown nowhere.
     """
 
     on_lost: Verdict = "fail"
@@ -263,6 +265,7 @@ class Options:
     on_conflict: Conflict = "existing"
     version: int = 1
     aliases: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
 
     def changed(self, given: Mapping[str, Any], where: str, is_async: bool) -> Options:
         """
@@ -339,6 +342,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "on_conflict": _conflict,
     "version": _whole(1, MAX_VERSION),
     "aliases": _names,
+    "sensitive": _names,
 }
 # What a row keeps of `.using(…)` in its column `options`; the others have columns of their own, or matter only before.
 KEPT = ("backoff", "backoff_first", "backoff_cap", "backoff_jitter", "timeout", "soft_timeout")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -30,6 +30,26 @@ def fingerprint(signature: Signature, version: int) -> str:
 def positional_names(signature: Signature) -> list[str]:
     """Return the names of the parameters that take one argument by position, in their order."""
     return [each.name for each in signature.parameters.values() if each.kind in _BY_POSITION]
+
+
+def find_parameters(signature: Signature, count: int, names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """
+    Return the parameter that each argument is for, by its position and by its keyword. One that fits none has a number.
+
+    Args:
+        count: of the arguments by position.
+        names: of those by keyword.
+
+    >>> import inspect
+    >>> find_parameters(inspect.signature(lambda to, *others, **options: None), 2, ["copy"])
+    (['to', 'others'], {'copy': 'options'})
+    """
+    of_kind = {each.kind: each.name for each in signature.parameters.values()}  # One of each that takes several.
+    by_name = {each.name for each in signature.parameters.values() if each.kind in _BY_NAME}
+    found = positional_names(signature)[:count]
+    more = of_kind.get(Parameter.VAR_POSITIONAL)
+    found += [more or f"number {place + 1}" for place in range(len(found), count)]
+    return found, {name: name if name in by_name else of_kind.get(Parameter.VAR_KEYWORD, name) for name in names}
 
 
 def find_misfits(signature: Signature, args: Sequence[Any], names: Collection[str]) -> tuple[list[str], list[str]]:

@@ -15,6 +15,7 @@ from ..definition import declared
 from ..fire_again import find_obstacle
 from ..models import BackgroundTask, Process
 from ..parameters import positional_names
+from ..sensitive import HIDDEN, is_sealed
 from ..status import LIVE, Status
 from .base import Fact, breakable, find_processes, label_of, short_id
 from .formats import Shown, cut, duration, pretty_json, printable, write_moment
@@ -141,7 +142,11 @@ def _arguments(task: BackgroundTask) -> list[tuple[str, Shown]]:
     args, kwargs = task.args, task.kwargs
     if args is None and kwargs is None:
         return []
-    if not isinstance(args, list) or not isinstance(kwargs, dict) or len(args) + len(kwargs) > MAX_ARGUMENTS:
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        return [("args", pretty_json(args)), ("kwargs", pretty_json(kwargs))]
+    args = [HIDDEN if is_sealed(value) else value for value in args]
+    kwargs = {key: HIDDEN if is_sealed(value) else value for key, value in kwargs.items()}
+    if len(args) + len(kwargs) > MAX_ARGUMENTS:
         return [("args", pretty_json(args)), ("kwargs", pretty_json(kwargs))]
     names = _parameters(task.name)
     labels = [names[place] if len(args) <= len(names) else str(place) for place in range(len(args))]

@@ -24,6 +24,7 @@ from ..runtime.extras import Extras
 from ..runtime.record import Record
 from ..runtime.runner import Runner
 from ..runtime.statements import Row, statements_for
+from ..sensitive import hide_values, unseal
 from ..status import Status
 from ..versions import upgrade, version_of
 
@@ -172,8 +173,11 @@ def _prepare_arguments(
     args, kwargs = _load(args), _load(kwargs)
     if not (isinstance(args, list) and isinstance(kwargs, dict)):
         return (), {}, f"the row's arguments are a {type(args).__name__} and a {type(kwargs).__name__}"
+    plain: list[Any] = []
     try:
+        if task.sensitive:
+            args, kwargs, plain = unseal(task.signature, args, kwargs)
         args, kwargs = upgrade(task.steps, version_of(fingerprint), task.options.version, args, kwargs)
     except ValueError as error:
-        return (), {}, str(error)
+        return (), {}, hide_values(plain)(str(error))
     return tuple(args), kwargs, ""

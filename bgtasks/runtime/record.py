@@ -14,6 +14,7 @@ from .. import arguments
 from ..definition import Task
 from ..exceptions import KeyConflict, RolledBack, TaskCancelled, TaskFailed, TaskInterrupted, TaskLost
 from ..failure import Failure
+from ..sensitive import Hide, make_hide
 from ..status import Status
 from .extras import Extras
 from .locale import Locale
@@ -204,6 +205,12 @@ class Record:
         self.forget_coroutine()
         self.wake_waiters()
 
+    @property
+    def hide(self) -> Hide | None:
+        """What takes the values of sensitive arguments out of a text. None: it has no such arguments."""
+        task = self.task
+        return None if task is None else make_hide(task.sensitive, task.signature, self.args, self.kwargs)
+
     def encode_arguments(self) -> tuple[str, str]:
         return self.encoded or arguments.encode_plain(self.args, self.kwargs)
 
@@ -242,7 +249,9 @@ class Record:
             return self.value
         kind, what = ERRORS[status]
         detail = f" {self.failure.summary if self.failure else self.reason[:300]}"
-        raise kind(f"Task {self.name} ({self.id}) {what}.{detail}".strip(), self.id) from self.error
+        # Whoever reports an error, reports those it came from, and what the variables of their frames hold.
+        cause = self.error if self.task is None or not self.task.sensitive else None
+        raise kind(f"Task {self.name} ({self.id}) {what}.{detail}".strip(), self.id) from cause
 
 
 # One for all: it is held for a moment, and only for tasks that somebody awaits. Reentrant, since the garbage collector

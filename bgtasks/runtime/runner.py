@@ -24,6 +24,7 @@ from ..definition import Task
 from ..exceptions import Draining, KeyConflict, NotRecorded, Overloaded, RecordUnknown
 from ..failure import Failure, storable
 from ..log import log
+from ..sensitive import seal
 from ..status import Status
 from ..uuid7 import uuid7_int
 from ..versions import tell_misfit
@@ -152,6 +153,9 @@ class Runner:
         encoded = None
         if not arguments.are_plain(args, kwargs, self._max_plain_length):
             encoded, args, kwargs = self._encode(task, args, kwargs)
+        if task.sensitive:
+            sealed_args, sealed_kwargs = seal(task.sensitive, task.signature, args, kwargs)
+            encoded, _, _ = self._encode(task, tuple(sealed_args), sealed_kwargs)
         record = self._new(name, task, args, kwargs)
         record.encoded = encoded
         if task.needs_extras:
