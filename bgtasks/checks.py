@@ -98,6 +98,6 @@ def check_task_functions(app_configs: Sequence[AppConfig] | None, **kwargs: Any)
             hint="Define it at the top level of a module, best in a module called tasks.",
             id="bgtasks.W004",
         )
-        for task in declared.values()
+        for task in dict.fromkeys(declared.values())  # Once, however many names it has.
         if "<locals>" in task.func.__qualname__
     ]

@@ -16,16 +16,20 @@ from asgiref.sync import iscoroutinefunction
 
 from .failure import storable
 from .options import KEPT, RERUN_ATTEMPTS, Options, TaskOptions, UsingOptions, Verdict
+from .parameters import fingerprint
 from .rate import Rate, parse_rate
+from .sensitive import check_installed
+from .versions import Step
 
 P = ParamSpec("P")
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
+StepT = TypeVar("StepT", bound=Step)
 
 MAX_NAME_LENGTH = 200
 DEFAULTS = Options()
 
-declared: dict[str, Task[Any, Any]] = {}
+declared: dict[str, Task[Any, Any]] = {}  # By name, and by each alias.
 
 
 class Task(Generic[P, T_co]):
@@ -45,6 +49,7 @@ class Task(Generic[P, T_co]):
     rate: Rate | None
     is_isolated: bool
     is_limited: bool
+    sensitive: tuple[str, ...]
     needs_extras: bool  # Whether its rows have columns that most tasks do not use.
     has_options: bool  # Whether firing it takes more than most tasks need.
 
@@ -57,6 +62,7 @@ class Task(Generic[P, T_co]):
         self.binds_by_call = inspect.iscoroutinefunction(func) and _is_native(func)
         self.loop_name = f"bgtasks: {self.name}"  # What its asyncio task is called.
         self.kept: dict[str, Any] = {}  # What `.using(…)` has changed and its rows keep in their column `options`.
+        self.steps: dict[int, Step] = {}  # From older versions of its arguments, by the version they begin at.
         self.__doc__ = func.__doc__
         self.__wrapped__ = func
         self.__module__ = func.__module__
@@ -72,6 +78,7 @@ class Task(Generic[P, T_co]):
         self.rate = parse_rate(options.rate) if options.rate is not None else None
         self.is_isolated = options.isolated
         self.is_limited = options.max_running is not None or self.rate is not None or self.is_isolated
+        self.sensitive = options.sensitive
         self.needs_extras = bool(
             self.kept
             or options.queue != DEFAULTS.queue
@@ -82,9 +89,19 @@ class Task(Generic[P, T_co]):
         )
         self.has_options = self.needs_extras or self.is_limited
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name and its aliases: what its rows may be called."""
+        return self.name, *self.options.aliases
+
     @cached_property
     def signature(self) -> inspect.Signature:
         return inspect.signature(self.func)
+
+    @cached_property
+    def signature_fingerprint(self) -> str:
+        """The version, and what tells this signature from an older one: what a row says of the code that fired it."""
+        return fingerprint(self.signature, self.options.version)
 
     @cached_property
     def place(self) -> str:
@@ -118,6 +135,43 @@ class Task(Generic[P, T_co]):
         task._apply(self.options.changed(options, where, self.is_async))
         return task
 
+    def migrate(self, *, from_version: int) -> Callable[[StepT], StepT]:
+        """
+        Declare the step from the arguments of one version to those of the next.
+
+        It decorates a plain function, which gets the old arguments as a list and a dictionary and returns the new ones
+        as such a pair. A row of an older version takes all steps from there when it is claimed, on the journal's
+        thread: a step rearranges what it gets, at once, and asks nobody.
+
+        Raises:
+            TypeError: for what is no number, or no plain function.
+            ValueError: the version is none before the function's, or has a step already.
+        """
+        if isinstance(from_version, bool) or not isinstance(from_version, int):
+            raise TypeError(f"migrate: from_version is a whole number, not {from_version!r}.")
+        if not 1 <= from_version < self.options.version:
+            raise ValueError(
+                f"migrate: from_version is a version before that of {self.name}, which is {self.options.version}, not "
+                f"{from_version}: count up @bgtasks.task(version=…) when the arguments change."
+            )
+
+        def declare(step: StepT) -> StepT:
+            if not callable(step) or isinstance(step, Task) or iscoroutinefunction(step):
+                raise TypeError(
+                    f"migrate: the step from version {from_version} of {self.name} is a plain function that returns "
+                    f"(args, kwargs), not {step!r:.120}."
+                )
+            other = self.steps.get(from_version)
+            if other is not None:
+                raise ValueError(
+                    f"migrate: {self.name} has two steps from version {from_version}: {name_of(other)} and "
+                    f"{name_of(step)}."
+                )
+            self.steps[from_version] = step
+            return step
+
+        return declare
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         return self.func(*args, **kwargs)
 
@@ -145,21 +199,21 @@ def task(
 
     Raises:
         TypeError: for what is no function, or an option that does not exist.
-        ValueError: for a value that an option cannot have, options that contradict each other, a name that another
-            function has, or a builtin function that does not tell its parameters.
+        ValueError: for a value that an option cannot have, options that contradict each other, a name or an alias that
+            another function has as either, or a builtin function that does not tell its parameters.
+        ImproperlyConfigured: for `sensitive` without the package `cryptography`.
     """
 
     def declare(function: Callable[..., Any]) -> Task[..., Any]:
         _check_function(function)
         made: Task[..., Any] = Task(function, name=name, **options)
-        made.signature  # noqa: B018  # A builtin may have none: then its arguments could never be checked.
-        other = declared.get(made.name)
-        if other is not None and not _is_same(other.func, function):
-            raise ValueError(
-                f"Two task functions are called {made.name!r}: {other.place} and {made.place}. "
-                'Give one of them another name: @bgtasks.task(name="…").'
-            )
-        declared[made.name] = made
+        # A builtin may have none: then its arguments could never be checked. Made here, all that `.using(…)` returns
+        # have it too.
+        made.signature_fingerprint  # noqa: B018
+        _check_names(made)
+        if made.sensitive:
+            _check_sensitive(made)
+        declared.update(dict.fromkeys(made.names, made))
         return made
 
     return declare if function is None else declare(function)
@@ -194,6 +248,30 @@ def _check_function(function: object) -> None:
         )
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         raise TypeError(f"{name_of(function)} is a generator: nobody would iterate it. Write a task that loops itself.")
+
+
+def _check_names(made: Task[..., Any]) -> None:
+    for name in made.names:
+        check_name(name)
+        other = declared.get(name)
+        if other is not None and not _is_same(other.func, made.func):
+            raise ValueError(
+                f"Two task functions are called {name!r}: {_tell_name(other, name)} and {_tell_name(made, name)}. "
+                'Give one of them another name: @bgtasks.task(name="…").'
+            )
+
+
+def _check_sensitive(made: Task[..., Any]) -> None:
+    parameters = made.signature.parameters
+    for name in made.sensitive:
+        if name not in parameters:
+            there_are = f"There are: {', '.join(parameters)}" if parameters else "It has none"
+            raise ValueError(f"sensitive names {name!r}, which is no parameter of {made.place}. {there_are}.")
+    check_installed()
+
+
+def _tell_name(task: Task[..., Any], name: str) -> str:
+    return task.place if name == task.name else f"{task.place}, which has it among its aliases,"
 
 
 def _is_native(function: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -31,28 +32,31 @@ class Failure:
         return f"{self.type}: {first_line[:200]}" if first_line else self.type
 
 
-def describe(error: BaseException, trace: TracebackType | None) -> Failure:
+def describe(error: BaseException, trace: TracebackType | None, hide: Callable[[str], str] | None = None) -> Failure:
     """
     Describe an exception, seen from the frame where `trace` begins.
 
     Never raises: an exception's `__str__` is foreign code, which may raise anything or return megabytes.
+
+    Args:
+        hide: takes out of a text what it must not tell.
     """
     try:
-        return _describe(error, trace)
+        return _describe(error, trace, hide or str)
     except BaseException as second:  # noqa: BLE001, RUF100  # See above.
         told = f"an exception that could not be described: {type(second).__name__}"
         return Failure("Exception", told, "".join(traceback.format_tb(trace))[:MAX_TRACEBACK], "")
 
 
-def _describe(error: BaseException, trace: TracebackType | None) -> Failure:
+def _describe(error: BaseException, trace: TracebackType | None, hide: Callable[[str], str]) -> Failure:
     kind = type(error)
     module = str(kind.__module__)
     name = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
     name = storable(name)[:MAX_TYPE]
     return Failure(
         type=name,
-        message=_cut(_message_of(error), MAX_MESSAGE),
-        traceback=_cut(_format(error, trace), MAX_TRACEBACK),
+        message=_cut(hide(_message_of(error)), MAX_MESSAGE),
+        traceback=_cut(hide(_format(error, trace)), MAX_TRACEBACK),
         fingerprint=hashlib.sha256(f"{name} {_place_of(trace)}".encode()).hexdigest()[:16],
     )
 

@@ -17,8 +17,8 @@ from .transitions import find_key_holder, free_key, history_entry
 
 # What the new task has of the old one: what was fired, and its options.
 COPIED = (
-    "name", "args", "kwargs", "on_lost", "stuck_after", "max_attempts", "priority", "queue_name", "options", "key",
-    "unique_for",
+    "name", "args", "kwargs", "signature_fingerprint", "on_lost", "stuck_after", "max_attempts", "priority",
+    "queue_name", "options", "key", "unique_for", "rate_key",
 )  # fmt: skip
 
 

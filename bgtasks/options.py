@@ -10,12 +10,13 @@ import dataclasses
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, get_args
 
 from .rate import parse_rate
+from .versions import MAX_VERSION
 
 Verdict = Literal["fail", "rerun"]
 Growth = Literal["exponential", "linear", "constant"]
@@ -79,6 +80,9 @@ class TaskOptions(TypedDict, total=False):
     rate: str | None
     rate_key: str
     isolated: bool
+    version: int
+    aliases: Sequence[str]
+    sensitive: Sequence[str]
 
 
 # The checks: each returns the value as it is kept, or raises.
@@ -222,6 +226,12 @@ def _hook(option: str, value: object) -> object:
     return value
 
 
+def _names(option: str, value: object) -> object:
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f'{option} is a list or tuple of names, such as ("a name",), not {value!r:.120}.')
+    return tuple(str.__str__(name) for name in value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """
@@ -260,6 +270,9 @@ class Options:
         rate_key: count them with all that have the same, such as one account of an API, instead of by function.
         isolated: whether it has a database thread and connections to itself, for a transaction that is held open over
             an await. So many run at once as the setting MAX_ISOLATED says.
+        version: of its arguments. Count it up when they change, and say what becomes of the older ones: `Task.migrate`.
+        aliases: names that the function had before: what was fired under them is run by it.
+        sensitive: names of parameters whose values are encrypted where they are kept, and shown nowhere.
     """
 
     on_lost: Verdict = "fail"
@@ -285,6 +298,9 @@ class Options:
     rate: str | None = None
     rate_key: str = ""
     isolated: bool = False
+    version: int = 1
+    aliases: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
 
     def changed(self, given: Mapping[str, Any], where: str, is_async: bool) -> Options:
         """
@@ -371,6 +387,9 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "rate": _rate,
     "rate_key": _rate_key,
     "isolated": _plain_flag,
+    "version": _whole(1, MAX_VERSION),
+    "aliases": _names,
+    "sensitive": _names,
 }
 # What a row keeps of `.using(…)` in its column `options`; the others have columns of their own, or matter only before.
 # The column `max_attempts` alone does not tell whether it was given, so that what an attempt raises is followed by

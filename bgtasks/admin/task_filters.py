@@ -68,7 +68,7 @@ class NameFilter(SimpleListFilter):
     parameter_name = "name"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        names = set(declared)
+        names = {function.name for function in declared.values()}  # A function may stand there under aliases too.
         if chosen := self.value():
             names.add(chosen[:MAX_NAME_LENGTH])
         return [(name, name) for name in sorted(names)]
@@ -77,7 +77,12 @@ class NameFilter(SimpleListFilter):
         name = self.value()
         if not name:
             return queryset
-        return queryset.none() if "\x00" in name else queryset.filter(name=name)  # PostgreSQL refuses NUL in a text.
+        if "\x00" in name:  # PostgreSQL refuses NUL in a text.
+            return queryset.none()
+        function = declared.get(name)
+        if function is not None and function.name == name:
+            return queryset.filter(name__in=function.names)
+        return queryset.filter(name=name)
 
 
 class FiredFilter(SimpleListFilter):

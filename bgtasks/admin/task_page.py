@@ -14,6 +14,8 @@ from django.utils.translation import ngettext
 from ..definition import declared
 from ..fire_again import find_obstacle
 from ..models import BackgroundTask, Process
+from ..parameters import positional_names
+from ..sensitive import HIDDEN, is_sealed
 from ..status import LIVE, Status
 from .base import Fact, breakable, find_processes, label_of, short_id
 from .formats import Shown, cut, duration, pretty_json, printable, write_moment
@@ -140,7 +142,11 @@ def _arguments(task: BackgroundTask) -> list[tuple[str, Shown]]:
     args, kwargs = task.args, task.kwargs
     if args is None and kwargs is None:
         return []
-    if not isinstance(args, list) or not isinstance(kwargs, dict) or len(args) + len(kwargs) > MAX_ARGUMENTS:
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        return [("args", pretty_json(args)), ("kwargs", pretty_json(kwargs))]
+    args = [HIDDEN if is_sealed(value) else value for value in args]
+    kwargs = {key: HIDDEN if is_sealed(value) else value for key, value in kwargs.items()}
+    if len(args) + len(kwargs) > MAX_ARGUMENTS:
         return [("args", pretty_json(args)), ("kwargs", pretty_json(kwargs))]
     names = _parameters(task.name)
     labels = [names[place] if len(args) <= len(names) else str(place) for place in range(len(args))]
@@ -169,11 +175,8 @@ def _fired_again(task: BackgroundTask, admin: ReadOnlyAdmin) -> Iterator[dict[st
 
 def _parameters(name: str) -> list[str]:
     """Return the names of the positional parameters, where this process knows the function."""
-    try:
-        parameters = declared[name].signature.parameters.values()
-    except (KeyError, TypeError, ValueError):  # A built-in function may have no signature.
-        return []
-    return [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    function = declared.get(name)
+    return positional_names(function.signature) if function is not None else []
 
 
 def _values(task: BackgroundTask) -> Iterator[tuple[str, Shown]]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import time
+from collections.abc import Sequence
 from contextvars import Context
 from dataclasses import replace
 from typing import Any
 
-from django.db import router
+from django.db import router, transaction
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 from ..definition import Task
+from ..log import log
 from ..models import BackgroundTask
 from ..options import Verdict
 from ..policies.limits import Group
@@ -25,7 +28,11 @@ from ..runtime.extras import Extras
 from ..runtime.record import Record
 from ..runtime.runner import Runner
 from ..runtime.statements import Row, Statements, Wanted, statements_for
+from ..sensitive import hide_values, unseal
 from ..status import Status
+from ..versions import upgrade, version_of
+
+NEWER = "Task %s: this process has its version %s and leaves rows of version %s to processes with newer code."
 
 MAX_RATE_KEYS = 100  # Of one function in one claim.
 LOCKED_AGAIN = 0.05  # Seconds until another try, when another process has the row of a rate.
@@ -42,6 +49,9 @@ class Claimer:
         self._runner = runner
         self._next = 0.0
         self._bundles: dict[str, list[Bundle]] = {}  # Of each limiter, those that may still be taken for running.
+        # Names with the fingerprints of versions that are newer than this code, as in the middle of a deploy: the rows
+        # are left to processes that have it.
+        self._newer: set[tuple[str, str]] = set()
 
     def seconds_until_due(self, now: float) -> float:
         runner = self._runner
@@ -81,7 +91,7 @@ class Claimer:
         """Look before claiming: a claim that finds nothing would still take SQLite's write lock, twice a second."""
         rows = BackgroundTask.objects.using(router.db_for_write(BackgroundTask)).ready(timezone.now())
         # Ordered as the index is, or PostgreSQL may hope to meet one soon as it reads the whole table.
-        return bool(wanted.choose(rows).order_by("-priority", "id").values_list("pk")[:1])
+        return bool(self._leave_newer(wanted).choose(rows).order_by("-priority", "id").values_list("pk")[:1])
 
     def _claim_for(self, group: Group) -> bool:
         """Claim for the free slots that the limits of a group leave; tell whether all were used."""
@@ -116,18 +126,26 @@ class Claimer:
         alias = router.db_for_write(BackgroundTask)
         statements = statements_for(alias, runner.journal.process_id, runner.settings.release)
         at = time.time()
-        bundles: list[Bundle] = []
-        with statements.transaction() as cursor:
-            if group.rate is None:
-                rows = statements.claim(cursor, group.wanted, count, at)
-            else:
-                rows, bundles = self._claim_by_rate(statements, cursor, group, group.rate, count, at)
-            if uncounted := statements.count_claimed(cursor, rows):
-                statements.count_fired(cursor, uncounted)
+        while True:
+            bundles: list[Bundle] = []
+            with statements.transaction() as cursor:
+                if group.rate is None:
+                    rows = statements.claim(cursor, self._leave_newer(group.wanted), count, at)
+                else:
+                    rows, bundles = self._claim_by_rate(statements, cursor, group, group.rate, count, at)
+                is_ours = not self._note_newer(rows)
+                if not is_ours:
+                    transaction.set_rollback(True, using=alias)  # As if they had never been claimed.
+                elif uncounted := statements.count_claimed(cursor, rows):
+                    statements.count_fired(cursor, uncounted)
+            if is_ours:
+                break
         loop = runner.loops.find_main() or runner.loops.start_bridge()
         records = [self._make_record(row, at, loop) for row in rows]
         for index, record in enumerate(records):
             record.gates = (*group.gates, *bundles[index : index + 1])
+        for bundle in dict.fromkeys(bundles):
+            self._bundles.setdefault(bundle.limiter, []).append(bundle)
         announce_all([(record, record.history) for record in records], runner.journal.process_id)
         return records
 
@@ -136,30 +154,49 @@ class Claimer:
     ) -> tuple[list[Row], list[Bundle]]:
         """Claim as many as the rate allows now, of each rate key; return the bundle of each row too."""
         limits = self._runner.limits
-        ready = group.wanted.choose(BackgroundTask.objects.using(statements.alias).ready(timezone.now()))
+        wanted = self._leave_newer(group.wanted)
+        ready = wanted.choose(BackgroundTask.objects.using(statements.alias).ready(timezone.now()))
         keys = sorted(set(ready.order_by().values_list("rate_key", flat=True).distinct()[:MAX_RATE_KEYS]))
+        function = self._runner.registry.functions[wanted.names[0]].name
         rows: list[Row] = []
         bundles: list[Bundle] = []
         for key in keys:
-            name = f"key {key}" if key else f"function {group.wanted.names[0]}"
+            name = f"key {key}" if key else f"function {function}"
             if not try_to_lock(statements.alias, name):
                 limits.due_at = min(limits.due_at, at + LOCKED_AGAIN)
                 continue
-            own = self._bundles.get(name, [])
+            own = [bundle for bundle in self._bundles.pop(name, ()) if not bundle.is_over(rate)]
+            if own:
+                self._bundles[name] = own
             allowance = Allowance(statements.alias, name, rate, statements.now(cursor), own)
             most = min(count - len(rows), allowance.count)
-            found = statements.claim(cursor, replace(group.wanted, rate_key=key), most, at) if most else []
+            found = statements.claim(cursor, replace(wanted, rate_key=key), most, at) if most else []
             bundle = allowance.use(len(found))
-            if found:
-                self._bundles[name] = [*(one for one in own if one.ended_at is None), bundle]
             rows += found
             bundles += [bundle] * len(found)
             if len(found) == allowance.count:  # More may wait.
                 limits.due_at = min(limits.due_at, at + allowance.seconds_until_more)
         return rows, bundles
 
+    def _leave_newer(self, wanted: Wanted) -> Wanted:
+        return replace(wanted, not_versions=tuple(self._newer)) if self._newer else wanted
+
+    def _note_newer(self, rows: Sequence[Row]) -> bool:
+        """Remember which of these are of a newer version than this code has; tell whether there are any."""
+        functions = self._runner.registry.functions
+        is_any_newer = False
+        for _, name, *_, fingerprint, _, _ in rows:
+            version, own = version_of(fingerprint), functions[name].options.version
+            if version > own:
+                is_any_newer = True
+                if all(name != told for told, _ in self._newer):  # Once for each name.
+                    log(logging.WARNING, NEWER, name, own, version)
+                self._newer.add((name, fingerprint))
+        return is_any_newer
+
     def _make_record(self, row: Row, at: float, loop: asyncio.AbstractEventLoop) -> Record:
-        number, name, args, kwargs, attempt, *options, key, unique_for, transitions, checkpoint, _ = row
+        number, name, args, kwargs, attempt, *options, key, unique_for, transitions, checkpoint = row[:-3]
+        fingerprint, release, _ = row[-3:]
         runner = self._runner
         task = runner.registry.functions[name]
         entry = (Status.RUNNING, at, attempt, "claimed")
@@ -171,7 +208,8 @@ class Claimer:
             prior = _load(transitions)
             task = _as_it_was_fired(task, *options)
             record.start_claimed(task, prior if isinstance(prior, list) else [], entry, loop)
-            record.args, record.kwargs, record.unfit = _load_arguments(args, kwargs)
+            record.fired_with = fingerprint, release
+            record.args, record.kwargs, record.unfit = _prepare_arguments(task, args, kwargs, fingerprint)
             if record.extras is not None:
                 record.extras.run_after = None  # Its moment has come.
             if key or checkpoint is not None:
@@ -204,9 +242,18 @@ def _load(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str | bytes) else value
 
 
-def _load_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any], str]:
-    """Return a row's arguments, and what is wrong with them if they are none: anybody may have written the row."""
+def _prepare_arguments(
+    task: Task[..., Any], args: Any, kwargs: Any, fingerprint: str
+) -> tuple[tuple[Any, ...], dict[str, Any], str]:
+    """Return a row's arguments as the function takes them, or what is wrong with them: anybody may have written it."""
     args, kwargs = _load(args), _load(kwargs)
-    if isinstance(args, list) and isinstance(kwargs, dict):
-        return tuple(args), kwargs, ""
-    return (), {}, f"the row's arguments are a {type(args).__name__} and a {type(kwargs).__name__}"
+    if not (isinstance(args, list) and isinstance(kwargs, dict)):
+        return (), {}, f"the row's arguments are a {type(args).__name__} and a {type(kwargs).__name__}"
+    plain: list[Any] = []
+    try:
+        if task.sensitive:
+            args, kwargs, plain = unseal(task.signature, args, kwargs)
+        args, kwargs = upgrade(task.steps, version_of(fingerprint), task.options.version, args, kwargs)
+    except ValueError as error:
+        return (), {}, hide_values(plain)(str(error))
+    return tuple(args), kwargs, ""

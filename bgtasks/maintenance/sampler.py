@@ -83,9 +83,9 @@ class Sweep:
             return
         try:
             place = find_place(task.get_coro())
-        except Exception:  # Foreign awaitables are asked for their attributes.
+        except Exception as error:  # Foreign awaitables are asked for their attributes.
             told = "Where task %s (%s) awaits cannot be told."
-            log(logging.DEBUG, told, record.name, record.id, exc_info=True)
+            log(logging.DEBUG, told, record.name, record.id, exc_info=error, hide=record.hide)
             return
         if place is not None:
             self.found[record.number] = (record.attempt, place)

@@ -163,17 +163,19 @@ class Limits:
         Args:
             queues: only rows of these. Empty: of all.
         """
-        names = [name for name in self._functions if name not in self.paused_functions]
-        limited = [name for name in names if self._functions[name].is_limited]
-        plain = tuple(name for name in names if not self._functions[name].is_limited)
+        names: dict[str, list[str]] = {}  # Those of a function that has limits; of all others by "".
+        for name, task in self._functions.items():
+            if task.name not in self.paused_functions:
+                names.setdefault(task.name if task.is_limited else "", []).append(name)
+        plain = tuple(names.pop("", ()))
         groups = []
         for part, not_part, queue_gates in self._parts(queues):
             if plain:
                 groups.append(Group(Wanted(plain, part, not_part), queue_gates, None))
-            for name in limited:
+            for name, all_names in names.items():
                 task = self._functions[name]
                 gates = (*self._own_gates(task), *queue_gates)
-                groups.append(Group(Wanted((name,), part, not_part), gates, task.rate))
+                groups.append(Group(Wanted(tuple(all_names), part, not_part), gates, task.rate))
         return groups
 
     def _parts(self, queues: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], Gates]]:

@@ -29,8 +29,9 @@ MARGIN = 0.01  # seconds: clocks are not that exact.
 class Bundle:
     """What one claim has taken of a rate, as the process that runs it knows it. Ends like a gate: with each task."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, limiter: str, count: int) -> None:
         self.id = str(uuid7())
+        self.limiter = limiter
         self.ended_at: float | None = None  # All of it, by `time.monotonic()`.
         self._left: list[None] = [None] * count  # Popping is atomic: tasks end on any loop.
 
@@ -39,10 +40,19 @@ class Bundle:
         """Whether its process does well to claim again, now that its end is known."""
         return self.ended_at is not None
 
+    def is_over(self, rate: Rate) -> bool:
+        """Tell whether it counts no more: it ended before the period."""
+        return self.ended_at is not None and time.monotonic() - self.ended_at > window_of(rate)
+
     def give_back(self) -> None:
         self._left.pop()
         if not self._left:
             self.ended_at = time.monotonic()
+
+
+def window_of(rate: Rate) -> float:
+    """Return the seconds in which no more may start than the rate says."""
+    return rate.seconds * SLACK + MARGIN
 
 
 class Allowance:
@@ -52,12 +62,13 @@ class Allowance:
         """
         Args:
             now: by the database's clock, in seconds since the epoch.
-            own: bundles of this process that have ended since its last claim.
+            own: bundles of this process that may still count.
         """
+        self._name = name
         self._rows = RateLimit.objects.using(using).filter(pk=name)
         self._now = now
         self._lateness = min(LATENESS, rate.seconds)
-        self._window = rate.seconds * SLACK + MARGIN
+        self._window = window_of(rate)
         ended = {bundle.id: now - (time.monotonic() - bundle.ended_at) for bundle in own if bundle.ended_at is not None}
         starts: list[tuple[str, float, int]] = []
         for id_, counts_from, count in self._rows.values_list("starts", flat=True).get():
@@ -74,7 +85,7 @@ class Allowance:
 
     def use(self, count: int) -> Bundle:
         """Count what was started."""
-        bundle = Bundle(count)
+        bundle = Bundle(self._name, count)
         if count:
             self._starts.append((bundle.id, self._now + self._lateness, count))
         self._rows.update(starts=self._starts, used_at=self._now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,12 +18,15 @@ from ..options import LONGEST_DELAY, Options
 from ..retry_after import find_retry_after
 
 
-def find_delay(task: Task[..., Any], attempt: int, error: BaseException) -> float | None:
+def find_delay(
+    task: Task[..., Any], attempt: int, error: BaseException, hide: Callable[[str], str] | None = None
+) -> float | None:
     """
     Return the seconds until the next attempt.
 
     Args:
         attempt: the number of the attempt that raised `error`, from 1.
+        hide: takes out of a text what the log must not tell.
 
     Returns:
         None: there is none.
@@ -35,7 +39,8 @@ def find_delay(task: Task[..., Any], attempt: int, error: BaseException) -> floa
     try:
         seconds = _back_off(task.options, attempt, error)
     except Exception as fault:  # noqa: BLE001, RUF100  # The project's code.
-        log(logging.ERROR, "The backoff of task %s failed, so it is not tried again.", task.name, exc_info=fault)
+        told = "The backoff of task %s failed, so it is not tried again."
+        log(logging.ERROR, told, task.name, exc_info=fault, hide=hide)
         return None
     return min(max(seconds, asked or 0.0), LONGEST_DELAY.total_seconds())
 

@@ -42,7 +42,7 @@ class TimeLimit:
             hook()
         except Exception as error:  # noqa: BLE001, RUF100  # The project's code.
             told = "on_soft_timeout of task %s (%s) failed."
-            log(logging.ERROR, told, self._record.name, self._record.id, exc_info=error)
+            log(logging.ERROR, told, self._record.name, self._record.id, exc_info=error, hide=self._record.hide)
 
     def _end(self) -> None:
         record = self._record

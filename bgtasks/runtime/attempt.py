@@ -112,7 +112,7 @@ def _conclude_value(runner: Runner, record: Record, value: Any) -> Outcome:
                 raise ValueError(f"{len(text)} bytes are more than MAX_RESULT_BYTES")
             record.result_text = text
         except BaseException as error:  # noqa: BLE001, RUF100  # The value's own code runs while it is encoded.
-            why = f"returned; the result is not stored: {_tell(error)}"
+            why = f"returned; the result is not stored: {_tell(record, error)}"
     return Status.SUCCESSFUL, why
 
 
@@ -123,16 +123,17 @@ def _conclude_error(record: Record, error: BaseException) -> Outcome:
         if record.cancel_reason != "timeout":
             return cancelled_outcome(record)
         error = make_error(record).with_traceback(error.__traceback__)
-    delay = None if record.task is None or record.is_stripped else find_delay(record.task, record.attempt, error)
+    hide = record.hide
+    delay = None if record.task is None or record.is_stripped else find_delay(record.task, record.attempt, error, hide)
     if delay is not None and record.cancel_reason == "asked":
-        return Status.CANCELLED, f"cancelled on request; it raised {_tell(error)}"
+        return Status.CANCELLED, f"cancelled on request; it raised {_tell(record, error)}"
     if isinstance(error, Retry) and error.__cause__ is not None:
         error = error.__cause__  # What went wrong; `Retry` says only what to do about it.
     try:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename == __file__:  # This module's tell nobody much.
             trace = trace.tb_next
-        record.failure = describe(error, trace)
+        record.failure = describe(error, trace, hide)
         # A handle may keep the error for long; the dropped frames would keep the record itself, in a cycle.
         record.error = error.with_traceback(trace)
     except BaseException:  # noqa: BLE001, RUF100  # An exception's attributes may be foreign code too.
@@ -149,8 +150,8 @@ def _conclude_error(record: Record, error: BaseException) -> Outcome:
     return Status.READY, f"raised {record.failure.summary}{again}"
 
 
-def _tell(error: BaseException) -> str:
-    failure = describe(error, None)
+def _tell(record: Record, error: BaseException) -> str:
+    failure = describe(error, None, record.hide)
     return storable(failure.summary)[:300]
 
 
@@ -191,5 +192,6 @@ def _log(record: Record, error: BaseException, level: int, again: str) -> None:
         record.failure.summary,
         again,
         exc_info=error,
+        hide=record.hide,
         extra=details,
     )

@@ -19,6 +19,7 @@ from django.db import transaction
 from .. import arguments
 from ..conf import Settings
 from ..definition import Task
+from ..sensitive import hide
 from ..status import Status
 from . import attempt
 from .drainer import DrainReport
@@ -72,7 +73,9 @@ class FiredTask:
     def __str__(self) -> str:
         if self._function is None:
             return f"{self.name} (a coroutine object)"
-        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.arguments.items())})"
+        args, kwargs = hide(self._function.sensitive, self._function.signature, self.args, self.kwargs)
+        shown = bind(self._function, tuple(args), kwargs, with_defaults=True)
+        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
 # All that the test has fired, in order, from whichever thread: each operation on a dictionary is atomic.

@@ -22,6 +22,7 @@ from ..exceptions import (
     TaskNotFound,
 )
 from ..failure import Failure
+from ..sensitive import Hide, make_hide
 from ..status import Status
 from .extras import Extras
 from .locale import Locale
@@ -70,6 +71,7 @@ class Record:
     reason = ""  # Why it did not succeed, as its row says it, when it ended in another process.
     unfit = ""  # Why the arguments of a claimed row cannot be used at all.
     refusal: Refusal | None = None  # Set when there is no such task: it was not fired after all, or its row is gone.
+    fired_with = ("", "")  # The fingerprint and the release in a claimed row: of the code that fired it.
     locale: Locale | None = None  # The caller's language and time zone, when it fired from another thread.
     is_stripped = False  # Whether its row has not its arguments, which the database refused: nobody can run it again.
     extras: Extras | None = None  # What only some tasks have.
@@ -223,6 +225,12 @@ class Record:
         self.forget_coroutine()
         self.wake_waiters()
 
+    @property
+    def hide(self) -> Hide | None:
+        """What takes the values of sensitive arguments out of a text. None: it has no such arguments."""
+        task = self.task
+        return None if task is None else make_hide(task.sensitive, task.signature, self.args, self.kwargs)
+
     def encode_arguments(self) -> tuple[str, str]:
         return self.encoded or arguments.encode_plain(self.args, self.kwargs)
 
@@ -262,7 +270,9 @@ class Record:
             return self.value
         kind, what = ERRORS[status]
         detail = f" {self.failure.summary if self.failure else self.reason[:300]}"
-        raise kind(f"Task {self.name} ({self.id}) {what}.{detail}".strip(), self.id) from self.error
+        # Whoever reports an error, reports those it came from, and what the variables of their frames hold.
+        cause = self.error if self.task is None or not self.task.sensitive else None
+        raise kind(f"Task {self.name} ({self.id}) {what}.{detail}".strip(), self.id) from cause
 
 
 # One for all: it is held for a moment, and only for tasks that somebody awaits. Reentrant, since the garbage collector

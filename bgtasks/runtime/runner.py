@@ -22,11 +22,13 @@ from .. import arguments
 from ..conf import Settings
 from ..definition import Task
 from ..exceptions import Draining, KeyConflict, NotRecorded, Overloaded, RecordUnknown, TaskNotFound
-from ..failure import Failure
+from ..failure import Failure, storable
 from ..log import log
 from ..policies.limits import Limits
+from ..sensitive import seal
 from ..status import Status
 from ..uuid7 import uuid7_int
+from ..versions import tell_misfit
 from . import attempt
 from .caller_context import copy_context
 from .context import is_inside_live_task, scope_variable
@@ -154,6 +156,9 @@ class Runner:
         encoded = None
         if not arguments.are_plain(args, kwargs, self._max_plain_length):
             encoded, args, kwargs = self._encode(task, args, kwargs)
+        if task.sensitive:
+            sealed_args, sealed_kwargs = seal(task.sensitive, task.signature, args, kwargs)
+            encoded, _, _ = self._encode(task, tuple(sealed_args), sealed_kwargs)
         record = self._new(name, task, args, kwargs)
         record.encoded = encoded
         if task.needs_extras:
@@ -576,11 +581,24 @@ class Runner:
             try:
                 record.bind()
             except TypeError as error:
-                record.failure = Failure("TypeError", str(error), "", "")
-                self.conclude(record, Status.FAILED, f"its arguments no longer fit the function: {error}")
+                self._fail_unfit(record, error)
                 self._free_slot(record)
             else:
                 self._start_on_its_loop(record)
+
+    def _fail_unfit(self, record: Record, error: TypeError) -> None:
+        task = record.task
+        assert task is not None  # It was claimed.
+        told, why = str(error), "its arguments cannot be used"
+        if not record.unfit:
+            fired_with, release = record.fired_with
+            difference = tell_misfit(
+                task.signature, record.args, record.kwargs, fired_with, task.signature_fingerprint, release
+            )
+            told, why = f"{told}. {difference}", "its arguments no longer fit the function"
+        told = storable(told)
+        record.failure = Failure("TypeError", told, "", "")
+        self.conclude(record, Status.FAILED, f"{why}: {told}")
 
     # Asking and watching.
 

@@ -33,6 +33,7 @@ from .statements import fired_by
 VERSION = 2
 _NO_LOOP: Any = None  # A record that is only written runs nowhere.
 DONE = ".jsonl"
+NONE = ("null", "null")
 
 
 class Damaged(ValueError):
@@ -96,7 +97,8 @@ def encode(record: Record, process_id: UUID, release: str) -> str:
             "is_function": record.task is not None,
             "on_lost": record.on_lost,
             "stuck_after": record.task.stuck_after if record.task is not None else None,
-            "arguments": list(record.encode_arguments()),
+            # A row that is there has them; of one that was claimed they are not kept as text.
+            "arguments": list(record.encode_arguments() if record.written is None else NONE),
             "is_stripped": record.is_stripped,
             "history": [[status.value, at, attempt, why] for status, at, attempt, why in record.history],
             "prior": list(record.prior),
@@ -105,6 +107,7 @@ def encode(record: Record, process_id: UUID, release: str) -> str:
             "failure": [failure.type, failure.message, failure.traceback, failure.fingerprint] if failure else None,
             "result": record.result_text,
             "fired_by": fired_by(record.scope) if record.scope is not None else None,
+            "fingerprint": record.task.signature_fingerprint if record.task is not None else "",
             "max_attempts": record.task.max_attempts if record.task is not None else 1,
             "extras": record.extras.as_dict() if record.extras is not None else None,
         }
@@ -139,6 +142,8 @@ def _make_record(found: dict[str, Any], functions: Mapping[str, Task[Any, Any]])
         task = known.using(
             on_lost=found["on_lost"], stuck_after=found["stuck_after"], max_attempts=found["max_attempts"]
         )
+        # That of the code that fired it, also where this process has another one, or does not know the function.
+        task.signature_fingerprint = found.get("fingerprint", "")
     history = [(Status(status), at, attempt, why) for status, at, attempt, why in found["history"]]
     record = Record(UUID(found["id"]).int, name, task, (), {}, _NO_LOOP, contextvars.Context(), history[0])
     record.history = history

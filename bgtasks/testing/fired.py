@@ -13,6 +13,7 @@ from .. import arguments
 from ..api import get_runner
 from ..definition import Task, declared, name_of
 from ..runtime.capture import CapturingRunner, FiredTask, Surroundings, bind, captured, forget, is_waiting, run
+from ..sensitive import hide
 from ..status import Status
 
 MAX_FIRED_BY_TASKS = 1000  # So many one call runs of what its tasks fire, and what these fire, and so on.
@@ -133,7 +134,7 @@ def assert_fired(task: Fireable, /, *args: Any, **kwargs: Any) -> FiredTask:
     __tracebackhide__ = True
     name, found = _find(task, args, kwargs)
     if not found:
-        raise AssertionError(f"{_describe(name, args, kwargs)} was not fired. {_list_fired()}")
+        raise AssertionError(f"{_describe(task, name, args, kwargs)} was not fired. {_list_fired()}")
     return found[0]
 
 
@@ -142,7 +143,7 @@ def assert_not_fired(task: Fireable, /, *args: Any, **kwargs: Any) -> None:
     __tracebackhide__ = True
     name, found = _find(task, args, kwargs)
     if found:
-        raise AssertionError(f"{_describe(name, args, kwargs)} was fired. {_list_fired()}")
+        raise AssertionError(f"{_describe(task, name, args, kwargs)} was fired. {_list_fired()}")
 
 
 def _find(task: Fireable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, list[FiredTask]]:
@@ -184,7 +185,10 @@ def _as_task_gets(value: Any) -> Any:
         return value
 
 
-def _describe(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+def _describe(task: Fireable, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+    function = declared.get(name) if isinstance(task, str) else task
+    if isinstance(function, Task):
+        args, kwargs = hide(function.sensitive, function.signature, args, kwargs)
     given = [repr(value) for value in args] + [f"{key}={value!r}" for key, value in kwargs.items()]
     return f"{name}({', '.join(given)})" if given else name
 

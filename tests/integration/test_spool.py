@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.apps import apps
+from django.utils import timezone
 
 import bgtasks
 from bgtasks.conf import Settings
@@ -98,3 +100,21 @@ def test_a_line_that_was_changed_is_damaged() -> None:
         spool.decode("00000000 {}", {})
     with pytest.raises(spool.Damaged, match="checksum"):
         spool.decode("", {})
+
+
+async def test_a_claimed_task_is_spooled_whatever_its_arguments(runtime: Runtime) -> None:
+    """Its row has them already: what follows is an update."""
+
+    @bgtasks.task(name="waits")
+    async def wait(parts: list[str]) -> None:
+        await asyncio.Event().wait()
+
+    row = await BackgroundTask.objects.acreate(name="waits", args=[["a"]], created_at=timezone.now(), transitions=[])
+    await wait_until(bgtasks.live_tasks)
+    runner = apps.get_app_config("bgtasks").runner
+    record = runner.registry.live[row.pk.int]
+
+    _, _, found = spool.decode(spool.encode(record, runner.journal.process_id, ""), {})
+
+    assert found.written == record.written
+    assert found.status is bgtasks.Status.RUNNING

@@ -6,7 +6,7 @@ Not run: `make types` reads it, where an ignore that is not needed is an error.
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Any, assert_type
 
 import bgtasks
 
@@ -21,6 +21,15 @@ def resize(path: str) -> int:
     return len(path)
 
 
+@bgtasks.task(version=2, aliases=["old.login"], sensitive=("token",))
+async def login(user_id: int, token: str) -> None: ...
+
+
+@login.migrate(from_version=1)
+def give_token_a_name(args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    return args[:1], {"token": args[1]}
+
+
 async def notify(to: str) -> bool:
     return bool(to)
 
@@ -30,6 +39,7 @@ async def accepted() -> None:
     assert_type(bgtasks.fire(welcome, 5, polite=False), bgtasks.TaskHandle[str])
     assert_type(await bgtasks.afire(welcome, 5), bgtasks.TaskHandle[str])
     assert_type(await bgtasks.fire(welcome, 5), str)
+    assert_type(give_token_a_name([5, "a"], {}), tuple[list[Any], dict[str, Any]])
     assert_type(bgtasks.fire(resize, "a"), bgtasks.TaskHandle[int])
     assert_type(bgtasks.fire(resize.using(on_lost="fail"), "a"), bgtasks.TaskHandle[int])
     assert_type(bgtasks.fire(notify, "Ann"), bgtasks.TaskHandle[bool])
@@ -51,6 +61,8 @@ async def refused() -> None:
     bgtasks.task(timout=30)  # type: ignore[call-overload]  # No such option.
     bgtasks.task(timeout="30")  # type: ignore[call-overload]
     bgtasks.task(on_lost="never")  # type: ignore[call-overload]
+    login.migrate(from_version=1)(notify)  # type: ignore[type-var]  # No step.
+    welcome.using(version=2)  # type: ignore[call-arg]  # Of the function, not of one firing.
     welcome.using(retry_on=OSError)  # type: ignore[call-arg]  # No row can keep it.
     handle = bgtasks.fire(welcome, 5)
     handle.status = bgtasks.Status.LOST  # type: ignore[misc]  # Read-only.

@@ -6,7 +6,7 @@ import doctest
 
 import pytest
 
-from bgtasks import frames, status, uuid7
+from bgtasks import frames, parameters, sensitive, status, uuid7, versions
 from bgtasks.admin import formats, timeline, traceback_view
 from bgtasks.maintenance import deaths, observation
 from bgtasks.management import base
@@ -14,7 +14,20 @@ from bgtasks.management import base
 
 @pytest.mark.parametrize(
     "module",
-    [base, deaths, frames, observation, status, formats, timeline, traceback_view, uuid7],
+    [
+        base,
+        deaths,
+        frames,
+        observation,
+        parameters,
+        sensitive,
+        status,
+        formats,
+        timeline,
+        traceback_view,
+        uuid7,
+        versions,
+    ],
     ids=lambda module: module.__name__,
 )
 def test_examples_hold(module):

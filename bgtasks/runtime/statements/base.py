@@ -7,18 +7,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
 from django.db import InterfaceError, InternalError, OperationalError, connections, transaction
 from django.db.backends.utils import CursorWrapper
+from django.db.models import Q
 
 from ...models import BackgroundTask, Process
 from .rows import FENCE, FULL, KEPT, PLAIN, RUNNING, Row, Rows, Shape
 
 _CLAIMED = (
     "id", "name", "args", "kwargs", "attempt", "on_lost", "stuck_after", "max_attempts", "options", "key",
-    "unique_for", "transitions", "checkpoint", "origin",
+    "unique_for", "transitions", "checkpoint", "signature_fingerprint", "release", "origin",
 )  # fmt: skip
 
 LONGEST_LOCK_WAIT = 2  # Seconds.
@@ -33,6 +35,7 @@ class Wanted:
     queues: Sequence[str] = ()  # Only of these. Empty: of all but `not_queues`.
     not_queues: Sequence[str] = ()
     rate_key: str | None = None
+    not_versions: Sequence[tuple[str, str]] = ()  # Names with fingerprints, whose rows are left to others.
 
     @property
     def condition(self) -> str:
@@ -43,13 +46,15 @@ class Wanted:
             parts.append(f"queue_name NOT IN ({_marks(self.not_queues)})")
         if self.rate_key is not None:
             parts.append("rate_key = %s")
+        parts += ["NOT (name = %s AND signature_fingerprint = %s)"] * len(self.not_versions)
         return " AND ".join(parts)
 
     @property
     def values(self) -> list[str]:
         """The parameters of the condition."""
         rate_key = [] if self.rate_key is None else [self.rate_key]
-        return [*self.names, *self.queues, *self.not_queues, *rate_key]
+        versions = chain.from_iterable(self.not_versions)
+        return [*self.names, *self.queues, *self.not_queues, *rate_key, *versions]
 
     def choose(self, ready: Any) -> Any:
         """Return those of a queryset of rows."""
@@ -58,6 +63,8 @@ class Wanted:
             rows = rows.filter(queue_name__in=self.queues)
         if self.not_queues:
             rows = rows.exclude(queue_name__in=self.not_queues)
+        for name, fingerprint in self.not_versions:
+            rows = rows.exclude(Q(name=name) & Q(signature_fingerprint=fingerprint))
         return rows
 
 

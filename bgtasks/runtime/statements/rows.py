@@ -166,7 +166,7 @@ class Rows:
             self._transitions(record, entries, moments),
             fired_by(record.scope) if record.scope is not None else None,
             self._release,
-            "",
+            task.signature_fingerprint if task is not None else "",
             task is not None,
         )
         if extras is None:

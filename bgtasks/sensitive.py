@@ -1,0 +1,181 @@
+"""
+Sensitive arguments: encrypted where they are kept, and taken out of what is told of their task.
+
+Encrypted with Fernet (https://cryptography.io/en/latest/fernet/), under keys that are derived from Django's SECRET_KEY
+and SECRET_KEY_FALLBACKS. Needs the package `cryptography`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from inspect import Signature
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.encoding import force_bytes
+
+from .parameters import find_parameters
+
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet  # The package is optional.
+
+MARK = "bgtasks.encrypted"  # A sealed value is {MARK: token}.
+HIDDEN = "[sensitive]"
+MIN_LENGTH = 4  # Characters of a text that is hidden: shorter ones stand everywhere.
+
+Hide = Callable[[str], str]  # Takes values out of a text.
+
+
+def check_installed() -> None:
+    """
+    Raises:
+        ImproperlyConfigured: the package `cryptography` is not there.
+    """
+    try:
+        import cryptography.fernet  # noqa: F401  # The package is optional.
+    except ImportError:
+        raise ImproperlyConfigured(
+            'sensitive=… encrypts arguments, which needs the package cryptography: pip install "bgtasks[sensitive]".'
+        ) from None
+
+
+def seal(
+    names: Collection[str], signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """
+    Return the arguments with the values of the named parameters encrypted.
+
+    Args:
+        args, kwargs: as JSON gives them back.
+    """
+
+    def change(name: str, value: Any) -> Any:
+        # What only looks sealed is sealed in turn, so that nobody can have it taken for something of ours.
+        return _encrypt(value) if name in names or is_sealed(value) else value
+
+    return _change(signature, args, kwargs, change)
+
+
+def unseal(
+    signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any], list[Any]]:
+    """
+    Return the arguments with all sealed values decrypted, and these values.
+
+    Raises:
+        ValueError: no key that there is fits one of them.
+    """
+    plain: list[Any] = []
+
+    def change(name: str, value: Any) -> Any:
+        if not is_sealed(value):
+            return value
+        plain.append(_decrypt(name, value[MARK]))
+        return plain[-1]
+
+    return *_change(signature, args, kwargs, change), plain
+
+
+def hide(
+    names: Collection[str], signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments with something that says "[sensitive]" for the values of the named parameters."""
+    return _change(signature, args, kwargs, lambda name, value: _Hidden() if name in names else value)
+
+
+def make_hide(
+    names: Collection[str], signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Hide | None:
+    """Return what takes the values of the named parameters out of a text. None: there are no names."""
+    if not names:
+        return None
+    values: list[Any] = []
+    _change(signature, args, kwargs, lambda name, value: values.append(value) if name in names else None)
+    return hide_values(values)
+
+
+def hide_values(values: Iterable[Any]) -> Hide:
+    """
+    Return what takes all texts among values, of 4 or more characters, out of another text.
+
+    >>> hide_values(["hunter2", {"pin": ["0000"]}])("hunter2 has 0000")
+    '[sensitive] has [sensitive]'
+    """
+    found = {form for value in values for text in _texts(value) for form in _forms(text) if len(form) >= MIN_LENGTH}
+    if not found:
+        return lambda text: text
+    # One pass, the longest first: a value may be a part of another, or of what stands for it.
+    pattern = re.compile("|".join(re.escape(form) for form in sorted(found, key=len, reverse=True)))
+    return lambda text: pattern.sub(HIDDEN, text)
+
+
+def is_sealed(value: object) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get(MARK), str)
+
+
+class _Hidden:
+    def __repr__(self) -> str:
+        return HIDDEN
+
+
+def _change(
+    signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any], change: Callable[[str, Any], Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    by_position, by_name = find_parameters(signature, len(args), kwargs)
+    return (
+        [change(name, value) for name, value in zip(by_position, args, strict=True)],
+        {key: change(by_name[key], value) for key, value in kwargs.items()},
+    )
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
+def _forms(text: str) -> Iterator[str]:
+    """How a text may stand in a message: as it is, as Python and as JSON write it, and line by line when indented."""
+    yield from (text, repr(text)[1:-1], json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
+    yield from (line.strip() for line in text.splitlines())
+
+
+def _encrypt(value: Any) -> dict[str, str]:
+    return {MARK: _fernet().encrypt(json.dumps(value).encode()).decode("ascii")}
+
+
+def _decrypt(name: str, token: str) -> Any:
+    from cryptography.fernet import InvalidToken  # The package is optional.
+
+    try:
+        return json.loads(_fernet().decrypt(token.encode()))
+    except (InvalidToken, UnicodeError):
+        raise ValueError(
+            f"the sensitive argument {name!r} cannot be decrypted: SECRET_KEY is another one than when it was fired. "
+            "Put the old one into SECRET_KEY_FALLBACKS, then fire the task again"
+        ) from None
+
+
+def _fernet() -> MultiFernet:
+    return _make_fernet((settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
+
+
+@lru_cache(8)  # As the settings stand still, one; tests have others.
+def _make_fernet(secrets: tuple[str | bytes, ...]) -> MultiFernet:
+    from cryptography.fernet import Fernet, MultiFernet  # The package is optional, as for the next ones.
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    def derive(secret: str | bytes) -> Fernet:
+        # Of its own: what else is signed or encrypted with SECRET_KEY tells nothing of it.
+        key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"bgtasks.sensitive").derive(force_bytes(secret))
+        return Fernet(base64.urlsafe_b64encode(key))
+
+    return MultiFernet([derive(secret) for secret in secrets])
