@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from asgiref.sync import iscoroutinefunction
 
 from .failure import storable
-from .options import KEPT, RERUN_ATTEMPTS, Options, TaskOptions, UsingOptions, Verdict
+from .options import KEPT, Options, TaskOptions, UsingOptions, Verdict, default_attempts
 
 P = ParamSpec("P")
 T_co = TypeVar("T_co", covariant=True)
@@ -62,7 +62,7 @@ class Task(Generic[P, T_co]):
         self.on_lost = options.on_lost
         self.stuck_after = options.stuck_after
         self.fire_on_commit = options.fire_on_commit
-        self.max_attempts = options.max_attempts or (RERUN_ATTEMPTS if options.on_lost == "rerun" else 1)
+        self.max_attempts = options.max_attempts or default_attempts(options.on_lost)
         self.has_timeouts = options.timeout is not None or options.soft_timeout is not None
         self.needs_extras = bool(
             self.kept
@@ -92,8 +92,36 @@ class Task(Generic[P, T_co]):
             ValueError: a value that an option cannot have, or options that contradict each other.
         """
         task = copy.copy(self)
-        task.kept = {**self.kept, **{name: value for name, value in options.items() if name in KEPT}}
-        task._apply(self.options.changed(options, ".using", self.is_async))
+        changed = self.options.changed(options, ".using", self.is_async)
+        task.kept = {**self.kept, **{name: getattr(changed, name) for name in KEPT if name in options}}
+        task._apply(changed)
+        return task
+
+    def restored(
+        self, kept: Mapping[str, Any], on_lost: Verdict, stuck_after: float | None, max_attempts: int
+    ) -> Task[P, T_co]:
+        """
+        Return this task with the options of a row, which `.using(…)` or another release may have made different.
+
+        Args:
+            kept: what the row has in its column `options`.
+            max_attempts: as the row counts. Whether what it raises is followed by another attempt, too, depends on
+                whether somebody gave that number.
+
+        Raises:
+            TypeError, ValueError: a value that an option cannot have.
+        """
+        different = {**kept, "on_lost": on_lost, "stuck_after": stuck_after}
+        given = kept.get("max_attempts", self.options.max_attempts)
+        different["max_attempts"] = (
+            None if given is None and max_attempts == default_attempts(on_lost) else max_attempts
+        )
+        options = self.options
+        if all(getattr(options, name, value) == value for name, value in different.items()):
+            return self
+        task = copy.copy(self)
+        task.kept = dict(kept)
+        task._apply(options.restored(different, self.is_async))
         return task
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:

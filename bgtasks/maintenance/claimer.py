@@ -12,9 +12,7 @@ from typing import Any
 from django.db import router
 from django.utils import timezone
 
-from ..definition import Task
 from ..models import BackgroundTask
-from ..options import Verdict
 from ..runtime.announcer import announce_all
 from ..runtime.extras import Extras
 from ..runtime.record import Record
@@ -97,7 +95,8 @@ class Claimer:
             record = Record(number, name, task, (), {}, loop, Context(), entry)
         try:
             prior = _load(transitions)
-            task = _as_it_was_fired(task, *options)
+            on_lost, stuck_after, max_attempts, kept = options
+            task = task.restored(_load(kept) or {}, on_lost, stuck_after, max_attempts)
             record.start_claimed(task, prior if isinstance(prior, list) else [], entry, loop)
             record.args, record.kwargs, record.unfit = _load_arguments(args, kwargs)
             if record.extras is not None:
@@ -112,20 +111,6 @@ class Claimer:
             record.start_claimed(task, [], entry, loop)
             record.unfit = f"the row cannot be read: {type(error).__name__}: {error}"
         return record
-
-
-def _as_it_was_fired(
-    task: Task[..., Any], on_lost: Verdict, stuck_after: float | None, max_attempts: int, kept: Any
-) -> Task[..., Any]:
-    """Return the task with the options of its row, which `.using(…)` or another release may have made different."""
-    different: dict[str, Any] = dict(_load(kept) or {})
-    if on_lost != task.on_lost:
-        different["on_lost"] = on_lost
-    if stuck_after != task.stuck_after:
-        different["stuck_after"] = stuck_after
-    if max_attempts != task.max_attempts:
-        different["max_attempts"] = max_attempts
-    return task.using(**different) if different else task
 
 
 def _load(value: Any) -> Any:

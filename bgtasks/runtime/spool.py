@@ -131,9 +131,7 @@ def _make_record(found: dict[str, Any], functions: Mapping[str, Task[Any, Any]])
     task = None
     if found["is_function"]:
         known = functions.get(name) or Task(_not_known_here, name=name)
-        task = known.using(
-            on_lost=found["on_lost"], stuck_after=found["stuck_after"], max_attempts=found["max_attempts"]
-        )
+        task = known.restored({}, found["on_lost"], found["stuck_after"], found["max_attempts"])
     history = [(Status(status), at, attempt, why) for status, at, attempt, why in found["history"]]
     record = Record(UUID(found["id"]).int, name, task, (), {}, _NO_LOOP, contextvars.Context(), history[0])
     record.history = history
