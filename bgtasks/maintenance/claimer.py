@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 from contextvars import Context
 from typing import Any
@@ -33,16 +32,15 @@ class Claimer:
         if runner.draining or runner.held:
             return runner.settings.poll_interval
         if not (runner.claims_for_others or runner.has_backlog):
-            return min(max(runner.due_at - time.time(), 0.0), runner.settings.poll_interval)
+            return min(runner.due.seconds_until_next(time.time()), runner.settings.poll_interval)
         if runner.has_backlog and runner.slots:
             return 0.0
-        return max(min(self._next - now, runner.due_at - time.time()), 0.0)
+        return max(min(self._next - now, runner.due.seconds_until_next(time.time())), 0.0)
 
     def run_once(self, now: float) -> None:
         runner = self._runner
         self._next = now + runner.settings.poll_interval
-        if runner.due_at <= time.time():
-            runner.due_at = math.inf  # What is due later is found by a look, up to POLL_INTERVAL late.
+        if runner.due.take(time.time()):
             runner.has_backlog = True
         if not runner.slots or not (runner.has_backlog or self.is_any_ready()):
             return
@@ -85,7 +83,7 @@ class Claimer:
         return records
 
     def _make_record(self, row: Row, at: float, loop: asyncio.AbstractEventLoop) -> Record:
-        number, name, args, kwargs, attempt, *options, key, unique_for, transitions, checkpoint, _ = row
+        number, name, args, kwargs, attempt, *options, key, unique_for, transitions, checkpoint, cancel, _ = row
         runner = self._runner
         task = runner.registry.functions[name]
         entry = (Status.RUNNING, at, attempt, "claimed")
@@ -99,6 +97,8 @@ class Claimer:
             task = task.restored(_load(kept) or {}, on_lost, stuck_after, max_attempts)
             record.start_claimed(task, prior if isinstance(prior, list) else [], entry, loop)
             record.args, record.kwargs, record.unfit = _load_arguments(args, kwargs)
+            if cancel is not None:
+                record.cancel_reason = "asked"  # While its last attempt ended.
             if record.extras is not None:
                 record.extras.run_after = None  # Its moment has come.
             if key or checkpoint is not None:
