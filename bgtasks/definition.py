@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 from asgiref.sync import iscoroutinefunction
 
 from .failure import storable
-from .options import KEPT, RERUN_ATTEMPTS, Options, TaskOptions, UsingOptions, Verdict
+from .options import KEPT, Options, TaskOptions, UsingOptions, Verdict, default_attempts
 from .parameters import fingerprint
 from .rate import Rate, parse_rate
 from .sensitive import check_installed
@@ -73,7 +73,7 @@ class Task(Generic[P, T_co]):
         self.on_lost = options.on_lost
         self.stuck_after = options.stuck_after
         self.fire_on_commit = options.fire_on_commit
-        self.max_attempts = options.max_attempts or (RERUN_ATTEMPTS if options.on_lost == "rerun" else 1)
+        self.max_attempts = options.max_attempts or default_attempts(options.on_lost)
         self.has_timeouts = options.timeout is not None or options.soft_timeout is not None
         self.rate = parse_rate(options.rate) if options.rate is not None else None
         self.is_isolated = options.isolated
@@ -118,21 +118,37 @@ class Task(Generic[P, T_co]):
             TypeError: an option that does not exist, that no row can keep, or a value of a wrong type.
             ValueError: a value that an option cannot have, or options that contradict each other.
         """
-        return self._changed(options, ".using")
+        task = copy.copy(self)
+        changed = self.options.changed(options, ".using", self.is_async)
+        task.kept = {**self.kept, **{name: getattr(changed, name) for name in KEPT if name in options}}
+        task._apply(changed)
+        return task
 
-    def as_in_row(self, options: Mapping[str, Any]) -> Task[P, T_co]:
+    def restored(
+        self, kept: Mapping[str, Any], on_lost: Verdict, stuck_after: float | None, max_attempts: int
+    ) -> Task[P, T_co]:
         """
-        Return this task with the options that a row has kept.
+        Return this task with the options of a row, which `.using(…)` or another release may have made different.
+
+        Args:
+            kept: what the row has in its column `options`.
+            max_attempts: as the row counts. Whether what it raises is followed by another attempt, too, depends on
+                whether somebody gave that number.
 
         Raises:
-            TypeError, ValueError: they cannot be these of a task.
+            TypeError, ValueError: a value that an option cannot have.
         """
-        return self._changed(options, "a row")
-
-    def _changed(self, options: Mapping[str, Any], where: str) -> Task[P, T_co]:
+        different = {**kept, "on_lost": on_lost, "stuck_after": stuck_after}
+        given = kept.get("max_attempts", self.options.max_attempts)
+        different["max_attempts"] = (
+            None if given is None and max_attempts == default_attempts(on_lost) else max_attempts
+        )
+        options = self.options
+        if all(getattr(options, name, value) == value for name, value in different.items()):
+            return self
         task = copy.copy(self)
-        task.kept = {**self.kept, **{name: value for name, value in options.items() if name in KEPT}}
-        task._apply(self.options.changed(options, where, self.is_async))
+        task.kept = dict(kept)
+        task._apply(options.restored(different, self.is_async))
         return task
 
     def migrate(self, *, from_version: int) -> Callable[[StepT], StepT]:

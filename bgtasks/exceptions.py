@@ -91,7 +91,8 @@ class Retry(BgTasksError):
 
     Args:
         after: when: seconds, a timedelta, an aware datetime, or what a server sent as `Retry-After` (seconds or a date
-            of HTTP). None: as the task's `backoff` says.
+            of HTTP); at most ten years. None: as the task's `backoff` says, and not before the `Retry-After` of the
+            error that it is raised from.
 
     Raises:
         TypeError, ValueError: for an `after` that is none of these.
@@ -110,13 +111,13 @@ class Retry(BgTasksError):
         if isinstance(after, str):
             return parse_retry_after(after)
         if isinstance(after, datetime):
-            if after.tzinfo is None:
+            if after.utcoffset() is None:
                 raise ValueError(f"Retry(after={after!r}) has no time zone: give an aware moment, or a timedelta.")
             return max(after.timestamp() - time.time(), 0.0)
         if isinstance(after, timedelta):
             after = after.total_seconds()
         if isinstance(after, bool) or not isinstance(after, int | float):
             raise TypeError(f"Retry(after=…) is seconds, a timedelta, a datetime or a header's text, not {after!r}.")
-        if not (math.isfinite(after) and after >= 0):
-            raise ValueError(f"Retry(after={after!r}) is no number of seconds from now.")
+        if not 0 <= after < math.inf:
+            raise ValueError(f"Retry(after={after!r:.120}) is no number of seconds from now.")
         return after

@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict, get_args
+
+from asgiref.sync import iscoroutinefunction
 
 from .rate import parse_rate
 from .versions import MAX_VERSION
@@ -88,10 +89,15 @@ class TaskOptions(TypedDict, total=False):
 # The checks: each returns the value as it is kept, or raises.
 
 
+def _one_of(words: tuple[str, ...], option: str, value: object, told: str) -> object:
+    for word in words:
+        if word == value:
+            return word  # Not `value`, which may be an enum's member: each driver makes something else of it.
+    raise ValueError(f"{option} is {told}, not {value!r:.120}.")
+
+
 def _verdict(option: str, value: object) -> object:
-    if value not in get_args(Verdict):
-        raise ValueError(f'{option} is "fail" or "rerun", not {value!r}.')
-    return value
+    return _one_of(get_args(Verdict), option, value, '"fail" or "rerun"')
 
 
 def _flag(option: str, value: object) -> object:
@@ -111,9 +117,12 @@ def _seconds(option: str, value: object) -> object:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{option} is a number of seconds, not {value!r}.")
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{option} is a number of seconds greater than 0, not {value!r}.")
-    return value
+    if not 0 < value <= LONGEST_DELAY.total_seconds():
+        raise ValueError(
+            f"{option} is a number of seconds greater than 0, at most {LONGEST_DELAY.total_seconds():.0f}, not "
+            f"{value!r:.120}."
+        )
+    return int(value) if isinstance(value, int) else float(value)  # A subclass is nothing that each driver takes.
 
 
 def _given_seconds(option: str, value: object) -> object:
@@ -141,9 +150,7 @@ def _key(option: str, value: object) -> object:
 
 
 def _conflict(option: str, value: object) -> object:
-    if value not in get_args(Conflict):
-        raise ValueError(f'{option} is "existing", "error" or "replace", not {value!r}.')
-    return value
+    return _one_of(get_args(Conflict), option, value, '"existing", "error" or "replace"')
 
 
 def _rate(option: str, value: object) -> object:
@@ -171,8 +178,8 @@ def _whole(least: int, most: int) -> Callable[[str, object], object]:
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{option} is a whole number, not {value!r}.")
         if not least <= value <= most:
-            raise ValueError(f"{option} is {least} to {most}, not {value}.")
-        return value
+            raise ValueError(f"{option} is {least} to {most}, not {value!r:.120}.")
+        return int(value)
 
     return check
 
@@ -188,24 +195,26 @@ def _delay(option: str, value: object) -> object:
         if value.tzinfo is None or value.utcoffset() is None:
             raise ValueError(
                 f"{option} is {value!r}, which has no time zone: give an aware moment, such as "
-                "django.utils.timezone.now() + timedelta(hours=1), or the timedelta alone."
+                "datetime.now(UTC) + timedelta(hours=1), or the timedelta alone."
             )
-        return value
-    if not isinstance(value, timedelta):
-        raise TypeError(f"{option} is an aware datetime or a timedelta, not {value!r}.")
-    if not timedelta(0) <= value <= LONGEST_DELAY:
-        raise ValueError(f"{option} is 0 to {LONGEST_DELAY.days} days from now, not {value}.")
+        delay = value - datetime.now(UTC)
+    elif isinstance(value, timedelta):
+        delay = value
+    else:
+        raise TypeError(f"{option} is an aware datetime or a timedelta, not {value!r:.120}.")
+    if delay > LONGEST_DELAY:
+        raise ValueError(f"{option} is at most {LONGEST_DELAY.days} days from now, not {value!r}.")
     return value
 
 
 def _backoff(option: str, value: object) -> object:
     if callable(value):
-        if inspect.iscoroutinefunction(value):
+        if iscoroutinefunction(value):
             raise TypeError(f"{option} is computed on the event loop: give a plain function, no coroutine function.")
+        if not _takes(value, 1, Exception()):
+            raise TypeError(f"{option} is called with the number of the attempt and the exception, unlike {value!r}.")
         return value
-    if value not in get_args(Growth):
-        raise ValueError(f'{option} is "exponential", "linear", "constant" or a function, not {value!r}.')
-    return value
+    return _one_of(get_args(Growth), option, value, '"exponential", "linear", "constant" or a function')
 
 
 def _errors(option: str, value: object) -> object:
@@ -219,7 +228,7 @@ def _errors(option: str, value: object) -> object:
 def _hook(option: str, value: object) -> object:
     if value is None:
         return None
-    if not callable(value) or inspect.iscoroutinefunction(value):
+    if not callable(value) or iscoroutinefunction(value) or not _takes(value):
         raise TypeError(
             f"{option} is a plain function without parameters, called on the task's event loop, not {value!r}."
         )
@@ -230,6 +239,17 @@ def _names(option: str, value: object) -> object:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise TypeError(f'{option} is a list or tuple of names, such as ("a name",), not {value!r:.120}.')
     return tuple(str.__str__(name) for name in value)
+
+
+def _takes(function: Callable[..., object], *args: object) -> bool:
+    """Tell whether a function can be called so, as far as it tells its parameters."""
+    try:
+        inspect.signature(function).bind(*args)
+    except TypeError:
+        return False
+    except ValueError:  # A builtin function may have no signature.
+        return True
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,8 +266,8 @@ class Options:
         queue: the name of the queue it waits in when it waits; `run_tasks --queue` takes only some.
         priority: -100 to 100; of what waits, the higher starts first.
         run_after: when it may start: an aware moment, or a timedelta from when it is fired. It waits in the table.
-        max_attempts: how often it is started at most. Given, an attempt that raises is followed by another. None: 1,
-            or 3 with on_lost="rerun", and what it raises ends it.
+        max_attempts: how often it is started at most, 1 to 1000. Given, an attempt that raises is followed by another.
+            None: 1, or 3 with on_lost="rerun", and what it raises ends it.
         backoff: how the wait between two attempts grows, or a function that returns its seconds from the number of the
             attempt that failed and the exception.
         backoff_first: seconds of the first wait.
@@ -307,8 +327,7 @@ class Options:
         Return these options with others in their stead.
 
         Args:
-            where: what was called, as it is written: "@bgtasks.task" or ".using"; or "a row", whose options were
-                checked together when it was fired, perhaps with those of another release.
+            where: what was called, as it is written: "@bgtasks.task" or ".using".
             is_async: whether the function is `async def`.
 
         Raises:
@@ -324,10 +343,27 @@ class Options:
                 "backoff is a function, which no row can keep for the process that runs the task: declare it with "
                 "@bgtasks.task(backoff=…)."
             )
-        changed = dataclasses.replace(self, **{name: _CHECKS[name](name, value) for name, value in given.items()})
-        if where != "a row":
-            changed._check_together(is_async, given)
+        changed = dataclasses.replace(self, **_checked(given))
+        if where != ".using" and isinstance(given.get("run_after"), datetime):
+            raise TypeError(
+                "run_after is a moment, which comes once: give it when you fire, .using(run_after=…), or declare a "
+                "timedelta."
+            )
+        changed._check_together(is_async, given)
         return changed
+
+    def restored(self, kept: Mapping[str, Any], is_async: bool) -> Options:
+        """
+        Return these options with those of a row in their stead.
+
+        Another release may have written the row, before the function was declared as it is now. So what contradicts
+        the declaration stops nothing, and an option that is not known here is left out.
+
+        Raises:
+            TypeError, ValueError: a value that an option cannot have; anybody may have written the row.
+        """
+        restored = dataclasses.replace(self, **_checked({name: kept[name] for name in kept if name in _CHECKS}))
+        return restored if is_async else dataclasses.replace(restored, timeout=None)
 
     def _check_together(self, is_async: bool, given: Mapping[str, Any]) -> None:
         if self.timeout is not None and not is_async:
@@ -361,7 +397,12 @@ class Options:
                 f"{told[0]} says when to try again, and there is no second attempt: give max_attempts=2 or more."
             )
 
+        told = [name for name in _OF_GROWTH if name in given]
+        if told and callable(self.backoff):
+            raise ValueError(f"{told[0]} says nothing to a function: have backoff return what it should.")
 
+
+_OF_GROWTH = ("backoff_first", "backoff_cap", "backoff_jitter")
 _OF_RETRIES = ("backoff", "backoff_first", "backoff_cap", "backoff_jitter", "retry_on", "give_up_on")
 _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "on_lost": _verdict,
@@ -392,9 +433,17 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "sensitive": _names,
 }
 # What a row keeps of `.using(…)` in its column `options`; the others have columns of their own, or matter only before.
-# The column `max_attempts` alone does not tell whether it was given, so that what an attempt raises is followed by
-# another one.
+# `max_attempts` has a column too, and that does not tell 3 that somebody gave from the 3 of on_lost="rerun".
 KEPT = ("max_attempts", "backoff", "backoff_first", "backoff_cap", "backoff_jitter", "timeout", "soft_timeout")
+
+
+def default_attempts(on_lost: Verdict) -> int:
+    """Return how often a task is started at most, where no `max_attempts` says so."""
+    return RERUN_ATTEMPTS if on_lost == "rerun" else 1
+
+
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _CHECKS[name](name, value) for name, value in given.items()}
 
 
 def _unknown(option: str, where: str, known: Mapping[str, Any]) -> str:

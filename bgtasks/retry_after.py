@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from operator import attrgetter
 from typing import Any
 
 from django.utils.http import parse_http_date
@@ -32,12 +33,12 @@ def find_retry_after(error: BaseException) -> float | None:
 
     As httpx, requests and aiohttp have it, on `error.response.headers` or `error.headers`.
     """
-    for holder in (getattr(error, "response", None), error):
-        headers: Any = getattr(holder, "headers", None)
+    for find in (attrgetter("response.headers"), attrgetter("headers")):
         try:
+            headers: Any = find(error)
             text = headers.get("Retry-After") or headers.get("retry-after")
             if text is not None:
                 return parse_retry_after(str(text))
-        except Exception:  # noqa: BLE001, S112, RUF100  # Foreign code, or nothing like headers.
+        except Exception:  # noqa: BLE001, S112, RUF100  # Foreign code, or nothing of the kind.
             continue
     return None

@@ -19,7 +19,6 @@ from django.utils import timezone
 from ..definition import Task
 from ..log import log
 from ..models import BackgroundTask
-from ..options import Verdict
 from ..policies.limits import Group
 from ..policies.rates import Allowance, Bundle, try_to_lock
 from ..rate import Rate
@@ -59,7 +58,7 @@ class Claimer:
             return runner.settings.poll_interval
         if runner.slots and (runner.has_backlog or runner.limits.is_due):
             return 0.0
-        until_moment = min(runner.due_at, runner.limits.due_at) - time.time()
+        until_moment = min(runner.due.seconds_until_next(time.time()), runner.limits.due_at - time.time())
         if runner.claims_for_others or runner.has_backlog:
             return max(min(self._next - now, until_moment), 0.0)
         return max(min(runner.settings.poll_interval, until_moment), 0.0)
@@ -68,8 +67,7 @@ class Claimer:
         runner = self._runner
         limits = runner.limits
         self._next = now + runner.settings.poll_interval
-        if runner.due_at <= time.time():
-            runner.due_at = math.inf  # What is due later is found by a look, up to POLL_INTERVAL late.
+        if runner.due.take(time.time()):
             runner.has_backlog = True
         if limits.due_at <= time.time():
             limits.due_at, limits.is_due = math.inf, True
@@ -195,8 +193,8 @@ class Claimer:
         return is_any_newer
 
     def _make_record(self, row: Row, at: float, loop: asyncio.AbstractEventLoop) -> Record:
-        number, name, args, kwargs, attempt, *options, key, unique_for, transitions, checkpoint = row[:-3]
-        fingerprint, release, _ = row[-3:]
+        number, name, args, kwargs, attempt, *options, key, unique_for, transitions, checkpoint = row[:-4]
+        cancel, fingerprint, release, _ = row[-4:]
         runner = self._runner
         task = runner.registry.functions[name]
         entry = (Status.RUNNING, at, attempt, "claimed")
@@ -206,10 +204,13 @@ class Claimer:
             record = Record(number, name, task, (), {}, loop, Context(), entry)
         try:
             prior = _load(transitions)
-            task = _as_it_was_fired(task, *options)
+            on_lost, stuck_after, max_attempts, kept = options
+            task = task.restored(_load(kept) or {}, on_lost, stuck_after, max_attempts)
             record.start_claimed(task, prior if isinstance(prior, list) else [], entry, loop)
             record.fired_with = fingerprint, release
             record.args, record.kwargs, record.unfit = _prepare_arguments(task, args, kwargs, fingerprint)
+            if cancel is not None:
+                record.cancel_reason = "asked"  # While its last attempt ended.
             if record.extras is not None:
                 record.extras.run_after = None  # Its moment has come.
             if key or checkpoint is not None:
@@ -222,20 +223,6 @@ class Claimer:
             record.start_claimed(task, [], entry, loop)
             record.unfit = f"the row cannot be read: {type(error).__name__}: {error}"
         return record
-
-
-def _as_it_was_fired(
-    task: Task[..., Any], on_lost: Verdict, stuck_after: float | None, max_attempts: int, kept: Any
-) -> Task[..., Any]:
-    """Return the task with the options of its row, which `.using(…)` or another release may have made different."""
-    different: dict[str, Any] = dict(_load(kept) or {})
-    if on_lost != task.on_lost:
-        different["on_lost"] = on_lost
-    if stuck_after != task.stuck_after:
-        different["stuck_after"] = stuck_after
-    if different:
-        task = task.as_in_row(different)
-    return task if max_attempts == task.max_attempts else task.as_in_row({"max_attempts": max_attempts})
 
 
 def _load(value: Any) -> Any:

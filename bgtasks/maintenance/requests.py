@@ -79,7 +79,8 @@ class Requests:
             numbers += [id_.int for id_ in asked.order_by().values_list("pk", flat=True)]
         for number in numbers:
             record = runner.registry.live.get(number)
-            if record is not None and record.cancel_reason is None:  # Once: it may take its time to clean up.
+            # Once: it may take its time to clean up.
+            if record is not None and record.cancel_reason in (None, "timeout"):
                 runner.cancel(record)
 
 

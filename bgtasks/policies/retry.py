@@ -29,20 +29,22 @@ def find_delay(
         hide: takes out of a text what the log must not tell.
 
     Returns:
-        None: there is none.
+        At least 0, and no more than any database can hold. None: there is none.
     """
     if attempt >= task.max_attempts or not _is_worth_it(task.options, error):
         return None
-    asked = error.seconds() if isinstance(error, Retry) else find_retry_after(error)
-    if isinstance(error, Retry) and asked is not None:
-        return asked
+    longest = LONGEST_DELAY.total_seconds()
+    if isinstance(error, Retry) and (asked := error.seconds()) is not None:
+        return min(asked, longest)
+    # Of `raise Retry() from error` the error has the answer.
+    hint = find_retry_after(error.__cause__ if isinstance(error, Retry) and error.__cause__ is not None else error)
     try:
         seconds = _back_off(task.options, attempt, error)
-    except Exception as fault:  # noqa: BLE001, RUF100  # The project's code.
+    except BaseException as fault:  # noqa: BLE001, RUF100  # The project's code; what the task raised is to be told.
         told = "The backoff of task %s failed, so it is not tried again."
         log(logging.ERROR, told, task.name, exc_info=fault, hide=hide)
         return None
-    return min(max(seconds, asked or 0.0), LONGEST_DELAY.total_seconds())
+    return min(max(seconds, hint or 0.0), longest)
 
 
 def _is_worth_it(options: Options, error: BaseException) -> bool:

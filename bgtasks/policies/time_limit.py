@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from ..log import log
@@ -27,6 +28,7 @@ class TimeLimit:
         if self._options.soft_timeout is not None:
             self._timers.append(loop.call_later(self._options.soft_timeout, self._warn))
         if self._options.timeout is not None:
+            record.deadline = time.time() + self._options.timeout
             self._timers.append(loop.call_later(self._options.timeout, self._end))
 
     def cancel(self) -> None:
@@ -40,14 +42,14 @@ class TimeLimit:
             return
         try:
             hook()
-        except Exception as error:  # noqa: BLE001, RUF100  # The project's code.
+        except BaseException as error:  # noqa: BLE001, RUF100  # Let out, a SystemExit would end the server.
             told = "on_soft_timeout of task %s (%s) failed."
             log(logging.ERROR, told, self._record.name, self._record.id, exc_info=error, hide=self._record.hide)
 
     def _end(self) -> None:
         record = self._record
         if record.cancel_reason is not None or record.asyncio_task is None:
-            return  # It is being cancelled already.
+            return  # It is being cancelled already, or its verdict was given.
         try:
             place = find_place(record.asyncio_task.get_coro())
         except Exception:  # noqa: BLE001, RUF100  # Foreign awaitables are asked for their attributes.

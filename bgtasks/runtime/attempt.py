@@ -143,7 +143,8 @@ def _conclude_error(record: Record, error: BaseException) -> Outcome:
         return Status.FAILED, f"raised {record.failure.summary}"
     assert record.task is not None  # It may be tried again.
     if record.extras is None:
-        record.extras = Extras()  # One that its options had need of has had them since it was fired.
+        # As the row has them: what its function declares may be another release's, such as a key that it has not.
+        record.extras = Extras()
     record.extras.run_after = time.time() + delay
     again = f"; again in {delay:.3g} s, attempt {record.attempt + 1} of {record.task.max_attempts}"
     _log(record, error, logging.WARNING, again)

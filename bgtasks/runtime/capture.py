@@ -160,7 +160,7 @@ class CapturingRunner(Runner):
     async def run(self, record: Record, surroundings: Surroundings) -> None:
         """Carry out a record whose token was taken, as the caller would call it: on its loop and its connections."""
         record.loop = asyncio.get_running_loop()
-        record.asyncio_task = None
+        record.forget_attempt()
         record.history.append((Status.RUNNING, time.time(), record.attempt + 1, "run by the test"))
         if record.task is not None and not record.task.is_async:
             record.coroutine = _call_in_callers_thread(record, record.task.func)
@@ -185,7 +185,6 @@ class CapturingRunner(Runner):
 
     def _try_again(self, record: Record, why: str) -> None:
         record.history.append((Status.READY, time.time(), record.attempt, why))  # And is run at once: a test waits not.
-        record.is_started = record.is_past_soft_timeout = False
         record.hold()
 
     # Asking.

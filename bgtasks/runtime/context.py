@@ -67,10 +67,8 @@ class TaskContext:
     @property
     def deadline(self) -> datetime | None:
         """When `timeout` ends this attempt. None: never."""
-        task = self._record.task
-        if task is None or task.options.timeout is None:
-            return None
-        return datetime.fromtimestamp(self._record.history[-1][1] + task.options.timeout, UTC)
+        deadline = self._record.deadline
+        return None if deadline is None else datetime.fromtimestamp(deadline, UTC)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """
@@ -130,7 +128,7 @@ class TaskContext:
 
     def _extras(self) -> Extras:
         if self._record.extras is None:
-            self._record.extras = Extras()  # One that its options had need of has had them since it was fired.
+            self._record.extras = Extras()
         return self._record.extras
 
     def __repr__(self) -> str:

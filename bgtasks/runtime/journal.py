@@ -86,6 +86,7 @@ class Journal:
         self.services: list[Service] = []
         self.find_loop: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
         self.on_handed_over: Callable[[list[Record]], None] = lambda records: None
+        self.on_ready_again: Callable[[list[Record]], None] = lambda records: None
         self.on_committed: Callable[[list[Record]], None] = lambda records: None
         self.on_conflict: Callable[[Record, UUID], None] = lambda record, holder: None
         self.on_taken: Callable[[Record, Status], None] = lambda record, status: None
@@ -558,6 +559,7 @@ class Journal:
     def _wrote(self, batch: Batch) -> None:
         """After the commit: remember what the rows say, answer those who wait for it, announce it."""
         acknowledged: list[Record] = []
+        ready_again: list[Record] = []
         for number, (record, entries) in batch.changes.items():
             if number in batch.again:
                 record.written = batch.again[number]
@@ -566,6 +568,8 @@ class Journal:
             if record.extras is not None:
                 record.extras.written_version = batch.versions[number]
             record.scope = None
+            if entries[-1][0] is READY and record.task is not None and (len(entries) > 1 or record.prior):
+                ready_again.append(record)
             if record.is_recorded_first:
                 record.is_recorded_first = False
                 acknowledged.append(record)
@@ -578,6 +582,17 @@ class Journal:
         if acknowledged:
             self.on_committed(acknowledged)
         announce_all([change for number, change in batch.changes.items() if number not in batch.again], self.process_id)
+        if ready_again:
+            self.on_ready_again(ready_again)
+            self._cancel_what_is_ready_again(ready_again)
+
+    def _cancel_what_is_ready_again(self, records: list[Record]) -> None:
+        """Cancel what somebody asked to cancel while its attempt came to its end: it may wait for long."""
+        rows = BackgroundTask.objects.using(self._alias).filter(cancel_requested_at__isnull=False)
+        for start in range(0, len(records), FEW):
+            part = {record.id: record for record in records[start : start + FEW]}
+            for id_ in rows.filter(pk__in=list(part)).values_list("pk", flat=True):
+                self.cancel_ready(part[id_])
 
     # The end.
 

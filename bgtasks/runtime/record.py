@@ -37,7 +37,7 @@ Entry = tuple[Status, float, int, str]
 Refusal = RolledBack | KeyConflict | TaskNotFound
 
 # Looking a member up on its class takes longer than the rest of a comparison, and a set has to hash it.
-READY, RUNNING, SUCCESSFUL = Status.READY, Status.RUNNING, Status.SUCCESSFUL
+READY, RUNNING, SUCCESSFUL, FAILED = Status.READY, Status.RUNNING, Status.SUCCESSFUL, Status.FAILED
 
 NO_CONTEXT = contextvars.Context()  # Of a record that runs no more.
 
@@ -78,6 +78,7 @@ class Record:
     gates: tuple[Gate | Bundle, ...] = ()  # What it has passed, and gives back with its slot.
     scope: Any = None  # The ASGI scope of the request that fired it.
     cancel_reason: str | None = None  # Why this process cancelled it: "asked", "drain", "taken" or "timeout".
+    deadline: float | None = None  # When `timeout` ends its attempt, in seconds since the epoch.
     timed_out_at: str = ""  # Where it waited when its time was over, as text.
     is_past_soft_timeout = False
     ignores_since = 0.0  # Since when it ignores its cancellation, in seconds since the epoch.
@@ -212,12 +213,18 @@ class Record:
         self.task, self.loop = task, loop
         if self.context is NO_CONTEXT:  # It has run here already.
             self.context = contextvars.Context()
-        self.coroutine = self.asyncio_task = self.token = self.cancel_reason = self.failure = None
-        self.is_started = self.is_queued = self.is_past_soft_timeout = False
-        self.ignores_since = 0.0
+        self.coroutine = self.token = None
+        self.is_queued = False
+        self.forget_attempt()
         self.prior, self.offset, self.announced = prior, 1, 0
         self.written = (entry[0], entry[2])
         self.history = [entry]
+
+    def forget_attempt(self) -> None:
+        """Let go of what the last attempt has left, before the next one."""
+        self.asyncio_task = self.cancel_reason = self.deadline = self.failure = self.error = None
+        self.is_started = self.is_past_soft_timeout = False
+        self.ignores_since = 0.0
 
     def refuse(self, refusal: Refusal) -> None:
         """Become a task that does not exist."""
@@ -269,10 +276,12 @@ class Record:
         if status is SUCCESSFUL:
             return self.value
         kind, what = ERRORS[status]
-        detail = f" {self.failure.summary if self.failure else self.reason[:300]}"
+        if status is not FAILED:  # It may have failed before, and been tried again.
+            raise kind(f"Task {self.name} ({self.id}) {what}. {self.reason[:300]}".strip(), self.id)
+        detail = self.failure.summary if self.failure else self.reason[:300]
         # Whoever reports an error, reports those it came from, and what the variables of their frames hold.
         cause = self.error if self.task is None or not self.task.sensitive else None
-        raise kind(f"Task {self.name} ({self.id}) {what}.{detail}".strip(), self.id) from cause
+        raise kind(f"Task {self.name} ({self.id}) {what}. {detail}".strip(), self.id) from cause
 
 
 # One for all: it is held for a moment, and only for tasks that somebody awaits. Reentrant, since the garbage collector

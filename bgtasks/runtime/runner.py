@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
@@ -33,6 +32,7 @@ from . import attempt
 from .caller_context import copy_context
 from .context import is_inside_live_task, scope_variable
 from .drainer import Drainer, DrainReport
+from .due import Due
 from .extras import Extras
 from .handle import TaskHandle
 from .journal import Journal
@@ -83,8 +83,7 @@ class Runner:
         self.draining = False
         # Whether READY rows wait in the table: then what is fired goes behind them, or they might wait for ever.
         self.has_backlog = False
-        # The first moment, in seconds since the epoch, at which something that waits for it in the table may start.
-        self.due_at = math.inf
+        self.due = Due()
         self.slots = Slots(settings.max_running, self._may_start_waiting, self._start_waiting)
         self._outbox = Outbox(self)
         self._drain: asyncio.Task[DrainReport] | None = None
@@ -97,6 +96,7 @@ class Runner:
         self.queues: tuple[str, ...] = ()  # Only rows of these are claimed. Empty: of all.
         journal.find_loop = self.loops.find_main
         journal.on_handed_over = self._handed_over
+        journal.on_ready_again = self._ready_again
         journal.on_committed = self._committed
         journal.on_conflict = self._conflicted
         journal.on_taken = self._taken
@@ -435,29 +435,30 @@ class Runner:
         """
         is_ours = record.cancel_reason == "drain" or not record.is_started
         attempts = max(record.attempt - 1, 0) if is_ours else record.attempt
-        record.history.append((READY, time.time(), attempts, why))
-        self._hand_over(record)
+        self._leave_to_anyone(record, attempts, why)
 
     def _try_again(self, record: Record, why: str) -> None:
         """Let any process make the next attempt, after what `Extras.run_after` says."""
-        record.history.append((READY, time.time(), record.attempt, why))
-        self._hand_over(record)
-        self._note_due(record)
+        self._leave_to_anyone(record, record.attempt, why)
 
-    def _hand_over(self, record: Record) -> None:
+    def _leave_to_anyone(self, record: Record, attempts: int, why: str) -> None:
         self.registry.handed_over[record.number] = record
-        if record.waiters:  # Another process may carry it on: from now on the watcher looks at its row.
-            self.registry.awaited[record.number] = record
-        self._let_go(record)
-
-    def _note_due(self, record: Record) -> None:
-        """Claim what waits for a moment as soon as that has come, and not only at the next look."""
-        assert record.extras is not None and record.extras.run_after is not None  # noqa: PT018  # It waits for one.
-        self.due_at = min(self.due_at, record.extras.run_after)
+        self._forget(record)
+        if record.waiters:
+            self.registry.awaited[record.number] = record  # Another process may come to run it.
+        # Last: from here on the journal may write it, and claim it again, while this thread stands still.
+        record.history.append((READY, time.time(), attempts, why))
+        self._write_end(record)
 
     def _let_go(self, record: Record) -> None:
+        self._forget(record)
+        self._write_end(record)
+
+    def _forget(self, record: Record) -> None:
         self.registry.live.pop(record.number, None)
         record.context = NO_CONTEXT  # It holds the record in turn, and what the request left in it.
+
+    def _write_end(self, record: Record) -> None:
         self.journal.put_again(record)
         if self.drainer is not None:
             self.drainer.look_again()
@@ -497,11 +498,16 @@ class Runner:
     def expect(self, record: Record) -> None:
         """Claim soon what this process has written as READY, or when its moment has come."""
         if record.extras is not None and record.extras.run_after is not None:
-            self._note_due(record)
+            self.due.add(record.extras.run_after)
         elif record.task is not None and self._is_limited(record.task):
             self.limits.is_due = True
         else:
             self.has_backlog = True
+
+    def _ready_again(self, records: list[Record]) -> None:
+        """The rows of these are READY again: not before can they be claimed."""
+        for record in records:
+            self.expect(record)
 
     def _conflicted(self, record: Record, holder: UUID) -> None:
         """Another task has its key: it was not fired."""
@@ -578,6 +584,10 @@ class Runner:
                 self._hand_back(record, "given back by a draining process")
                 self._free_slot(record)
                 continue
+            if record.cancel_reason is not None:
+                self.conclude(record, *attempt.ASKED_FOR)
+                self._free_slot(record)
+                continue
             try:
                 record.bind()
             except TypeError as error:
@@ -642,7 +652,8 @@ class Runner:
         return True
 
     def interrupt(self, record: Record, reason: str) -> None:
-        record.cancel_reason = record.cancel_reason or reason
+        if record.cancel_reason is None or (record.cancel_reason, reason) == ("timeout", "asked"):
+            record.cancel_reason = reason  # One that somebody asks for keeps what timed out from being tried again.
         task = record.asyncio_task
         if task is None:
             return  # It is on its way to its loop, and cancelled there.
@@ -659,6 +670,8 @@ class Runner:
     def _look_whether_ignored(self, record: Record, task: asyncio.Task[None]) -> None:
         if task.done() or record.asyncio_task is not task or self.draining:
             return  # Of a drain the drainer tells.
+        if record.ignores_since:
+            return  # It was cancelled more than once.
         record.ignores_since = time.time() - self.settings.cancel_grace
         told = "Task %s (%s) ignores its cancellation: it still runs %.3g s after it (CANCEL_GRACE)."
         log(logging.WARNING, told, record.name, record.id, self.settings.cancel_grace)

@@ -8,6 +8,7 @@ One line is a record: a checksum and its JSON. The next process that boots reads
 from __future__ import annotations
 
 import contextvars
+import copy
 import hashlib
 import json
 import os
@@ -139,9 +140,7 @@ def _make_record(found: dict[str, Any], functions: Mapping[str, Task[Any, Any]])
     task = None
     if found["is_function"]:
         known = functions.get(name) or Task(_not_known_here, name=name)
-        task = known.using(
-            on_lost=found["on_lost"], stuck_after=found["stuck_after"], max_attempts=found["max_attempts"]
-        )
+        task = copy.copy(known.restored({}, found["on_lost"], found["stuck_after"], found["max_attempts"]))
         # That of the code that fired it, also where this process has another one, or does not know the function.
         task.signature_fingerprint = found.get("fingerprint", "")
     history = [(Status(status), at, attempt, why) for status, at, attempt, why in found["history"]]

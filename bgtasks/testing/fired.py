@@ -68,7 +68,8 @@ def run_fired(*, raise_errors: bool = True) -> list[FiredTask]:
     """
     Run what was fired and not run yet, in order, and what these tasks fire in turn.
 
-    They run one after the other in this thread, on the test's own connections and in its transaction.
+    They run one after the other in this thread, on the test's own connections and in its transaction. What is to be
+    tried again is run again at once, and what was fired for later does not wait either.
 
     Args:
         raise_errors: raise what a task raises, and leave those after it. Else it is kept in `FiredTask.error`.
@@ -90,21 +91,21 @@ async def arun_fired(*, raise_errors: bool = True) -> list[FiredTask]:
     if not isinstance(get_runner(), CapturingRunner):
         raise RuntimeError(f"{NOT_CAPTURED} Await their handles.")
     surroundings = Surroundings()
-    ran: list[FiredTask] = []
+    ran: dict[FiredTask, None] = {}  # One that is tried again is run more than once.
     most = MAX_FIRED_BY_TASKS + len(_find_waiting())
     while waiting := _find_waiting():
         for item in waiting:
-            if len(ran) >= most:
+            if len(ran) >= most and item not in ran:  # How often one is tried again is bounded.
                 raise RuntimeError(
                     f"Tasks have fired {MAX_FIRED_BY_TASKS} tasks, and now {item}: do they fire each other without end?"
                 )
             if await run(item, surroundings):
-                ran.append(item)
+                ran[item] = None
                 if raise_errors and item.status is Status.FAILED:
                     if isinstance(item.error, Exception):
                         raise item.error
                     await item.handle
-    return ran
+    return list(ran)
 
 
 def _find_waiting() -> list[FiredTask]:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import httpx
 from django.contrib.auth.models import Group
@@ -97,6 +98,21 @@ async def mark_and_rerun(path: str, line: str, seconds: float = 0.0) -> None:
     """Take that long in the first attempt only."""
     attempt = bgtasks.current().attempt
     await mark.func(path, f"{line} attempt {attempt}", seconds if attempt == 1 else 0)
+
+
+@bgtasks.task(max_attempts=5)
+async def mark_and_fail(path: str, line: str, fails: int, after: float) -> int:
+    """Mark each attempt and its process; fail in the first ones, and wait so many seconds after each."""
+    attempt = bgtasks.current().attempt
+    append_line(path, f"start {line} attempt {attempt} in {os.getpid()}")
+    if attempt <= fails:
+        raise bgtasks.Retry(after=after) from ValueError(f"failure {attempt}")
+    return attempt
+
+
+@bgtasks.task(run_after=timedelta(seconds=6))
+async def mark_later(path: str, line: str) -> None:
+    append_line(path, f"start {line} in {os.getpid()}")
 
 
 @bgtasks.task(on_lost="rerun")

@@ -20,7 +20,7 @@ from .rows import FENCE, FULL, KEPT, PLAIN, RUNNING, Row, Rows, Shape
 
 _CLAIMED = (
     "id", "name", "args", "kwargs", "attempt", "on_lost", "stuck_after", "max_attempts", "options", "key",
-    "unique_for", "transitions", "checkpoint", "signature_fingerprint", "release", "origin",
+    "unique_for", "transitions", "checkpoint", "cancel_requested_at", "signature_fingerprint", "release", "origin",
 )  # fmt: skip
 
 LONGEST_LOCK_WAIT = 2  # Seconds.
