@@ -294,6 +294,7 @@ def test_finished_tasks_are_fired_again(client):
         "priority": 7,
         "queue_name": "slow",
         "options": {"timeout": 5},
+        "signature_fingerprint": "2:0123456789abcd",
     }
     contents = {"args": [1, "ä", None, {"a": [2.5]}], "kwargs": {"x": True}}
     old = make_task(
