@@ -60,7 +60,7 @@ class TaskUnsuccessful(BgTasksError):
 
 
 class TaskFailed(TaskUnsuccessful):
-    """The task raised. Its exception is the `__cause__` where it ran in this process."""
+    """The task raised. Its exception is the `__cause__` where it ran in this process and has no sensitive arguments."""
 
 
 class TaskCancelled(TaskUnsuccessful):

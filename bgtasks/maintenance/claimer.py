@@ -184,11 +184,12 @@ class Claimer:
         functions = self._runner.registry.functions
         is_any_newer = False
         for _, name, *_, fingerprint, _, _ in rows:
-            version, own = version_of(fingerprint), functions[name].options.version
-            if version > own:
+            version = version_of(fingerprint)
+            task = functions.get(name)  # MariaDB may find a name that is written in other letters.
+            if task is not None and version > task.options.version:
                 is_any_newer = True
                 if all(name != told for told, _ in self._newer):  # Once for each name.
-                    log(logging.WARNING, NEWER, name, own, version)
+                    log(logging.WARNING, NEWER, name, task.options.version, version)
                 self._newer.add((name, fingerprint))
         return is_any_newer
 

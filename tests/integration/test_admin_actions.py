@@ -296,6 +296,8 @@ def test_finished_tasks_are_fired_again(client):
         "options": {"timeout": 5},
         "key": "k",
         "unique_for": 60.0,
+        "rate_key": "account",
+        "signature_fingerprint": "1:0123456789abcd",
     }
     contents = {"args": [1, "ä", None, {"a": [2.5]}], "kwargs": {"x": True}}
     old = make_task(**options, **contents, process=uuid4(), origin=uuid4(), attempt=3, result=5, error_type="E")
