@@ -22,8 +22,9 @@ from bgtasks.maintenance.claimer import Claimer
 from bgtasks.maintenance.observation import Observation
 from bgtasks.maintenance.rescue import Look
 from bgtasks.models import BackgroundTask, Process
+from bgtasks.policies.limits import Group
 from bgtasks.runtime.record import Record
-from bgtasks.runtime.statements import statements_for
+from bgtasks.runtime.statements import Wanted, statements_for
 from bgtasks.runtime.writer import Writer
 from bgtasks.signals import task_finished
 from bgtasks.status import Status
@@ -166,7 +167,7 @@ def test_a_late_finish_does_not_overwrite_another_attempt_of_the_same_process() 
     record.written = (Status.RUNNING, 1)
     BackgroundTask.objects.update(status="READY", process=None)
     with statements.transaction() as cursor:
-        assert len(statements.claim(cursor, [stubborn.name], 1, time.time())) == 1
+        assert len(statements.claim(cursor, Wanted([stubborn.name]), 1, time.time())) == 1
 
     record.history.append((Status.SUCCESSFUL, time.time(), 1, "returned"))
     writer.write([record])
@@ -211,8 +212,8 @@ async def test_a_claim_whose_answer_got_lost_is_given_back(runtime: Runtime, mon
     real = Claimer._claim
     lost: list[int] = []
 
-    def claim(self: Claimer, count: int) -> Any:
-        records = real(self, count)
+    def claim(self: Claimer, group: Group, count: int) -> Any:
+        records = real(self, group, count)
         if not lost and records:
             lost.append(len(records))
             raise OperationalError("server closed the connection unexpectedly")
