@@ -41,8 +41,8 @@ class Bundle:
         return self.ended_at is not None
 
     def is_over(self, rate: Rate) -> bool:
-        """Tell whether it counts no more: it ended before the period."""
-        return self.ended_at is not None and time.monotonic() - self.ended_at > window_of(rate)
+        """Tell whether it counts no more, even if nobody has brought in its end."""
+        return self.ended_at is not None and time.monotonic() - self.ended_at > window_of(rate) + LATENESS
 
     def give_back(self) -> None:
         self._left.pop()
