@@ -151,9 +151,12 @@ def _name_the_culprit(args: Args, kwargs: Mapping[str, Any], name_of: Callable[[
                 "as a primary key, and load the rest in the task; or fire a coroutine object, which stays in memory."
             ) from None
         except ValueError as error:
-            what = str(error)
-            if "JSON compliant" in what:
-                what = "is or holds NaN or an infinity, which JSON does not know"
-            elif "Circular" in what:
-                what = "contains itself"
-            raise ValueError(f"argument {name!r} {what}. Pass plain data, such as a primary key.") from None
+            raise ValueError(f"argument {name!r} {tell(error)}. Pass plain data, such as a primary key.") from None
+
+
+def tell(error: ValueError) -> str:
+    """Return what is wrong with a value that was not encoded, as what follows its name."""
+    what = str(error)
+    if "JSON compliant" in what:
+        return "is or holds NaN or an infinity, which JSON does not know"
+    return "contains itself" if "Circular" in what else what

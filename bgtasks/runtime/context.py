@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from .. import arguments
-from ..failure import storable
 from .extras import Extras
 from .record import Record
 
@@ -89,8 +89,7 @@ class TaskContext:
             _check_number("total", total)
         if not isinstance(note, str):
             raise TypeError(f"progress: note is a string, not {note!r:.100}.")
-        found = {"done": done, "total": total, "note": storable(note[:MAX_NOTE]), "at": datetime.now(UTC).isoformat()}
-        self._extras().progress = json.dumps(found)
+        self._extras().told = (done, total, note[:MAX_NOTE], time.time())
         self._runner.note_progress(self._record)
 
     @property
@@ -113,8 +112,14 @@ class TaskContext:
         """
         try:
             text = arguments.encode_value(value)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"set_checkpoint: the value {error}") from None
+        except TypeError as error:
+            kind = type(value).__name__
+            raise TypeError(
+                f"set_checkpoint: the value is a {kind} that JSON cannot hold ({error}). Keep plain data, such as a "
+                "position or a primary key."
+            ) from None
+        except ValueError as error:
+            raise ValueError(f"set_checkpoint: the value {arguments.tell(error)}.") from None
         if len(text) > MAX_CHECKPOINT_BYTES:
             raise ValueError(
                 f"set_checkpoint: the value takes {len(text)} bytes as JSON, more than {MAX_CHECKPOINT_BYTES}. Store "

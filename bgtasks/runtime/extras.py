@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..definition import Task
+from ..failure import storable
 from ..options import Conflict
+
+Told = tuple[float, float | None, str, float]  # Done, total, note, and when, in seconds since the epoch.
 
 
 class Extras:
@@ -18,8 +21,8 @@ class Extras:
     """
 
     __slots__ = (
-        "checkpoint", "is_progress_due", "key", "on_conflict", "options", "priority", "progress", "progress_written_at",
-        "queue", "rate_key", "run_after", "unique_for", "version", "written_version",
+        "checkpoint", "is_progress_due", "key", "on_conflict", "options", "priority", "progress_written_at", "queue",
+        "rate_key", "run_after", "told", "unique_for", "version", "written_version",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -31,7 +34,7 @@ class Extras:
         self.on_conflict: Conflict = "existing"
         self.options: str | None = None  # JSON.
         self.run_after: float | None = None  # Seconds since the epoch.
-        self.progress: str | None = None  # JSON.
+        self.told: Told | None = None  # Its progress.
         self.checkpoint: str | None = None  # JSON.
         self.version = 0  # Counts what changes without a change of the status.
         self.written_version = 0  # The journal's.
@@ -54,6 +57,15 @@ class Extras:
             extras.run_after = _moment_of(options.run_after, now)
         return extras
 
+    @property
+    def progress(self) -> str | None:
+        """What it told last, as JSON: made when it is written, since most of what a task tells never is."""
+        if self.told is None:
+            return None
+        done, total, note, at = self.told
+        moment = datetime.fromtimestamp(at, UTC).isoformat()
+        return json.dumps({"done": done, "total": total, "note": storable(note), "at": moment})
+
     def as_dict(self) -> dict[str, Any]:
         """Return what `from_dict` makes the same of."""
         return {name: getattr(self, name) for name in _SPOOLED}
@@ -68,8 +80,7 @@ class Extras:
 
 
 _SPOOLED = (
-    "queue", "priority", "key", "unique_for", "on_conflict", "rate_key", "options", "run_after", "progress",
-    "checkpoint",
+    "queue", "priority", "key", "unique_for", "on_conflict", "rate_key", "options", "run_after", "told", "checkpoint",
 )  # fmt: skip
 
 

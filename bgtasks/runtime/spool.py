@@ -71,9 +71,7 @@ def prefix_of(alias: str) -> str:
 def write(folder: Path, alias: str, process_id: UUID, release: str, records: Iterable[Record]) -> Path:
     """Write a spool file; it appears under its name only when all of it is on the disk."""
     path = folder / f"{prefix_of(alias)}{process_id}{DONE}"
-    while (
-        path.exists()
-    ):  # Of a thread that was taken to hang, or the other way round; each may have what the other has not.
+    while path.exists():  # Of another thread: one was taken to hang. Each may have what the other lacks.
         path = path.with_name(f"{path.stem}+{DONE}")
     part = path.with_suffix(f".{threading.get_ident()}.part")  # A thread that hangs may come to it after all.
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

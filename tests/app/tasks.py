@@ -116,6 +116,33 @@ async def mark_later(path: str, line: str) -> None:
 
 
 @bgtasks.task(on_lost="rerun")
+async def report(path: str, pages: int, stop_at: int) -> list[int]:
+    """Write pages, each once, and go on after the last one that is kept; wait for the end at one, in attempt 1."""
+    current = bgtasks.current()
+    first = current.checkpoint or 0
+    for page in range(first, pages):
+        if current.attempt == 1 and page == stop_at:
+            await asyncio.sleep(3600)
+        append_line(path, f"page {page} attempt {current.attempt}")
+        current.set_checkpoint(page + 1)
+        current.progress(page + 1, pages)
+    return [first, pages]
+
+
+@bgtasks.task(on_lost="rerun")
+def report_in_thread(path: str, pages: int, stop_at: int) -> list[int]:
+    current = bgtasks.current()
+    first = current.checkpoint or 0
+    for page in range(first, pages):
+        if current.attempt == 1 and page == stop_at:
+            time.sleep(3600)
+        append_line(path, f"page {page} attempt {current.attempt}")
+        current.set_checkpoint(page + 1)
+        current.progress(page + 1, pages)
+    return [first, pages]
+
+
+@bgtasks.task(on_lost="rerun")
 async def die(path: str) -> None:
     """Kill the process, as a crash in C code does."""
     append_line(path, "start")

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import sqlite3
+from typing import Any
 
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
@@ -18,6 +19,10 @@ from . import tasks
 async def fire(request: HttpRequest, name: str) -> JsonResponse:
     """Fire the task `name`, `times` times, with the JSON list `args`; "{}" in it becomes a number from `first` on."""
     task = getattr(tasks, name)
+    if options := json.loads(request.GET.get("using", "{}")):
+        task = task.using(**options)
+    if request.GET.get("together"):
+        return await fire_together(task, read_args(request))
     handles = []
     for args in read_args(request):
         if request.GET.get("recorded"):
@@ -29,6 +34,24 @@ async def fire(request: HttpRequest, name: str) -> JsonResponse:
     if request.GET.get("linger"):
         await asyncio.sleep(float(request.GET["linger"]))
     return JsonResponse({"ids": [str(handle.id) for handle in handles]})
+
+
+async def fire_together(task: Any, calls: list[list[object]]) -> JsonResponse:
+    """Fire all at once, each recorded; tell the ids, and how often another task had the key."""
+    found = await asyncio.gather(*(bgtasks.afire(task, *args) for args in calls), return_exceptions=True)
+    ids = [str(one.id) for one in found if isinstance(one, bgtasks.TaskHandle)]
+    errors = [type(one).__name__ for one in found if isinstance(one, BaseException)]
+    return JsonResponse({"ids": ids, "errors": errors})
+
+
+async def result(request: HttpRequest, task_id: str) -> JsonResponse:
+    """Wait for a task of any process."""
+    handle = await bgtasks.aget(task_id)
+    return JsonResponse({"result": await handle.wait(timeout=60)})
+
+
+def result_sync(request: HttpRequest, task_id: str) -> JsonResponse:
+    return JsonResponse({"result": bgtasks.get(task_id).result(timeout=60)})
 
 
 def fire_sync(request: HttpRequest, name: str) -> JsonResponse:

@@ -201,7 +201,12 @@ class World(RuleBasedStateMachine):
             self.fire(number, ["plain", "again", "again"])
             node.write(with_beat=True)
 
-    @rule(number=node_numbers, kinds=st.lists(st.sampled_from(["plain", "again", "object"]), min_size=1, max_size=3))
+    @rule(
+        number=node_numbers,
+        kinds=st.lists(
+            st.sampled_from(["plain", "again", "object", "keyed", "keyed again", "replaces"]), min_size=1, max_size=3
+        ),
+    )
     def fire(self, number: int, kinds: list[str]) -> None:
         for kind in kinds:
             self._fire(self.pick(number), kind)
@@ -229,7 +234,7 @@ class World(RuleBasedStateMachine):
         self.pick(number).write(with_beat)
         self.fault = "none"
 
-    @rule(number=node_numbers, kinds=st.lists(st.sampled_from(["plain", "again"]), min_size=1, max_size=2))
+    @rule(number=node_numbers, kinds=st.lists(st.sampled_from(["plain", "again", "keyed"]), min_size=1, max_size=2))
     def fire_again_after_a_lost_answer(self, number: int, kinds: list[str]) -> None:
         self.fire(number, kinds)
         self.write(number, False, "answer lost")
@@ -298,6 +303,18 @@ class World(RuleBasedStateMachine):
         assert self.finals.keys() <= {str(id_) for id_ in BackgroundTask.objects.values_list("pk", flat=True)}
 
     @invariant()
+    def a_key_has_one_task(self) -> None:
+        """Of those that run right now, too: in whichever node, and whatever its row says."""
+        live = [row.key for row in BackgroundTask.objects.filter(status__in=LIVE).exclude(key="")]
+        assert len(live) == len(set(live))
+        held = dict(BackgroundTask.objects.exclude(live_key=None).values_list("live_key", "status"))
+        assert set(held) == set(live)
+        for node in self.nodes:
+            for record in node.runner.registry.live.values():
+                is_begun = record.number in {id_.int for id_ in node.gates}
+                assert not (is_begun and record.refusal), f"{record.id} runs, and was not fired"
+
+    @invariant()
     def the_ledger_balances(self) -> None:
         audit = Auditor(USING, SETTINGS).audit()
         assert audit.unaccounted == 0
@@ -335,7 +352,8 @@ class World(RuleBasedStateMachine):
         live = [row for row in rows.values() if row.status in LIVE]
         assert not live, f"these live for ever: {live}"
         for node, handle in self.handles:
-            assert node in self.gone or str(handle.id) in rows, f"{handle} is missing"
+            is_there = str(handle.id) in rows
+            assert node in self.gone or is_there == (handle.conflict is None), f"{handle} is missing, or there"
         for id_, row in rows.items():
             assert row.status != "SUCCESSFUL" or (UUID(id_), row.attempt) in self.ends, f"{id_} has not ended"
             assert row.on_lost == "rerun" or self.starts[UUID(id_)] <= 1, f"{id_} started twice"
@@ -374,7 +392,10 @@ TASKS: dict[str, Any] = {}
 def may_fail(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let transactions fail as the world says."""
     TASKS["plain"] = bgtasks.task(name="plain")(plain)
+    TASKS["keyed"] = TASKS["plain"].using(key="k")
+    TASKS["replaces"] = TASKS["plain"].using(key="k", on_conflict="replace")
     TASKS["again"] = bgtasks.task(name="again", on_lost="rerun")(again)
+    TASKS["keyed again"] = TASKS["again"].using(key="k")
     monkeypatch.setattr(journal_module, "PATIENCE", 0.0)  # What is written when is for the test to say.
     for module in (statements_base, transitions):
         monkeypatch.setattr(module, "transaction", SimpleNamespace(atomic=Faulty))
