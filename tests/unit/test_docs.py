@@ -130,7 +130,7 @@ def anchors_of(page: Path) -> set[str]:
 def test_settings_table_has_each_key_with_its_default():
     documented = {unquoted(key)[0]: ast.literal_eval(unquoted(default)[0]) for key, default, *_ in settings_table()}
 
-    assert documented == {field.name.upper(): field.default for field in dataclasses.fields(Settings)}
+    assert documented == {field.name.upper(): getattr(Settings(), field.name) for field in dataclasses.fields(Settings)}
 
 
 def test_settings_without_effect_are_called_reserved():
