@@ -470,12 +470,12 @@ class Runner:
         self.registry.live.pop(record.number, None)
         self.registry.handed_over.pop(record.number, None)
         record.refuse(KeyConflict(record.extras.key, holder))
+        if has_slot:
+            self._free_slot()  # Before the answer: who fires another one then finds it.
         answer, record.acknowledgement = record.acknowledgement, None
         if answer is not None:
             with contextlib.suppress(RuntimeError):  # The loop of the caller may be closed by now.
                 answer.get_loop().call_soon_threadsafe(_answer, answer, False)
-        if has_slot:
-            self._free_slot()
         if self.drainer is not None:
             self.drainer.look_again()
 
