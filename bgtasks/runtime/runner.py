@@ -517,7 +517,7 @@ class Runner:
         self.registry.handed_over.pop(record.number, None)
         record.refuse(KeyConflict(record.extras.key, holder))
         if has_slot:
-            self._free_slot(record)
+            self._free_slot(record)  # Before the answer: who fires another one then finds it.
         answer, record.acknowledgement = record.acknowledgement, None
         if answer is not None:
             with contextlib.suppress(RuntimeError):  # The loop of the caller may be closed by now.

@@ -205,7 +205,7 @@ async def test_what_waits_for_a_slot_has_its_key(few_slots: None, runtime: Runti
     assert [type(result).__name__ for result in results] == ["NoneType"] * 2 + ["KeyConflict"] * 4
     await asyncio.gather(*busy)
     assert count_starts(path) == {"0": 1, "1": 1}
-    assert len(get_runner().slots) == 2
+    await wait_until(lambda: len(get_runner().slots) == 2)
     await check_audit()
 
 
@@ -214,7 +214,7 @@ async def test_conflicts_give_their_slots_back(few_slots: None, runtime: Runtime
     for _ in range(10):
         with pytest.raises(bgtasks.KeyConflict):
             await bgtasks.afire(tasks.succeed.using(key="k", on_conflict="error"))
-    assert len(get_runner().slots) == 2
+    await wait_until(lambda: len(get_runner().slots) == 2)
     assert bgtasks.pending_task_count() == 0
     await holder.arefresh_from_db()
     assert holder.status == "READY"
@@ -486,7 +486,7 @@ async def test_afire_of_a_key_in_an_open_transaction_is_withdrawn(settings: Any,
         await wait_until(lambda: BackgroundTask.objects.filter(status="SUCCESSFUL").aexists())
     await runtime.stop()
     assert await BackgroundTask.objects.acount() == isinstance(caught.value, bgtasks.RecordUnknown)
-    assert len(get_runner().slots) == get_runner().slots.count
+    await wait_until(lambda: len(get_runner().slots) == get_runner().slots.count)
 
 
 async def test_a_key_that_changes_hands_at_each_try_is_put_off(runtime: Runtime, monkeypatch: Any) -> None:
