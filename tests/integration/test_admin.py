@@ -572,6 +572,18 @@ def test_list_of_processes(page):
     assert ids_in(page(TASKS, show="live", process=str(alive.pk))) == set()
 
 
+def test_page_of_a_task_shows_its_policies(page):
+    hostile = "<script>alert(1)</script>"
+    task = make_task(
+        status="READY", options={"timeout": 5, "backoff": hostile}, rate_key=hostile, key="welcome:42", priority=7
+    )
+    text = page(f"{TASKS}{task.pk}/change/")
+    assert "timeout=5" in text
+    assert "welcome:42" in text
+    assert "<script>alert" not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 2
+
+
 def test_page_of_a_process(page):
     now = timezone.now()
     process = make_process(
