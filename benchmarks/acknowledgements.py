@@ -4,12 +4,15 @@ How many `await afire` per second are acknowledged, and how long each caller wai
     python -m benchmarks.acknowledgements [--database postgresql] [--quick]
 
 An acknowledgement is a committed row. Beside it: as many callers that insert a like row each, by `acreate` of the ORM,
-into the same table. Each caller asks again as soon as it is answered, for a fixed time.
+into the same table. Each caller asks again as soon as it is answered, for a fixed time. What an answer takes of the
+processor tells where that time goes: on the event loop (the callers, and the tasks that they fire), on the journal's
+thread, or elsewhere, such as in a database server, whose time the process only waits for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -58,16 +61,33 @@ async def measure(report: Report, options: harness.Options) -> None:
             for callers in CALLERS:
                 add(report, callers, "INSERT each, acreate", *await call(insert, callers, seconds))
                 rows.delete()
-                add(report, callers, "await afire", *await call_afire(callers, seconds, rows))
+                speed, waits, parts = await call_afire(callers, seconds, rows)
+                add(report, callers, "await afire", speed, waits)
+                for part, spent in parts.items():
+                    report.add(f"per answer, {callers} caller{'s' * (callers > 1)}", part, "µs", [spent])
 
 
-async def call_afire(callers: int, seconds: float, rows: Rows) -> tuple[float, list[float]]:
+async def call_afire(callers: int, seconds: float, rows: Rows) -> tuple[float, list[float], dict[str, float]]:
     async with serve():
         await acknowledge(0)  # The threads start.
+        journal = next(thread for thread in threading.enumerate() if thread.name == "bgtasks-journal")
+        before = spent_by(threading.current_thread()), spent_by(journal)
         speed, waits = await call(acknowledge, callers, seconds)
+        after = spent_by(threading.current_thread()), spent_by(journal)
         await rows.wait_until_finished(len(waits) + 1)  # What was acknowledged is there, all of it.
     rows.delete()
-    return speed, waits
+    parts = {
+        "all of its time": 1e6 / speed,
+        "processor, on the loop": (after[0] - before[0]) * 1e6 / len(waits),
+        "processor, on the journal's thread": (after[1] - before[1]) * 1e6 / len(waits),
+    }
+    return speed, waits, parts
+
+
+def spent_by(thread: threading.Thread) -> float:
+    """Return the seconds of a processor that a thread has taken."""
+    assert thread.ident is not None  # It runs.
+    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
 
 
 async def call(function: Callable[[int], Awaitable[Any]], callers: int, seconds: float) -> tuple[float, list[float]]:

@@ -33,6 +33,7 @@ from .caller_context import copy_context
 from .context import is_inside_live_task, scope_variable
 from .drainer import Drainer, DrainReport
 from .due import Due
+from .expiry import Expiry, settle, settle_all
 from .extras import Extras
 from .handle import TaskHandle
 from .journal import Journal
@@ -58,16 +59,6 @@ LONGEST_STOP = 2.0  # Seconds.
 TAKEN = "its process was taken for dead"
 
 
-def _answer(answer: asyncio.Future[bool], is_committed: bool) -> None:
-    if not answer.done():  # Who waited for it may have given up.
-        answer.set_result(is_committed)
-
-
-def _answer_all(answers: list[asyncio.Future[bool]]) -> None:
-    for answer in answers:
-        _answer(answer, True)
-
-
 class Runner:
     """Carries out the tasks of one process, each on the loop that `Loops` picked for it."""
 
@@ -86,6 +77,7 @@ class Runner:
         self.due = Due()
         self.slots = Slots(settings.max_running, self._may_start_waiting, self._start_waiting)
         self._outbox = Outbox(self)
+        self._expiries: dict[asyncio.AbstractEventLoop, Expiry] = {}  # Of the loops on which somebody waits in `afire`.
         self._drain: asyncio.Task[DrainReport] | None = None
         self.drainer: Drainer | None = None
         self.ended_count = 0
@@ -325,11 +317,15 @@ class Runner:
         answer: asyncio.Future[bool] = loop.create_future()
         record.acknowledgement = answer
         self._admit_once_recorded(record)
-        expiry = loop.call_later(self.settings.write_timeout, _answer, answer, False)  # `asyncio.timeout`: 5 µs.
+        expiry = self._expiries.get(loop)
+        if expiry is None:
+            expiry = self._expiries[loop] = Expiry(loop, self.settings.write_timeout)
+        expiry.watch(answer)
         try:
             is_committed = await answer
         finally:
-            expiry.cancel()
+            if not expiry.forget_answered() and self._expiries.get(loop) is expiry:
+                del self._expiries[loop]  # It would keep the loop.
         if isinstance(record.refusal, KeyConflict):
             return await self._meet(record, record.refusal)
         if is_committed or record.written is not None:  # Stored all the same: a blocked loop let the answer wait.
@@ -521,7 +517,7 @@ class Runner:
         answer, record.acknowledgement = record.acknowledgement, None
         if answer is not None:
             with contextlib.suppress(RuntimeError):  # The loop of the caller may be closed by now.
-                answer.get_loop().call_soon_threadsafe(_answer, answer, False)
+                answer.get_loop().call_soon_threadsafe(settle, answer, False)
         if self.drainer is not None:
             self.drainer.look_again()
 
@@ -540,7 +536,7 @@ class Runner:
                 self.slots.queue(record)
         for loop, answered in answers.items():
             with contextlib.suppress(RuntimeError):  # The loop of the callers may be closed by now.
-                loop.call_soon_threadsafe(_answer_all, answered)
+                loop.call_soon_threadsafe(settle_all, answered)
         for loop, started in starts.items():
             self._start_all_on(loop, started)
 
