@@ -9,15 +9,14 @@ from bgtasks.runtime.expiry import Expiry, settle
 
 async def test_each_is_answered_at_its_moment():
     loop = asyncio.get_running_loop()
-    expiry = Expiry(loop, 0.05)
+    expiry = Expiry(loop, 0.1)
     answers = []
     for _ in range(3):
         answers.append(loop.create_future())
         expiry.watch(answers[-1])
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.01)
     settle(answers[1], True)
 
-    assert not answers[0].done()
     assert await asyncio.wait_for(asyncio.gather(*answers), 5) == [False, True, False]
     assert not expiry.forget_answered()
 
