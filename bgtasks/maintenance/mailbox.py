@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextvars import Context
@@ -18,7 +19,10 @@ from ..log import log
 Message = dict[str, str | list[str]]
 
 FIRST_RETRY, LAST_RETRY = 1.0, 10.0  # Seconds until a layer that failed is listened to again.
-OUTAGE_OVER = 60.0  # Seconds for which the layer has to be well, until another failure is told of.
+# Seconds for which a layer is listened to before its failure may mean nothing: channels-redis raises when redis-py reads
+# nothing for 5 s. A message of ours to ourselves shows whether it is well.
+LONG_ENOUGH = 1.0
+PROBE: Message = {"type": "bgtasks.probe"}
 SEND_TIMEOUT = 5.0  # Seconds.
 MAX_SENDS = 100  # On their way at once. A layer that hangs would have them grow without end.
 LAST_WORDS = 0.3  # Seconds that the end of the process waits for what is on its way, and for the listener.
@@ -103,23 +107,27 @@ class Mailbox:
             self._listener = asyncio.get_running_loop().create_task(self._listen(), name="bgtasks mailbox")
 
     async def _listen(self) -> None:
-        delay, is_away = FIRST_RETRY, False
+        delay, is_away, is_suspect = FIRST_RETRY, False, False
         while True:
-            began = time.monotonic()
+            began = math.inf
             try:
                 layer = get_channel_layer()
                 if layer is None:
                     return
                 channel = _name_channel(self._find_process_id())
+                if is_suspect:
+                    async with asyncio.timeout(SEND_TIMEOUT):
+                        await layer.send(channel, PROBE)
+                began = time.monotonic()
                 self.is_open = True
                 while True:
-                    message = await layer.receive(channel)
-                    delay, is_away = FIRST_RETRY, False
-                    self._on_message(message)
+                    self._on_message(await layer.receive(channel))
             except Exception as error:  # noqa: BLE001, RUF100  # Whatever a layer raises.
-                self.is_open = False
-                if time.monotonic() - began > OUTAGE_OVER:
+                is_suspect = True
+                if time.monotonic() - began >= LONG_ENOUGH:
                     delay, is_away = FIRST_RETRY, False
+                    continue
+                self.is_open = False
                 if not is_away:
                     log(logging.WARNING, AWAY, type(error).__name__, error)
                 is_away = True

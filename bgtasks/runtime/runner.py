@@ -624,6 +624,7 @@ class Runner:
         if record.status is READY or not self.registry.holds(record):
             self.registry.awaited[record.number] = record
             self.on_awaited(record)
+            self.journal.start()  # A script may have fired nothing yet.
             self.journal.wake()
 
     def find(self, task_id: UUID) -> Record:
