@@ -19,8 +19,8 @@ from ..log import log
 Message = dict[str, str | list[str]]
 
 FIRST_RETRY, LAST_RETRY = 1.0, 10.0  # Seconds until a layer that failed is listened to again.
-# Seconds for which a layer is listened to before its failure may mean nothing: channels-redis raises when redis-py reads
-# nothing for 5 s. A message of ours to ourselves shows whether it is well.
+# Seconds for which a layer is listened to before its failure may mean nothing: channels-redis raises when redis-py has
+# read nothing for 5 s. A message of ours to ourselves shows whether it is well.
 LONG_ENOUGH = 1.0
 PROBE: Message = {"type": "bgtasks.probe"}
 SEND_TIMEOUT = 5.0  # Seconds.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +13,7 @@ from django.utils import timezone
 
 import bgtasks
 from bgtasks.api import get_runner
+from bgtasks.maintenance.mailbox import LONG_ENOUGH
 from bgtasks.models import BackgroundTask
 from bgtasks.uuid7 import uuid7
 from tests.app import tasks
@@ -47,6 +47,16 @@ class CountingLayer(InMemoryChannelLayer):
     async def send(self, channel: str, message: Any) -> None:
         CountingLayer.sent += 1
         await super().send(channel, message)
+
+
+class IdleLayer(InMemoryChannelLayer):
+    """One that raises when nothing has arrived for a while."""
+
+    async def receive(self, channel: str) -> Any:
+        if not channel.endswith(get_runner().journal.process_id.hex):
+            return await super().receive(channel)
+        async with asyncio.timeout(LONG_ENOUGH):
+            return await super().receive(channel)
 
 
 class FullLayer(InMemoryChannelLayer):
@@ -125,12 +135,17 @@ def hanging_layer(settings: Any) -> None:
 
 
 @pytest.fixture
+def idle_layer(settings: Any) -> None:
+    use(settings, "tests.integration.test_push.IdleLayer", NEVER)
+
+
+@pytest.fixture
 def full_layer(settings: Any) -> None:
     use(settings, "tests.integration.test_push.FullLayer", 0.05)
 
 
 @pytest.fixture
-def counting_layer(settings: Any) -> Iterator[type[CountingLayer]]:
+def counting_layer(settings: Any) -> type[CountingLayer]:
     use(settings, "tests.integration.test_push.CountingLayer", 0.05)
     CountingLayer.sent = 0
     return CountingLayer
@@ -364,8 +379,26 @@ async def test_a_layer_that_fails_leaves_it_to_polling(
 
     assert await waiting == "made elsewhere"
     assert await bgtasks.fire(tasks.succeed, 1) == 1
-    told = [record for record in [*caplog.get_records("setup"), *caplog.records] if "channel layer" in record.getMessage()]
+    told = [
+        record for record in [*caplog.get_records("setup"), *caplog.records] if "channel layer" in record.getMessage()
+    ]
     assert [record.levelno for record in told] == [logging.WARNING]
+
+
+async def test_a_layer_that_tires_of_waiting_is_no_outage(
+    idle_layer: None, runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = OtherProcess()
+    await asyncio.sleep(2.5 * LONG_ENOUGH)
+    row = await other.run_a_task()
+    waiting = asyncio.create_task((await bgtasks.aget(row.pk)).wait(timeout=20))
+
+    await other.hear()
+    await finish(row)
+    await other.answer(row.pk)
+
+    assert await waiting == "made elsewhere"
+    assert not [record for record in caplog.records if "channel layer" in record.getMessage()]
 
 
 async def test_a_layer_that_hangs_delays_nothing(hanging_layer: None, runtime: Runtime) -> None:
