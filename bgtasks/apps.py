@@ -84,6 +84,7 @@ class BgTasksConfig(AppConfig):
         from .maintenance.claimer import Claimer
         from .maintenance.limit_watcher import LimitWatcher
         from .maintenance.pruner import Pruner
+        from .maintenance.push import Push
         from .maintenance.requests import Requests
         from .maintenance.rescue import Rescuer
         from .maintenance.sampler import Sampler
@@ -102,18 +103,24 @@ class BgTasksConfig(AppConfig):
         lanes = Lanes(settings.db_lanes or (1 if vendor == "sqlite" else 4))
         journal = Journal(settings, self.registry)
         runner = Runner(settings, self.registry, journal, lanes)
+        push = Push(runner)
         journal.services = [
             Requests(runner),
             Rescuer(runner),
             LimitWatcher(runner),
             Claimer(runner),
-            Watcher(runner),
+            Watcher(runner, push),
             BlockWatcher(runner),
             Sampler(runner),
             SpoolReader(runner),
             Pruner(runner),
         ]
-        runner.loops.on_new = self._look_for_drain
+
+        def begin_on(loop: asyncio.AbstractEventLoop) -> None:
+            self._look_for_drain(loop)
+            push.mailbox.open_on(loop)
+
+        runner.loops.on_new = begin_on
         return runner
 
     def _look_for_drain(self, loop: asyncio.AbstractEventLoop) -> None:

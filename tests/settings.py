@@ -55,10 +55,20 @@ if offset := os.environ.get("TESTS_CLOCK_OFFSET"):  # Seconds: the clock of anot
 
     time_machine.travel(datetime.now(UTC) + timedelta(seconds=float(offset)), tick=True).start()
 
+if prefix := os.environ.get("TESTS_REDIS_PREFIX"):  # Of the names that a test's servers share.
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": os.environ.get("TESTS_LAYER", "channels_redis.core.RedisChannelLayer"),
+            # By default redis-py gives up a read after 5 s, just as long as channels-redis waits for a message. One that
+            # arrives at that moment is lost.
+            "CONFIG": {"hosts": [{"address": os.environ["TESTS_REDIS"], "socket_timeout": 30}], "prefix": prefix},
+        }
+    }
+
 BGTASKS: dict[str, object] = {
     "HEARTBEAT": 0.5,
     "DEAD_AFTER": float(os.environ.get("TESTS_DEAD_AFTER", "5")),
-    "POLL_INTERVAL": 0.05,
+    "POLL_INTERVAL": float(os.environ.get("TESTS_POLL_INTERVAL", "0.05")),
     "BLOCKED_AFTER": float(os.environ.get("TESTS_BLOCKED_AFTER", "1")),
     "SPOOL_PATH": os.environ.get("TESTS_SPOOL_PATH", str(_folder / "spool")),
     "DRAIN_TIMEOUT": float(os.environ.get("TESTS_DRAIN_TIMEOUT", "3")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django.db import router
 
 from ..exceptions import TaskNotFound
@@ -9,29 +11,50 @@ from ..models import BackgroundTask
 from ..runtime.record import Record
 from ..runtime.runner import Runner
 from ..status import FINISHED, Status
+from .push import Push
 
 MAX_WATCHED = 500  # Rows in one look.
 
 
 class Watcher:
-    """Looks every POLL_INTERVAL at the rows that somebody awaits here and that are not in this process."""
+    """
+    Looks every POLL_INTERVAL at the rows that somebody awaits here and that are not in this process.
 
-    def __init__(self, runner: Runner) -> None:
+    Where there is a channel layer it looks at once when there is a reason to, see `Push`.
+    """
+
+    def __init__(self, runner: Runner, push: Push) -> None:
         self._runner = runner
+        self._push = push
         self._next = 0.0
 
     def seconds_until_due(self, now: float) -> float:
         if not self._runner.registry.awaited:
             return self._runner.settings.poll_interval
+        if self._push.is_look_due:
+            return 0.0
         return max(self._next - now, 0.0)
 
     def run_once(self, now: float) -> None:
-        self._next = now + self._runner.settings.poll_interval
-        elsewhere = self._find_elsewhere()
-        if not elsewhere:
-            return
+        due = self._push.take_due(MAX_WATCHED)
+        is_poll = now >= self._next
+        if is_poll:
+            self._next = now + self._runner.settings.poll_interval
+            self._forget_what_nobody_awaits()
+        elsewhere = self._find_elsewhere(due, is_poll)
+        if elsewhere:
+            self._look(elsewhere, is_poll)
+
+    def _look(self, elsewhere: dict[int, Record], is_poll: bool) -> None:
         rows = BackgroundTask.objects.using(router.db_for_write(BackgroundTask))
-        statuses = dict(rows.filter(pk__in=[record.id for record in elsewhere.values()]).values_list("pk", "status"))
+        found = rows.filter(pk__in=[record.id for record in elsewhere.values()])
+        statuses: dict[UUID, str] = {}
+        owners: dict[int, UUID] = {}
+        for id_, status, process_id in found.values_list("pk", "status", "process"):
+            statuses[id_] = status
+            if status == Status.RUNNING and process_id not in (None, self._runner.journal.process_id):
+                owners[id_.int] = process_id
+        self._push.ask(owners, is_poll)
         self._tell_of_deleted([record for record in elsewhere.values() if record.id not in statuses])
         ended = [id_ for id_, status in statuses.items() if status in FINISHED]
         rows = rows.filter(pk__in=ended) if ended else rows.none()
@@ -51,14 +74,22 @@ class Watcher:
                 self._runner.registry.handed_over.pop(record.number, None)
                 record.refuse(TaskNotFound(record.id))
 
-    def _find_elsewhere(self) -> dict[int, Record]:
-        """Return the awaited records that are not live here; forget those that nobody awaits any more."""
+    def _forget_what_nobody_awaits(self) -> None:
         registry = self._runner.registry
         for number, record in list(registry.awaited.items()):
             if not record.waiters:
                 registry.awaited.pop(number, None)
-        found = [record for number, record in list(registry.awaited.items()) if number not in registry.live]
+        self._push.forget_all_but(registry.awaited)
+
+    def _find_elsewhere(self, due: set[int], is_poll: bool) -> dict[int, Record]:
+        """Return awaited records that are not live here: those that are due, and of a poll others after them."""
+        registry = self._runner.registry
+        awaited = registry.awaited
+        numbers = [number for number in due if number in awaited]
+        if is_poll:
+            numbers += [number for number in list(awaited) if number not in due]
+        found = [awaited[number] for number in numbers if number not in registry.live]
         for record in found[:MAX_WATCHED]:  # To the end: all of them have their turn.
-            registry.awaited.pop(record.number, None)
-            registry.awaited[record.number] = record
+            awaited.pop(record.number, None)
+            awaited[record.number] = record
         return {record.number: record for record in found[:MAX_WATCHED]}

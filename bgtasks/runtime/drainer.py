@@ -74,6 +74,8 @@ class Drainer:
         await self._cut_short(report, deadline - settings.flush_timeout)
         report.seconds = time.monotonic() - began
         report.is_written = await self._write(report, deadline)
+        with contextlib.suppress(asyncio.CancelledError):
+            await runner.on_drained()
         self._log_drain(report)
         return report
 

@@ -90,6 +90,10 @@ class Journal:
         self.on_committed: Callable[[list[Record]], None] = lambda records: None
         self.on_conflict: Callable[[Record, UUID], None] = lambda record, holder: None
         self.on_taken: Callable[[Record, Status], None] = lambda record, status: None
+        self.on_let_go: Callable[[list[int]], None] = lambda numbers: None
+        self.on_new_id: Callable[[], None] = lambda: None
+        # Live tasks for whose end other processes wait, and these. Of the journal's thread.
+        self.asked_about: dict[int, set[UUID]] = {}
         self._settings = settings
         self._registry = registry
         self._inbox: queue.SimpleQueue[Record | Callable[[], None] | None] = queue.SimpleQueue()
@@ -478,6 +482,7 @@ class Journal:
             old_id,
             taken,
         )
+        self.on_new_id()
 
     # Outages.
 
@@ -582,9 +587,20 @@ class Journal:
         if acknowledged:
             self.on_committed(acknowledged)
         announce_all([change for number, change in batch.changes.items() if number not in batch.again], self.process_id)
+        if self.asked_about:
+            self._tell_who_has_asked(batch)
         if ready_again:
             self.on_ready_again(ready_again)
             self._cancel_what_is_ready_again(ready_again)
+
+    def _tell_who_has_asked(self, batch: Batch) -> None:
+        let_go = [
+            number
+            for number, (_, entries) in batch.changes.items()
+            if number in self.asked_about and number not in batch.again and entries[-1][0] is not Status.RUNNING
+        ]
+        if let_go:
+            self.on_let_go(let_go)
 
     def _cancel_what_is_ready_again(self, records: list[Record]) -> None:
         """Cancel what somebody asked to cancel while its attempt came to its end: it may wait for long."""

@@ -59,6 +59,10 @@ LONGEST_STOP = 2.0  # Seconds.
 TAKEN = "its process was taken for dead"
 
 
+async def _nothing() -> None:
+    pass
+
+
 class Runner:
     """Carries out the tasks of one process, each on the loop that `Loops` picked for it."""
 
@@ -86,6 +90,9 @@ class Runner:
         # Whether rows that other processes left READY are claimed here: by a server, not by a command that ends soon.
         self.claims_for_others = is_server()
         self.queues: tuple[str, ...] = ()  # Only rows of these are claimed. Empty: of all.
+        self.on_awaited: Callable[[Record], None] = lambda record: None  # From any thread.
+        self.on_drained: Callable[[], Coroutine[Any, Any, None]] = _nothing
+        self.on_shut_down: Callable[[], None] = lambda: None
         journal.find_loop = self.loops.find_main
         journal.on_handed_over = self._handed_over
         journal.on_ready_again = self._ready_again
@@ -612,6 +619,8 @@ class Runner:
         """Somebody waits for the record: look at its row now and then, since another process may come to run it."""
         if record.status is READY or not self.registry.holds(record):
             self.registry.awaited[record.number] = record
+            self.on_awaited(record)
+            self.journal.start()  # A script may have fired nothing yet.
             self.journal.wake()
 
     def find(self, task_id: UUID) -> Record:
@@ -796,6 +805,7 @@ class Runner:
         if deadline is None:
             deadline = time.monotonic() + LONGEST_STOP
         self.draining = True
+        self.on_shut_down()
         self.lanes.shut_down()
         self.isolated_lanes.shut_down()
         self.threads.shutdown(wait=False)

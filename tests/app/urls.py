@@ -12,5 +12,6 @@ urlpatterns = [
     path("coroutine", views.fire_coroutine),
     path("eager", views.eager),
     path("state", views.state),
+    path("await/<uuid:task_id>", views.wait),
     path("collect", views.collect),
 ]

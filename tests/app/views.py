@@ -6,12 +6,15 @@ import asyncio
 import gc
 import json
 import sqlite3
+import time
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
 
 import bgtasks
+from bgtasks.api import get_runner
 
 from . import tasks
 
@@ -78,13 +81,24 @@ async def fire_coroutine(request: HttpRequest) -> JsonResponse:
 
 
 async def state(request: HttpRequest) -> JsonResponse:
-    answer = {"pending": bgtasks.pending_task_count()}
+    answer = {"pending": bgtasks.pending_task_count(), "asked_about": len(get_runner().journal.asked_about)}
     # Only where there is no server to ask: whoever looks at all objects keeps another thread's cursor for a moment, and
     # then closes it in the wrong thread.
     if connection.vendor == "sqlite":
         # Open file descriptors would say less: SQLite keeps one of a closed connection for the next.
         answer["connections"] = sum(type(found) is sqlite3.Connection for found in gc.get_objects())
     return JsonResponse(answer)
+
+
+async def wait(request: HttpRequest, task_id: UUID) -> JsonResponse:
+    """Wait up to `timeout` seconds for a task of any process; tell how it ended and how long that took."""
+    handle = await bgtasks.aget(task_id)
+    began = time.monotonic()
+    try:
+        answer = {"result": await handle.wait(timeout=float(request.GET["timeout"]))}
+    except (bgtasks.BgTasksError, TimeoutError) as error:
+        answer = {"error": type(error).__name__}
+    return JsonResponse({**answer, "seconds": time.monotonic() - began})
 
 
 async def eager(request: HttpRequest) -> JsonResponse:
