@@ -59,7 +59,7 @@ if prefix := os.environ.get("TESTS_REDIS_PREFIX"):  # Of the names that a test's
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": os.environ.get("TESTS_LAYER", "channels_redis.core.RedisChannelLayer"),
-            # By default redis-py gives up a read after 5 s, just as long as channels-redis waits for a message. One that
+            # By default redis-py gives up a read after 5 s, as long as channels-redis waits for a message: one that
             # arrives at that moment is lost.
             "CONFIG": {"hosts": [{"address": os.environ["TESTS_REDIS"], "socket_timeout": 30}], "prefix": prefix},
         }
