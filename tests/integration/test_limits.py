@@ -336,7 +336,7 @@ def test_the_admin_pauses_and_resumes(admin_client: Any, declared_task: str) -> 
     assert (pause.name, pause.paused_by) == ("mail.send", "admin")
     assert "mail.send" in admin_client.get(address).content.decode()
 
-    asked = {"action": "resume_selected", "_selected_action": [str(pause.pk)]}
+    asked = {"action": "delete_selected", "_selected_action": [str(pause.pk)]}
     assert "1 pause is over." in admin_client.post(address, asked, follow=True).content.decode()
     assert not Pause.objects.exists()
     assert [entry.action_flag for entry in LogEntry.objects.order_by("pk")] == [ADDITION, DELETION]
