@@ -47,7 +47,8 @@ class Claimer:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._next = 0.0
-        self._bundles: dict[str, list[Bundle]] = {}  # Of each limiter, those that may still be taken for running.
+        self._bundles: dict[str, list[Bundle]] = {}  # Of each limiter, those that may still count.
+        self._usual: dict[str, float] = {}  # Seconds that the last one of each limiter took.
         # Names with the fingerprints of versions that are newer than this code, as in the middle of a deploy: the rows
         # are left to processes that have it.
         self._newer: set[tuple[str, str]] = set()
@@ -163,10 +164,8 @@ class Claimer:
             if not try_to_lock(statements.alias, name):
                 limits.due_at = min(limits.due_at, at + LOCKED_AGAIN)
                 continue
-            own = [bundle for bundle in self._bundles.pop(name, ()) if not bundle.is_over(rate)]
-            if own:
-                self._bundles[name] = own
-            allowance = Allowance(statements.alias, name, rate, statements.now(cursor), own)
+            own = self._find_own(name, rate)
+            allowance = Allowance(statements.alias, name, rate, statements.now(cursor), own, self._usual.get(name))
             most = min(count - len(rows), allowance.count)
             found = statements.claim(cursor, replace(wanted, rate_key=key), most, at) if most else []
             bundle = allowance.use(len(found))
@@ -175,6 +174,17 @@ class Claimer:
             if len(found) == allowance.count:  # More may wait.
                 limits.due_at = min(limits.due_at, at + allowance.seconds_until_more)
         return rows, bundles
+
+    def _find_own(self, limiter: str, rate: Rate) -> list[Bundle]:
+        """Return the bundles of this process that may still count, and note how long such tasks usually take."""
+        found = self._bundles.pop(limiter, [])
+        for bundle in found:
+            if bundle.ended_at is not None:
+                self._usual[limiter] = bundle.ended_at - bundle.began_at
+        own = [bundle for bundle in found if not bundle.is_over(rate)]
+        if own:
+            self._bundles[limiter] = own
+        return own
 
     def _leave_newer(self, wanted: Wanted) -> Wanted:
         return replace(wanted, not_versions=tuple(self._newer)) if self._newer else wanted

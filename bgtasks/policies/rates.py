@@ -7,13 +7,14 @@ together.
 
 What a rate protects, such as an API, counts when a call reaches it, and that is some time after the start: at the end
 of the task at the latest. So a bundle counts from the end of its tasks, or from LATENESS after their start if they take
-longer. A process brings in the ends of its bundles with its next claim, which has the row anyway.
+longer. A process brings in the ends of its bundles with its next claim, which has the row anyway. There it also puts
+off the end of one that goes on for longer than others of its kind: then the process, or the machine, is slow.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from django.db import connections
 
@@ -22,6 +23,7 @@ from ..rate import Rate
 from ..uuid7 import uuid7
 
 LATENESS = 1.0  # Seconds; at most the period.
+LONGEST_DELAY = 30.0  # Seconds for which one that goes on for too long is put off.
 SLACK = 1.01  # Times the period, and
 MARGIN = 0.01  # seconds: clocks are not that exact.
 
@@ -32,6 +34,7 @@ class Bundle:
     def __init__(self, limiter: str, count: int) -> None:
         self.id = str(uuid7())
         self.limiter = limiter
+        self.began_at = time.monotonic()
         self.ended_at: float | None = None  # All of it, by `time.monotonic()`.
         self._left: list[None] = [None] * count  # Popping is atomic: tasks end on any loop.
 
@@ -43,6 +46,12 @@ class Bundle:
     def is_over(self, rate: Rate) -> bool:
         """Tell whether it counts no more, even if nobody has brought in its end."""
         return self.ended_at is not None and time.monotonic() - self.ended_at > window_of(rate) + LATENESS
+
+    def is_late(self, clock: float, usual: float | None, lateness: float) -> bool:
+        """Tell whether it should have ended by now, as short as such tasks usually are."""
+        if self.ended_at is not None or (usual is not None and usual > lateness):
+            return False
+        return clock - self.began_at < LONGEST_DELAY
 
     def give_back(self) -> None:
         self._left.pop()
@@ -58,21 +67,26 @@ def window_of(rate: Rate) -> float:
 class Allowance:
     """What a limiter allows now. Made in the claim's transaction, which has locked its row."""
 
-    def __init__(self, using: str, name: str, rate: Rate, now: float, own: Iterable[Bundle]) -> None:
+    def __init__(
+        self, using: str, name: str, rate: Rate, now: float, own: Collection[Bundle], usual: float | None = None
+    ) -> None:
         """
         Args:
             now: by the database's clock, in seconds since the epoch.
             own: bundles of this process that may still count.
+            usual: the seconds that such tasks take. None: not known yet.
         """
         self._name = name
         self._rows = RateLimit.objects.using(using).filter(pk=name)
         self._now = now
         self._lateness = min(LATENESS, rate.seconds)
         self._window = window_of(rate)
-        ended = {bundle.id: now - (time.monotonic() - bundle.ended_at) for bundle in own if bundle.ended_at is not None}
+        clock = time.monotonic()
+        ended = {bundle.id: now - (clock - bundle.ended_at) for bundle in own if bundle.ended_at is not None}
+        late = {bundle.id for bundle in own if bundle.is_late(clock, usual, self._lateness)}
         starts: list[tuple[str, float, int]] = []
         for id_, counts_from, count in self._rows.values_list("starts", flat=True).get():
-            at = min(counts_from, ended.get(id_, counts_from))
+            at = now + self._lateness if id_ in late else min(counts_from, ended.get(id_, counts_from))
             if at > now - self._window:
                 starts.append((id_, at, count))
         self._starts = starts

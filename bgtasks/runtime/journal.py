@@ -570,7 +570,8 @@ class Journal:
                 record.written = batch.again[number]
                 continue
             record.written = (entries[-1][0], entries[-1][2])
-            if record.extras is not None:
+            if number in batch.versions:  # It may have extras only since then.
+                assert record.extras is not None  # It keeps them.
                 record.extras.written_version = batch.versions[number]
             record.scope = None
             if entries[-1][0] is READY and record.task is not None and (len(entries) > 1 or record.prior):

@@ -57,7 +57,7 @@ class Outbox:
         runner = self._runner
         process_id = runner.journal.process_id
         statements = statements_for(alias, process_id, runner.settings.release)
-        row = statements.insert_row(record, record.history, is_counted=False)
+        row = statements.insert_row(record, record.history, record.extras, is_counted=False)
         with connections[alias].cursor() as cursor:
             if record.extras is None or not record.extras.key:
                 statements.insert(cursor, [row], shape_of(record))

@@ -47,7 +47,7 @@ class Batch:
             if extras is not None:
                 self.versions[record.number] = extras.version
             if record.written is None:
-                row = statements.insert_row(record, entries)
+                row = statements.insert_row(record, entries, extras)
                 if extras is None:
                     self.inserts.append(row)
                 elif not extras.key:
@@ -58,7 +58,7 @@ class Batch:
                 extras is not None and extras.written_version != extras.version
             ):
                 updates = self.updates if extras is None else self.full_updates
-                updates.append(statements.update_row(record, entries))
+                updates.append(statements.update_row(record, entries, extras))
             else:
                 self.unchanged.append(record.number)
                 continue

@@ -138,8 +138,8 @@ async def test_one_bad_record_never_stops_the_rest(runtime: Runtime, monkeypatch
     """The row of one task is refused by the database itself; the others of its batch are written as they are."""
     build = Statements.insert_row
 
-    def spoil(self: Any, record: Any, entries: Any) -> Any:
-        row = list(build(self, record, entries))
+    def spoil(self: Any, record: Any, entries: Any, *args: Any) -> Any:
+        row = list(build(self, record, entries, *args))
         if record.args == (13,) and record.encoded is None:
             row[3] = "this is no JSON"  # Refused by the column's CHECK, as an unforeseen value would be.
         return tuple(row)

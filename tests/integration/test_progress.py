@@ -23,9 +23,9 @@ def count_updates(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made = [0]
     make = Statements.update_row
 
-    def count_and_make(self: Statements, record: Any, entries: Any) -> Any:
+    def count_and_make(*args: Any) -> Any:
         made[0] += 1
-        return make(self, record, entries)
+        return make(*args)
 
     monkeypatch.setattr(Statements, "update_row", count_and_make)
     return made

@@ -25,6 +25,7 @@ class World:
     own: dict[int, list[Bundle]] = field(default_factory=dict)
     ends: list[tuple[float, Bundle]] = field(default_factory=list)  # When a task ends, by the database's clock.
     calls: list[float] = field(default_factory=list)  # When each call reached what is protected.
+    usual: float | None = None  # Seconds that tasks take, as far as the processes know.
 
     def advance(self, seconds: float) -> None:
         target = self.now + seconds
@@ -38,7 +39,7 @@ class World:
     def claim(self, process: int, wanted: int, length: float, late: float) -> int:
         """Start up to so many, each of that length, whose calls arrive at a part of it; return how many were."""
         own = [bundle for bundle in self.own.get(process, []) if not bundle.is_over(self.rate)]
-        allowance = Allowance("default", "function f", self.rate, self.now, own)
+        allowance = Allowance("default", "function f", self.rate, self.now, own, usual=self.usual)
         count = min(wanted, allowance.count)
         bundle = allowance.use(count)
         self.own[process] = [*own, bundle] if count else own
@@ -88,7 +89,8 @@ def test_what_the_rate_allows_is_used(monkeypatch: pytest.MonkeyPatch, count: in
     monkeypatch.setattr(rates, "time", SimpleNamespace(monotonic=lambda: world.now))
     with transaction.atomic():
         assert try_to_lock("default", "function f")
-        for _ in range(5):
+        for turn in range(5):
+            world.usual = length if turn else None
             assert world.claim(0, 99, length, 1.0) == count
             assert world.claim(1, 99, length, 1.0) == 0
             world.advance(min(length, LATENESS) + window_of(world.rate) + 1e-3)

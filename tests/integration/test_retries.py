@@ -20,7 +20,12 @@ import bgtasks
 from bgtasks import signals, testing, transitions
 from bgtasks.api import get_runner
 from bgtasks.models import BackgroundTask
+from bgtasks.runtime.extras import Extras
+from bgtasks.runtime.record import Record
+from bgtasks.runtime.statements import Statements
+from bgtasks.runtime.writer import Batch
 from bgtasks.status import Status
+from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
 
 SOON = 0.02  # Seconds.
@@ -593,6 +598,36 @@ async def test_many_that_fail_together_all_come_back(runtime: Runtime) -> None:
 
     assert await asyncio.wait_for(asyncio.gather(*handles), 60) == list(range(1500))
     assert flaky.attempts.count(1) == flaky.attempts.count(2) == 1500
+
+
+async def test_what_gets_extras_while_it_is_written_is_written_once(runtime: Runtime, monkeypatch: Any) -> None:
+    """The loop does not wait for the journal: a retry, or progress, may come between a batch and its commit."""
+    make = Batch.__init__
+
+    def make_and_lose_the_race(self: Batch, records: list[Record], statements: Statements) -> None:
+        make(self, records, statements)
+        for record in records:
+            record.extras = record.extras or Extras()
+
+    monkeypatch.setattr(Batch, "__init__", make_and_lose_the_race)
+    inserted = count_calls(monkeypatch, Statements, "insert_row")
+    handles = [bgtasks.fire(tasks.succeed, number) for number in range(5)]
+    assert [await handle.wait(timeout=20) for handle in handles] == list(range(5))
+    for handle in handles:
+        assert (await read_row(handle)).status == "SUCCESSFUL"
+    assert len(inserted) == 5
+
+
+def count_calls(monkeypatch: Any, kind: type, name: str) -> list[None]:
+    calls: list[None] = []
+    real = getattr(kind, name)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        calls.append(None)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(kind, name, call)
+    return calls
 
 
 async def test_each_of_many_attempts_leaves_its_mark(runtime: Runtime) -> None:

@@ -133,11 +133,14 @@ class Rows:
             return "", "", "", ""
         return failure.type, failure.message, failure.traceback, failure.fingerprint
 
-    def insert_row(self, record: Record, entries: Sequence[Entry], is_counted: bool = True) -> Row:
+    def insert_row(
+        self, record: Record, entries: Sequence[Entry], extras: Extras | None = None, is_counted: bool = True
+    ) -> Row:
         """
         Return what to insert.
 
         Args:
+            extras: those of the record, looked at once: its loop may give it some at any moment.
             is_counted: whether this process counts it as fired, in the same transaction.
         """
         status, _, attempt, _ = entries[-1]
@@ -145,7 +148,6 @@ class Rows:
         args, kwargs = record.encode_arguments()
         moments = [self.moment(entry[1]) for entry in entries]
         started, finished = self._times(entries, moments)
-        extras = record.extras
         row = (
             f"{record.number:032x}",
             record.name,
@@ -181,7 +183,7 @@ class Rows:
         run_after = None if extras.run_after is None else self.moment(extras.run_after)[0]
         return extras.key if is_taken else None, run_after, extras.progress, extras.checkpoint
 
-    def update_row(self, record: Record, entries: Sequence[Entry]) -> Row:
+    def update_row(self, record: Record, entries: Sequence[Entry], extras: Extras | None = None) -> Row:
         status, _, attempt, _ = entries[-1]
         assert record.written is not None  # Only what was inserted is updated.
         moments = [self.moment(entry[1]) for entry in entries]
@@ -193,7 +195,7 @@ class Rows:
             *self._failure(record, status),
             record.result_text if status is SUCCESSFUL else None,
             self._transitions(record, entries, moments),
-            *(() if record.extras is None else self._extra_changes(record.extras, status, attempt)),
+            *(() if extras is None else self._extra_changes(extras, status, attempt)),
             f"{record.number:032x}",
             self._process,
             record.written[1],
