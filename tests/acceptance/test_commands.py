@@ -601,3 +601,30 @@ def test_a_database_without_tables(manage: Manage, tmp_path: Path, command: list
 
     assert "Run `manage.py migrate`." in answer.stderr
     assert answer.stdout == ""
+
+
+# Pausing.
+
+
+def test_what_is_paused_starts_nowhere_until_it_is_resumed(start_server: StartServer, manage: Manage) -> None:
+    servers = [start_server(), start_server()]
+    wait_for_processes(servers[0], 2)
+    assert "tests.app.tasks.succeed is paused" in manage.run("pause_tasks", "tests.app.tasks.succeed").stdout
+    time.sleep(1)  # All processes know of it within a second.
+
+    paused = [id_ for server in servers for id_ in server.fire("succeed", 5, times=3)]
+    for server in servers:  # What is not paused runs.
+        server.fire("sleep", 0.01, wait=1)
+    servers[0].wait_until(lambda: manage.statuses().count("READY") == len(paused), "all that is paused waits")
+    time.sleep(1.5)  # Some looks of the claims.
+    assert manage.statuses().count("READY") == len(paused)
+    assert [row["name"] for row in manage.read("pause_tasks")["pauses"]] == ["tests.app.tasks.succeed"]
+
+    assert "goes on" in manage.run("resume_tasks", "tests.app.tasks.succeed").stdout
+    servers[0].wait_for_statuses({"SUCCESSFUL": len(paused) + 2})
+
+
+def test_a_wrong_name_is_not_paused(manage: Manage) -> None:
+    refused = manage.run("pause_tasks", "tests.app.tasks.suceed", status=2)
+    assert "Did you mean tests.app.tasks.succeed?" in refused.stderr
+    assert manage.read("pause_tasks")["pauses"] == []
