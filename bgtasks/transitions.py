@@ -133,10 +133,10 @@ def give_verdicts(using: str, process: UUID, by: str, why: str, limit: int, coun
     return verdicts
 
 
-def give_back(using: str, task_id: UUID, process: UUID, why: str) -> bool:
-    """Make a task READY again that `process` claimed and never started; the attempt does not count."""
+def give_back(using: str, task_id: UUID, process: UUID, started_at: datetime | None, why: str) -> bool:
+    """Make a task READY again that `process` claimed at that moment, and never started; the attempt does not count."""
     with transaction.atomic(using=using):
-        rows = BackgroundTask.objects.using(using).filter(process=process)
+        rows = BackgroundTask.objects.using(using).filter(process=process, started_at=started_at)
         row = rows.running().filter(pk=task_id).values(*_JUDGED).first()
         if row is None:
             return False

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -96,7 +97,7 @@ class Rescuer:
         self._runner = runner
         self._next = 0.0
         self._observation = Observation(runner.settings.dead_after, runner.settings.heartbeat)
-        self._orphans: set[UUID] = set()
+        self._orphans: set[tuple[UUID, datetime | None]] = set()  # Tasks, and when they started.
 
     def seconds_until_due(self, now: float) -> float:
         if self._runner.draining:
@@ -158,7 +159,8 @@ class Rescuer:
         Give back what the table says that this process runs, and this process knows nothing of.
 
         The answer to a claim's COMMIT may get lost: its rows were claimed, and never started. What two looks in a row
-        show is no race with a write of the journal, on whose thread this runs.
+        show of one start is no race with a write of the journal, on whose thread this runs. (Of one start: an attempt
+        that has just ended may be on its way to the journal at one look, and the next attempt at the other.)
         """
         runner = self._runner
         journal = runner.journal
@@ -166,10 +168,12 @@ class Rescuer:
         if running.count() <= runner.count_running():
             self._orphans = set()
             return
-        unknown = {id_ for id_ in running.values_list("pk", flat=True) if not journal.knows(id_.int)}
-        for id_ in unknown & self._orphans:
+        starts = running.values_list("pk", "started_at")
+        unknown = {(id_, started_at) for id_, started_at in starts if not journal.knows(id_.int)}
+        for id_, started_at in unknown & self._orphans:
+            why = "claimed, but its process never heard of it"
             with bounded_transaction(using):
-                is_given_back = give_back(using, id_, journal.process_id, "claimed, but its process never heard of it")
+                is_given_back = give_back(using, id_, journal.process_id, started_at, why)
             if is_given_back:
                 runner.has_backlog = True
                 log(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import math
 import threading
 import time
 from typing import Any
@@ -18,9 +19,10 @@ from django.utils import timezone
 
 import bgtasks
 from bgtasks import transitions
+from bgtasks.api import get_runner
 from bgtasks.maintenance.claimer import Claimer
 from bgtasks.maintenance.observation import Observation
-from bgtasks.maintenance.rescue import Look
+from bgtasks.maintenance.rescue import Look, Rescuer
 from bgtasks.models import BackgroundTask, Process
 from bgtasks.policies.limits import Group
 from bgtasks.runtime.record import Record
@@ -224,6 +226,52 @@ async def test_a_claim_whose_answer_got_lost_is_given_back(runtime: Runtime, mon
     await wait_until(lambda: _all_successful(3))
     assert lost
     assert {row.attempt async for row in BackgroundTask.objects.all()} == {1}
+
+
+async def test_a_retry_is_not_taken_for_a_lost_claim(runtime: Runtime, monkeypatch: Any, caplog: Any) -> None:
+    """At one look its first attempt is on its way to the journal, at the next one its second."""
+    journal = get_runner().journal
+    rescuer = next(service for service in journal.services if isinstance(service, Rescuer))
+    rescuer._next = math.inf  # Only we look.
+    starts: list[int] = []
+    may_end = asyncio.Event()
+
+    @bgtasks.task(name="twice", max_attempts=2, backoff="constant", backoff_first=0.01)
+    async def twice() -> None:
+        starts.append(bgtasks.current().attempt)
+        await may_end.wait()
+        may_end.clear()
+        if len(starts) == 1:
+            raise ValueError
+
+    async def look() -> None:
+        """Look as if nothing that runs here were known yet."""
+        done = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def look_there() -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(journal, "knows", lambda number: False)
+                patch.setattr(get_runner(), "count_running", lambda: 0)
+                rescuer._find_own_orphans("default")
+            loop.call_soon_threadsafe(done.set)
+
+        journal.submit(look_there)
+        await done.wait()
+
+    handle = await bgtasks.afire(twice)
+    for attempt in (1, 2):
+        await wait_until(lambda attempt=attempt: _runs(handle, attempt))
+        await look()
+        may_end.set()
+    await handle.wait(timeout=20)
+    row = await read_row(handle)
+    assert (row.status, row.attempt, starts) == ("SUCCESSFUL", 2, [1, 2])
+    assert "answer got lost" not in caplog.text
+
+
+async def _runs(handle: Any, attempt: int) -> bool:
+    return await BackgroundTask.objects.filter(pk=handle.id, status="RUNNING", attempt=attempt).aexists()
 
 
 def _leave_ready_rows(count: int) -> None:
