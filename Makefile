@@ -10,7 +10,7 @@ DB ?= $(or $(TESTS_DB),sqlite)
 # `make test ALL=1` runs the slow tests too: each server, projects of adopters, endurance.
 ALL ?=
 # How many tests run at once; most wait for a server. 0: one after the other, in one process.
-JOBS ?= 2
+JOBS ?= 3
 # More for the command behind a target, such as `make test ARGS="-k drain"`.
 ARGS ?=
 

@@ -14,6 +14,8 @@ import pytest
 from tests.acceptance.test_rescue import read_starts, wait_for
 from tests.servers import Server
 
+pytestmark = pytest.mark.slow  # Each starts servers.
+
 FIRINGS = 20
 
 

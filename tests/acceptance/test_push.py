@@ -18,6 +18,8 @@ import pytest
 
 from tests.servers import ROOT, Server, find_port
 
+pytestmark = pytest.mark.slow  # Each starts servers.
+
 HOST, PORT = "127.0.0.1", 6379
 NEVER = "60"  # Seconds between two polls: what a process hears of before, it was told.
 SOON = 5  # Seconds, far fewer. Most of them are for a loaded machine.

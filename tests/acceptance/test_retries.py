@@ -11,6 +11,8 @@ import pytest
 
 from tests.servers import Server
 
+pytestmark = pytest.mark.slow  # Each starts servers.
+
 AFTER = 6  # Seconds, in which the first process is killed.
 
 
