@@ -7,9 +7,12 @@ import signal
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.servers import Server
 
 
+@pytest.mark.slow
 def test_a_blocked_loop_is_told_of_once(start_server: Callable[..., Server]) -> None:
     server = start_server(TESTS_BLOCKED_AFTER="1", TESTS_DEAD_AFTER="3")
     watcher = start_server(TESTS_DEAD_AFTER="3")

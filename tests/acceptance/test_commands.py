@@ -142,6 +142,7 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 60) -> 
 # drain_tasks.
 
 
+@pytest.mark.slow
 def test_drain_of_two_servers_under_load(start_server: StartServer, manage: Manage) -> None:
     """After exit 0 nothing starts; what is fired meanwhile is READY, and runs after `--undo`."""
     servers = [start_server(), start_server()]
@@ -231,6 +232,7 @@ def test_drain_of_one_process(start_server: StartServer, manage: Manage) -> None
     assert process_ids(servers[0]) == [ids[1]]
 
 
+@pytest.mark.slow
 def test_drain_does_not_wait_for_a_killed_process(start_server: StartServer, manage: Manage) -> None:
     """Nothing ran in it. It is seen to be silent, and named."""
     server = start_server()
@@ -435,6 +437,7 @@ def test_stuck_lists_the_tasks_of_a_killed_process(start_server: StartServer, ma
     assert "has not beaten for" in task["reason"]
 
 
+@pytest.mark.slow
 def test_stuck_applies_verdicts_when_no_server_is_left(start_server: StartServer, manage: Manage) -> None:
     server = start_server()
     ids = server.fire("sleep", 3600, times=2, recorded=1) + server.fire("sleep_and_rerun", 3600, recorded=1)
@@ -606,6 +609,7 @@ def test_a_database_without_tables(manage: Manage, tmp_path: Path, command: list
 # Pausing.
 
 
+@pytest.mark.slow
 def test_what_is_paused_starts_nowhere_until_it_is_resumed(start_server: StartServer, manage: Manage) -> None:
     servers = [start_server(), start_server()]
     wait_for_processes(servers[0], 2)

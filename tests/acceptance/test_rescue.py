@@ -77,6 +77,7 @@ def test_the_tasks_of_a_killed_process_get_their_verdicts(start: Callable[..., S
     assert lost["finished_at"] is not None
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_its_process_cannot_do_so_for_ever(start: Callable[..., Server], marks: Path) -> None:
     """Three attempts with "rerun": the fourth process stays alive, and the task is LOST."""
     server = start()
@@ -110,6 +111,7 @@ def test_a_stopped_process_goes_on_under_another_id(start: Callable[..., Server]
     assert states == {"ALIVE": 2, "DEAD": 1}
 
 
+@pytest.mark.slow
 def test_a_long_lock_kills_nobody(start: Callable[..., Server]) -> None:
     """A transaction of somebody else's keeps everybody from writing for three times DEAD_AFTER."""
     servers = [start(), start()]
@@ -121,6 +123,7 @@ def test_a_long_lock_kills_nobody(start: Callable[..., Server]) -> None:
     assert not any("goes on as" in server.log for server in servers)
 
 
+@pytest.mark.slow
 def test_clocks_that_differ_kill_nobody(start: Callable[..., Server]) -> None:
     """Two hosts whose clocks are 10 minutes apart, each way."""
     servers = [start(), start(TESTS_CLOCK_OFFSET="600"), start(TESTS_CLOCK_OFFSET="-600")]
