@@ -51,7 +51,6 @@ class Task(Generic[P, T_co]):
     is_limited: bool
     sensitive: tuple[str, ...]
     needs_extras: bool  # Whether its rows have columns that most tasks do not use.
-    has_options: bool  # Whether firing it takes more than most tasks need.
 
     def __init__(self, func: Callable[P, T_co], *, name: str | None = None, **options: Unpack[TaskOptions]) -> None:
         self.func = func
@@ -87,7 +86,6 @@ class Task(Generic[P, T_co]):
             or options.key is not None
             or options.rate_key
         )
-        self.has_options = self.needs_extras or self.is_limited
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -23,3 +23,11 @@ def resume(using: str, kind: Pause.Kind, names: Sequence[str]) -> list[str]:
     found = list(rows.order_by("name").values_list("name", flat=True))
     rows.delete()
     return found
+
+
+def find_paused(using: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of the functions and of the queues that are paused."""
+    names: dict[str, set[str]] = {kind: set() for kind in Pause.Kind.values}
+    for kind, name in Pause.objects.using(using).values_list("kind", "name"):
+        names.setdefault(kind, set()).add(name)
+    return frozenset(names[Pause.Kind.FUNCTION]), frozenset(names[Pause.Kind.QUEUE])

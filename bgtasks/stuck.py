@@ -12,7 +12,8 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from .conf import Settings
-from .models import BackgroundTask, Pause, Process
+from .models import BackgroundTask, Process
+from .pauses import find_paused
 
 MAX_LISTED = 1000  # Tasks of each kind.
 
@@ -69,12 +70,9 @@ class Finder:
         """Return what was fired long ago and waits; and the coroutine objects, whose process may be gone."""
         born = self.now - timedelta(seconds=self._longest_wait)
         waiting = tasks.waiting()
-        paused: dict[str, set[str]] = {kind: set() for kind in Pause.Kind.values}
-        for kind, name in Pause.objects.using(self.alias).values_list("kind", "name"):
-            paused[kind].add(name)
-        if any(paused.values()):  # Somebody wants these to wait.
-            waiting = waiting.exclude(name__in=paused[Pause.Kind.FUNCTION])
-            waiting = waiting.exclude(queue_name__in=paused[Pause.Kind.QUEUE])
+        functions, queues = find_paused(self.alias)
+        if functions or queues:  # Somebody wants these to wait.
+            waiting = waiting.exclude(name__in=functions).exclude(queue_name__in=queues)
         yield from waiting.filter(created_at__lt=born).exclude(run_after__gt=born).values(*_FIELDS)[:MAX_LISTED]
         yield from waiting.filter(created_at__gte=born, process__isnull=False).values(*_FIELDS)[:MAX_LISTED]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.db import router
 from django.utils import timezone
 
-from ..models import BackgroundTask, Pause
+from ..models import BackgroundTask
+from ..pauses import find_paused
 from ..runtime.runner import Runner
 
 
@@ -23,11 +24,7 @@ class LimitWatcher:
         runner = self._runner
         self._next = now + runner.settings.poll_interval
         alias = router.db_for_write(BackgroundTask)
-        found = Pause.objects.using(alias).values_list("kind", "name")
-        names: dict[str, set[str]] = {kind: set() for kind in Pause.Kind.values}
-        for kind, name in found:
-            names.setdefault(kind, set()).add(name)
-        runner.heed_pauses(frozenset(names[Pause.Kind.FUNCTION]), frozenset(names[Pause.Kind.QUEUE]))
+        runner.heed_pauses(*find_paused(alias))
         for queue, most in runner.limits.max_waiting.items():
             waiting = BackgroundTask.objects.using(alias).ready(timezone.now()).filter(queue_name=queue)
             # No further than it matters: the table may hold a million.

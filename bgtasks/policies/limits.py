@@ -26,10 +26,6 @@ class Gate:
         self._free: list[None] = [None] * count
         self.is_wanted = False  # Whether somebody waits for it in the table.
 
-    def __len__(self) -> int:
-        """Return how many it would let through now."""
-        return len(self._free)
-
     def take(self) -> bool:
         try:
             self._free.pop()

@@ -45,13 +45,6 @@ class Slots:
             return False
         return True
 
-    def take_all(self) -> int:
-        """Take all free slots, for rows about to be claimed; give back what is not used."""
-        count = 0
-        while self.take():
-            count += 1
-        return count
-
     def give_back(self, count: int = 1) -> None:
         self._free.extend([None] * count)
         if self._waiting:
