@@ -80,6 +80,7 @@ class BgTasksConfig(AppConfig):
     def _make_real_runner(self) -> Runner:
         from django.db import connections, router  # Both need the app registry, as all below.
 
+        from .live.broadcaster import Broadcaster
         from .maintenance.block_watcher import BlockWatcher
         from .maintenance.claimer import Claimer
         from .maintenance.limit_watcher import LimitWatcher
@@ -87,6 +88,7 @@ class BgTasksConfig(AppConfig):
         from .maintenance.push import Push
         from .maintenance.requests import Requests
         from .maintenance.rescue import Rescuer
+        from .maintenance.rollup_writer import RollupWriter
         from .maintenance.sampler import Sampler
         from .maintenance.spool_reader import SpoolReader
         from .maintenance.watcher import Watcher
@@ -104,6 +106,7 @@ class BgTasksConfig(AppConfig):
         journal = Journal(settings, self.registry)
         runner = Runner(settings, self.registry, journal, lanes)
         push = Push(runner)
+        rollup_writer = RollupWriter(runner)
         journal.services = [
             Requests(runner),
             Rescuer(runner),
@@ -114,7 +117,10 @@ class BgTasksConfig(AppConfig):
             Sampler(runner),
             SpoolReader(runner),
             Pruner(runner),
+            rollup_writer,
+            Broadcaster(runner),
         ]
+        journal.on_end = rollup_writer.flush_last
 
         def begin_on(loop: asyncio.AbstractEventLoop) -> None:
             self._look_for_drain(loop)

@@ -132,7 +132,9 @@ class BackgroundTask(models.Model):
         constraints = [models.UniqueConstraint(fields=["live_key"], name="bgtasks_live_key")]
         permissions = [
             ("cancel_task", "Can cancel background tasks"),
-            ("fire_task", "Can fire background tasks again"),
+            ("fire_task", "Can fire background tasks, and fire them again"),
+            ("view_task_args", "Can view the arguments of background tasks"),
+            ("apply_verdict", "Can give stuck background tasks their verdict"),
         ]
 
     def __str__(self) -> str:
@@ -219,6 +221,7 @@ class Process(models.Model):
         verbose_name = _("process")
         verbose_name_plural = _("processes")
         ordering = ["-id"]
+        permissions = [("drain_process", "Can drain processes")]
 
     def __str__(self) -> str:
         return f"{self.server or 'process'} {self.host}:{self.pid}"
@@ -266,6 +269,42 @@ class Pause(models.Model):
         return f"{self.kind} {self.name}"
 
 
+class Rollup(models.Model):
+    """
+    What the finished tasks of one process came to in one stretch of time: the admin's pictures are drawn from these.
+
+    Only that process writes it, every two seconds; so the last two seconds before a death are missing. What must add up
+    is in the ledger.
+    """
+
+    class Resolution(models.IntegerChoices):
+        """Seconds of a stretch."""
+
+        MINUTE = 60, _("1 minute")
+        HALF_HOUR = 1800, _("30 minutes")
+        TWO_HOURS = 7200, _("2 hours")
+
+    id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
+    process = models.UUIDField(_("process"))
+    resolution = models.PositiveSmallIntegerField(_("resolution"), choices=Resolution.choices)
+    starts_at = models.DateTimeField(_("starts at"), help_text=_("In UTC a multiple of the resolution."))
+    tasks = models.JSONField(
+        _("tasks"), default=dict, help_text=_("{name: {statuses: {status: count}, took and waited: {bin: count}}}.")
+    )
+    lag = models.FloatField(_("loop lag"), null=True, help_text=_("The longest, in seconds."))
+
+    class Meta:
+        verbose_name = _("rollup")
+        verbose_name_plural = _("rollups")
+        constraints = [
+            models.UniqueConstraint(fields=["resolution", "starts_at", "process"], name="bgtasks_one_rollup")
+        ]
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.starts_at} {self.resolution} s"
+
+
 class Ledger(models.Model):
     """
     What the other rows cannot tell any more: how much of them is gone. One row, with id 1.
@@ -306,6 +345,12 @@ class Drain(models.Model):
     cancelled_count = models.PositiveIntegerField(_("cancelled"), help_text=_("Cut short at the deadline."))
     left_count = models.PositiveIntegerField(_("left"), help_text=_("Did not end even when cancelled."))
     names = models.JSONField(_("names"), default=dict, help_text=_("Of what did not finish: {name: count}."))
+    cut_short_after = models.FloatField(
+        _("cut short after"), null=True, help_text=_("Seconds until what was left was cut short. Empty: nothing was.")
+    )
+    course = models.JSONField(
+        _("course"), null=True, help_text=_("A list of [seconds, how many were left], up to some 200.")
+    )
 
     class Meta:
         verbose_name = _("drain")
@@ -314,3 +359,45 @@ class Drain(models.Model):
 
     def __str__(self) -> str:
         return f"drain of {self.process}"
+
+
+class Overview(BackgroundTask):
+    """The first page of the admin: a name for the address, without rows of its own. So are those below."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        # The admin sorts an app's pages by their names, and browsers show no leading space.
+        verbose_name = verbose_name_plural = _(" Overview")
+
+
+class LiveTask(BackgroundTask):
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("live task")
+        verbose_name_plural = _("live tasks")
+
+
+class FailedTask(BackgroundTask):
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("failure")
+        verbose_name_plural = _("failures")
+
+
+class StuckTask(BackgroundTask):
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("stuck task")
+        verbose_name_plural = _("stuck tasks")
+
+
+class TaskFunction(BackgroundTask):
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("task function")
+        verbose_name_plural = _("task functions")

@@ -144,6 +144,7 @@ class Rescuer:
         )
         for verdict in verdicts:
             if verdict.status in FINISHED:
+                runner.journal.tally.count_verdict(verdict.name, verdict.status)
                 announce_change(
                     runner.registry.functions.get(verdict.name),
                     task_id=verdict.id,

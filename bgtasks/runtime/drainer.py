@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..log import log
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 READY = Status.READY
 RUNNING = Status.RUNNING
+
+MAX_COURSE = 200  # Points of a drain's course, evenly spread over the time that it may take.
 
 NOT_RECORDED = (Status.INTERRUPTED, "not recorded before the drain ended")
 
@@ -37,6 +40,8 @@ class DrainReport:
     cancelled_count: int = 0  # Cut short at the deadline.
     left_count: int = 0  # Did not end even when cancelled.
     names: Counter[str] = field(default_factory=Counter)  # Of what did not finish.
+    cut_short_after: float | None = None  # Seconds until what was left was cut short.
+    course: list[tuple[float, int]] = field(default_factory=list)  # (seconds, how many were left), up to MAX_COURSE.
     is_written: bool = False  # Whether everything was committed before the deadline.
 
 
@@ -55,6 +60,7 @@ class Drainer:
         self._is_hurried = False
         self._step = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._note: Callable[[], None] = lambda: None
 
     async def drain(self, asked_by: str, deadline: float) -> DrainReport:
         began = time.monotonic()
@@ -63,16 +69,19 @@ class Drainer:
         report = DrainReport(asked_by, time.time(), running_at_start=runner.count_running())
         settings = runner.settings
         ending = settings.cancel_grace + settings.flush_timeout
+        self._note = partial(self._note_course, report, began, max(deadline - began, 0.0) / MAX_COURSE)
         try:
             await runner.journal.begin_drain()
         except asyncio.CancelledError:
             self.hurry()
         await self._wait_until(lambda: self._is_hurried or not self._find_unfinished(), deadline - ending)
         report.finished_count = runner.ended_count - ended_before
+        report.course.append((time.monotonic() - began, len(self._find_unfinished())))
         if self._is_hurried:
             deadline = min(deadline, time.monotonic() + ending)
         await self._cut_short(report, deadline - settings.flush_timeout)
         report.seconds = time.monotonic() - began
+        report.course.append((report.seconds, report.left_count))
         report.is_written = await self._write(report, deadline)
         with contextlib.suppress(asyncio.CancelledError):
             await runner.on_drained()
@@ -86,6 +95,7 @@ class Drainer:
 
     async def _wait_until(self, is_over: Callable[[], bool], deadline: float) -> None:
         while not is_over():
+            self._note()
             self._step.clear()
             if is_over():
                 return
@@ -96,6 +106,11 @@ class Drainer:
                 return
             except asyncio.CancelledError:
                 self.hurry()
+
+    def _note_course(self, report: DrainReport, began: float, step: float) -> None:
+        seconds = time.monotonic() - began
+        if not report.course or seconds - report.course[-1][0] >= step:
+            report.course.append((seconds, len(self._find_unfinished())))
 
     async def _write(self, report: DrainReport, deadline: float) -> bool:
         while True:
@@ -112,6 +127,8 @@ class Drainer:
         report.names += self.interrupted  # The server may have cancelled them together with this drain.
         before = self.interrupted.total()
         cut_short = self._find_unfinished()
+        if cut_short or report.names:
+            report.cut_short_after = report.course[-1][0]
         for record in cut_short:
             report.names[record.name] += 1
             if record.status is READY:

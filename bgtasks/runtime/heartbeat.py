@@ -39,6 +39,12 @@ class Heartbeat:
         self._is_registered = False
         self._loop_seen_at: float | None = None
         self._loop_lag: float | None = None
+        self._worst_lag: float | None = None  # Since it was last taken.
+
+    def take_worst_lag(self) -> float | None:
+        """Return the longest lag, in seconds, that was seen since the last time; None if none was."""
+        lag, self._worst_lag = self._worst_lag, None
+        return lag
 
     def hasten(self) -> None:
         """Beat at the next occasion."""
@@ -104,6 +110,7 @@ class Heartbeat:
         def answer() -> None:
             self._loop_seen_at = time.time()
             self._loop_lag = time.monotonic() - asked
+            self._worst_lag = max(self._loop_lag, self._worst_lag or 0.0)
 
         with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
             loop.call_soon_threadsafe(answer)

@@ -35,6 +35,7 @@ from .heartbeat import Heartbeat
 from .record import Record
 from .registry import Registry
 from .statements import Disowned, is_missing_table, statements_for, to_datetime
+from .tally import Tally
 from .writer import Batch, Writer
 
 if TYPE_CHECKING:
@@ -92,10 +93,13 @@ class Journal:
         self.on_taken: Callable[[Record, Status], None] = lambda record, status: None
         self.on_let_go: Callable[[list[int]], None] = lambda numbers: None
         self.on_new_id: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None  # The last chance to write something.
+        self.tally = Tally()
         # Live tasks for whose end other processes wait, and these. Of the journal's thread.
         self.asked_about: dict[int, set[UUID]] = {}
         self._settings = settings
         self._registry = registry
+        self.heartbeat = Heartbeat(self, settings, registry)
         self._inbox: queue.SimpleQueue[Record | Callable[[], None] | None] = queue.SimpleQueue()
         self._is_urgent = threading.Event()  # Whether something in the inbox is waited for.
         self._is_woken = False  # Whether `wake` has put something there. Cleared before the inbox is emptied.
@@ -244,7 +248,6 @@ class Journal:
         self._connection = connections[self._alias]
         self._statements = statements_for(self._alias, self.process_id, self._settings.release)
         self._writer = Writer(self._statements, self.process_id, self._wrote)
-        self._heartbeat = Heartbeat(self, self._settings, self._registry)
         try:
             while self._stop_by is None:
                 self._guard_all(self._turn)
@@ -275,6 +278,8 @@ class Journal:
             self._gather()
         if self._pending:
             self._spool(list(self._pending.values()))
+        if is_well and self.tally.writes:
+            self._guard(self.on_end)
 
     def _spool_what_hangs(self) -> None:
         """The thread waits for a database that does not answer, and dies with this process: keep what it has."""
@@ -342,7 +347,7 @@ class Journal:
         now = time.monotonic()
         if self.is_away:
             return self._retry_at - now
-        waits = [LONGEST_WAIT, self._heartbeat.next_at - now]
+        waits = [LONGEST_WAIT, self.heartbeat.next_at - now]
         if self._calls:
             return 0.0
         if self._pending:
@@ -400,7 +405,7 @@ class Journal:
         if self.is_away and time.monotonic() < self._retry_at:
             return
         is_well = True
-        if time.monotonic() >= self._heartbeat.next_at:
+        if time.monotonic() >= self.heartbeat.next_at:
             is_well = self._guard(self._beat)
         if is_well and self._pending:
             is_well = self._guard(self._write_pending)
@@ -427,7 +432,7 @@ class Journal:
             step()
         except BaseException as error:  # noqa: BLE001, RUF100  # A signal's receiver may even raise SystemExit.
             if isinstance(error, Disowned):
-                self._heartbeat.hasten()  # The beat comes first in each round, and sees to it.
+                self.heartbeat.hasten()  # The beat comes first in each round, and sees to it.
             elif isinstance(error, Exception) and self._statements.is_outage(error):
                 self._went_away(error)
             else:
@@ -444,7 +449,7 @@ class Journal:
 
     def _beat(self) -> None:
         try:
-            self._heartbeat.beat(self._statements)
+            self.heartbeat.beat(self._statements)
         except Disowned:
             self._begin_anew()
 
@@ -461,7 +466,7 @@ class Journal:
         statements = statements_for(self._alias, new_id, self._settings.release)
         records = {**self._registry.live, **self._pending}
         with statements.transaction() as cursor:
-            self._heartbeat.register(statements, new_id)
+            self.heartbeat.register(statements, new_id)
             statements.adopt(cursor, old_id)
             rows = statements.read_back(cursor, list(records))
         self.process_id, self._next_id = new_id, None
@@ -502,7 +507,7 @@ class Journal:
                 str(error).strip(),
                 hint,
             )
-        self._heartbeat.hasten()  # The beat is the first to try again.
+        self.heartbeat.hasten()  # The beat is the first to try again.
         self._retry_at = now + self._retry_delay
         self._retry_delay = min(self._retry_delay * 2, LAST_RETRY, self._settings.heartbeat)
 
@@ -587,7 +592,9 @@ class Journal:
             self.on_conflict(record, holder)
         if acknowledged:
             self.on_committed(acknowledged)
-        announce_all([change for number, change in batch.changes.items() if number not in batch.again], self.process_id)
+        changes = [change for number, change in batch.changes.items() if number not in batch.again]
+        self.tally.count_written(changes)
+        announce_all(changes, self.process_id)
         if self.asked_about:
             self._tell_who_has_asked(batch)
         if ready_again:
@@ -629,6 +636,7 @@ class Journal:
         except BaseException:
             conclusion.tell(False)
             raise
+        self._guard(self.on_end)
         conclusion.tell(is_written)
 
     def _write_end(self, report: DrainReport) -> None:
@@ -644,11 +652,13 @@ class Journal:
                 cancelled_count=report.cancelled_count,
                 left_count=report.left_count,
                 names=dict(report.names),
+                cut_short_after=report.cut_short_after,
+                course=[[round(seconds, 3), left] for seconds, left in report.course],
             )
             Process.objects.using(self._alias).filter(pk=self.process_id).update(
                 state=Process.State.STOPPED, stopped_at=now, beat_at=now, running=report.left_count
             )
-        self._heartbeat.end()
+        self.heartbeat.end()
 
 
 class _Conclusion:

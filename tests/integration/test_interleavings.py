@@ -119,7 +119,7 @@ class Node:
         journal._alias, journal._connection = USING, connections[USING]
         journal._statements = statements_for(USING, journal.process_id, "")
         journal._writer = Writer(journal._statements, journal.process_id, journal._wrote)
-        journal._heartbeat = Heartbeat(journal, SETTINGS, registry)
+        journal.heartbeat = Heartbeat(journal, SETTINGS, registry)
 
     def call(self, function: Any, *args: Any) -> Any:
         """Call a function on the loop, and let everything come to rest there."""
@@ -139,7 +139,7 @@ class Node:
         """One round of the journal."""
         journal = self.journal
         if with_beat:
-            journal._heartbeat.hasten()
+            journal.heartbeat.hasten()
         journal._retry_at = 0.0
         journal.wake()  # So that it waits for nothing.
         journal._gather()

@@ -608,7 +608,7 @@ async def test_one_that_was_taken_before_its_answer_gives_its_slot_back(
     journal = get_runner().journal
     process = journal.process_id
     holds, may_go_on = threading.Event(), threading.Event()
-    heartbeat = journal._heartbeat
+    heartbeat = journal.heartbeat
     beat = heartbeat.beat
 
     def wait_and_beat(statements: Any) -> None:

@@ -239,7 +239,7 @@ async def test_a_new_row_of_the_process_inherits_the_request(runtime: Runtime) -
     def change_id() -> None:
         journal.process_id = bgtasks.uuid7.uuid7()
         journal._is_registered = False
-        journal._heartbeat.beat()
+        journal.heartbeat.beat()
 
     journal.submit(change_id)
     await wait_until(lambda: own_row().filter(drain_acknowledged_at__isnull=False).aexists())

@@ -1,0 +1,61 @@
+"""The broadcaster: tells the channel layer, a few times a second at most, that tasks of this process have changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from contextvars import Context
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from ..log import log
+from ..runtime.runner import Runner
+from . import GROUP
+
+EVERY = 0.25  # Seconds.
+SEND_TIMEOUT = 5.0  # Seconds.
+
+MESSAGE = {"type": "bgtasks.changed"}
+
+
+class Broadcaster:
+    """A service of the journal's thread. The layer is used on the event loop, and waited for by nobody."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._next = 0.0
+        self._told = 0
+        self._sending: asyncio.Task[None] | None = None
+        self._is_away = False
+
+    def seconds_until_due(self, now: float) -> float:
+        if self._runner.journal.tally.writes == self._told:
+            return 60.0  # Whatever changes wakes the thread.
+        return max(self._next - now, 0.0)
+
+    def run_once(self, now: float) -> None:
+        self._next = now + EVERY
+        self._told = self._runner.journal.tally.writes
+        loop = self._runner.journal.find_loop()
+        if loop is not None and get_channel_layer() is not None:
+            with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
+                loop.call_soon_threadsafe(self._begin_send, context=Context())
+
+    def _begin_send(self) -> None:
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.get_running_loop().create_task(self._send(), name="bgtasks broadcaster")
+
+    async def _send(self) -> None:
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT):
+                layer: Any = get_channel_layer()
+                await layer.group_send(GROUP, MESSAGE)
+        except Exception as error:  # noqa: BLE001, RUF100  # Whatever a layer raises.
+            if not self._is_away:
+                told = "The channel layer fails (%s: %s): admin pages are not pushed to, and ask every few seconds."
+                log(logging.WARNING, told, type(error).__name__, error)
+            self._is_away = True
+        else:
+            self._is_away = False

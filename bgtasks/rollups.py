@@ -1,0 +1,105 @@
+"""What became of the tasks of the last hour, day and week, read from the rollups and never from the tasks' rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from . import histogram
+from .histogram import Histogram
+from .models import Rollup
+
+MINUTE, HALF_HOUR, TWO_HOURS = Rollup.Resolution
+# The finest resolution for a span, and the longest span that it is kept for and quick to read in.
+FINEST = ((timedelta(hours=3), MINUTE), (timedelta(days=3), HALF_HOUR), (timedelta(days=8), TWO_HOURS))
+
+
+@dataclass
+class Total:
+    """What tasks came to."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    took: Histogram = field(default_factory=dict)
+    waited: Histogram = field(default_factory=dict)
+
+    def add(self, counts: Any) -> None:
+        """Add what a rollup says of a name."""
+        self.statuses.update(counts["statuses"])
+        histogram.add(self.took, _bins(counts["took"]))
+        histogram.add(self.waited, _bins(counts["waited"]))
+
+    @property
+    def count(self) -> int:
+        return self.statuses.total()
+
+    @property
+    def measured(self) -> int:
+        """How many durations the histogram rests on."""
+        return sum(self.took.values())
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A rollup, as far as the pictures need it."""
+
+    starts_at: datetime
+    process: UUID
+    tasks: dict[str, Any]
+    lag: float | None
+
+
+def find_resolution(span: timedelta) -> Rollup.Resolution:
+    """
+    >>> find_resolution(timedelta(hours=1)).label, find_resolution(timedelta(days=7)).label
+    ('1 minute', '2 hours')
+    """
+    return next((resolution for longest, resolution in FINEST if span <= longest), TWO_HOURS)
+
+
+def read(using: str, resolution: Rollup.Resolution, now: datetime, span: timedelta) -> list[Stretch]:
+    """Return the rollups that reach into the last `span` before `now`, oldest first. One query."""
+    since = now - span - timedelta(seconds=resolution)
+    rows = Rollup.objects.using(using).filter(resolution=resolution, starts_at__gt=since).order_by("starts_at")
+    return [Stretch(*row) for row in rows.values_list("starts_at", "process", "tasks", "lag")]
+
+
+def total_by_name(stretches: Iterable[Stretch], since: datetime | None = None) -> dict[str, Total]:
+    """Add up what came of each name, in all that began at `since` or later."""
+    totals: dict[str, Total] = {}
+    for stretch in stretches:
+        if since is None or stretch.starts_at >= since:
+            for name, counts in stretch.tasks.items():
+                totals.setdefault(name, Total()).add(counts)
+    return totals
+
+
+def total_of(stretches: Iterable[Stretch]) -> Total:
+    """Add up all there is."""
+    total = Total()
+    for stretch in stretches:
+        for counts in stretch.tasks.values():
+            total.add(counts)
+    return total
+
+
+def total_by_stretch(
+    stretches: Iterable[Stretch], resolution: Rollup.Resolution, now: datetime, span: timedelta
+) -> list[tuple[datetime, Total]]:
+    """Return a total for each stretch of the span, also of those in which nothing ended, oldest first."""
+    count = int(span.total_seconds() // resolution)
+    last = now - timedelta(seconds=now.timestamp() % resolution)
+    starts = [last - timedelta(seconds=resolution * back) for back in reversed(range(count))]
+    totals = {start: Total() for start in starts}
+    for stretch in stretches:
+        if (total := totals.get(stretch.starts_at)) is not None:
+            for counts in stretch.tasks.values():
+                total.add(counts)
+    return list(totals.items())
+
+
+def _bins(stored: dict[str, int]) -> Iterable[tuple[int, int]]:
+    return ((int(number), count) for number, count in stored.items())

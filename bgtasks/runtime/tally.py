@@ -1,0 +1,81 @@
+"""The tally: what the finished tasks of this process come to, counted as they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..histogram import Histogram, bin_of
+from ..status import Status
+from .record import Entry, Record
+
+READY, RUNNING = Status.READY, Status.RUNNING
+
+MAX_NAMES = 200  # Counted apart between two takings. Coroutine objects may each have a name of their own.
+OTHERS = "…"  # The name that all further ones are counted under.
+
+
+class Counts:
+    """What the tasks of one name came to."""
+
+    __slots__ = ("statuses", "took", "waited")
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, int] = {}
+        self.took: Histogram = {}  # The last attempts.
+        self.waited: Histogram = {}  # For their first start, from being fired or from `run_after`.
+
+    def as_json(self) -> dict[str, Any]:
+        return {"statuses": self.statuses, "took": self.took, "waited": self.waited}
+
+
+class Tally:
+    """Counts on the journal's thread, which also takes the counts. It costs a task about a microsecond."""
+
+    def __init__(self) -> None:
+        self.writes = 0  # Changes that were committed. It only grows; read from any thread.
+        self._by_name: dict[str, Counts] = {}
+
+    def count_written(self, changes: Sequence[tuple[Record, Sequence[Entry]]]) -> None:
+        """Count what a committed batch has finished."""
+        self.writes += len(changes)
+        for record, entries in changes:
+            status, at, _, _ = entries[-1]
+            if status is READY or status is RUNNING:
+                continue
+            counts = self._find(record.name)
+            counts.statuses[status] = counts.statuses.get(status, 0) + 1
+            if len(entries) < 2 or entries[-2][0] is not RUNNING:
+                continue  # It never ran, or not here.
+            started = entries[-2][1]
+            number = bin_of(at - started)
+            counts.took[number] = counts.took.get(number, 0) + 1
+            if entries[-2][2] == 1:
+                number = bin_of(started - _due_at(record))
+                counts.waited[number] = counts.waited.get(number, 0) + 1
+
+    def count_verdict(self, name: str, status: Status) -> None:
+        """Count a task of another process that this one has ended."""
+        self.writes += 1
+        statuses = self._find(name).statuses
+        statuses[status] = statuses.get(status, 0) + 1
+
+    def take(self) -> dict[str, Counts]:
+        """Return what was counted since the last time."""
+        taken, self._by_name = self._by_name, {}
+        return taken
+
+    def _find(self, name: str) -> Counts:
+        counts = self._by_name.get(name)
+        if counts is None:
+            if len(self._by_name) >= MAX_NAMES:
+                name = OTHERS
+            counts = self._by_name.setdefault(name, Counts())
+        return counts
+
+
+def _due_at(record: Record) -> float:
+    """Return when it could have started, in seconds since the epoch: the number holds when it was fired."""
+    fired_at = (record.number >> 80) / 1000
+    run_after = record.extras.run_after if record.extras is not None else None
+    return fired_at if run_after is None else max(fired_at, run_after)
