@@ -52,7 +52,7 @@ class ReadOnlyAdmin(ModelAdmin):
     ordering = ["-id"]  # By time: ids are UUIDv7.
 
     class Media:
-        css = {"all": ["bgtasks/admin.css"]}
+        css = {"all": ["bgtasks/admin.css", "bgtasks/pictures.css"]}
         js = [Script("bgtasks/admin.js", defer=True)]
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -5,29 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
-from django.db import router
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.db import models
+from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from ..conf import get_settings
 from ..maintenance.audit import Auditor
-from ..models import BackgroundTask, Ledger
-from .base import Fact, ReadOnlyAdmin
+from ..models import Ledger
+from .base import Fact
+from .page import PageAdmin
 
 
 @admin.register(Ledger)
-class LedgerAdmin(ReadOnlyAdmin):
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        audit = Auditor(router.db_for_write(BackgroundTask), get_settings()).balance()
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Ledger"),
-            "opts": self.opts,
-            "media": self.media,
+class LedgerAdmin(PageAdmin):
+    template = "admin/bgtasks/ledger.html"
+
+    def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return bool(request.user.has_perm("bgtasks.view_ledger"))
+
+    def describe(self, request: HttpRequest) -> dict[str, Any]:
+        audit = Auditor(self.using, get_settings()).balance()
+        return {
+            "refresh_seconds": None,  # It counts all rows.
             "unaccounted": audit.unaccounted,
             "facts": [
                 Fact(_("Fired"), audit.fired, _("as the processes counted")),
@@ -39,4 +38,3 @@ class LedgerAdmin(ReadOnlyAdmin):
                 ),
             ],
         }
-        return TemplateResponse(request, "admin/bgtasks/ledger/change_list.html", context | (extra_context or {}))

@@ -19,6 +19,7 @@ from ..sensitive import HIDDEN, is_sealed
 from ..status import LIVE, Status
 from .base import Fact, breakable, find_processes, label_of, short_id
 from .formats import Shown, cut, duration, pretty_json, printable, write_moment
+from .page import live_context
 from .timeline import Step, read_stays, read_steps
 from .traceback_view import read_traceback
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from .base import ReadOnlyAdmin
     from .task_actions import TaskActions
 
-REFRESH_SECONDS = 2
 MAX_ARGUMENTS = 50  # With a line each; more are shown as one text.
 MAX_TRACEBACK = 100_000  # Characters.
 MAX_AGAIN = 10  # Tasks that were fired again from this one.
@@ -42,7 +42,7 @@ def describe(task: BackgroundTask, admin: TaskActions, request: HttpRequest) -> 
         "task": task,
         "name": breakable(task.name),
         "is_live": is_live,
-        "refresh_seconds": REFRESH_SECONDS if is_live else None,
+        **(live_context(is_moving=True) if is_live else {}),
         "facts": list(_facts(task, found, admin, request)),
         "steps": [_shown_step(step, found) for step in steps],
         "stays": [

@@ -1,14 +1,46 @@
-// Keeps a live task's page up to date, and lets a filter apply as soon as it is chosen. Both are conveniences: without
-// this file the page is reloaded, and the form submitted, by hand.
+// Keeps a page up to date, and lets a filter apply as soon as it is chosen. All are conveniences: without this file the
+// page is reloaded, and the form submitted, by hand.
+//
+// The page asks for itself every few seconds (data-bgtasks-refresh), and at once when the server says over the WebSocket
+// (data-bgtasks-socket) that something has changed. A hidden tab asks for nothing.
 "use strict";
 {
     const PAGE = ".bgtasks-page";
-    const FOCUSABLE = "a, summary, button";
+    const GAP = 700; // Milliseconds between two refreshes at least, however much changes.
+    const SHARE = 5; // And this many times as long as the last one took.
+    const CALM = 30; // Seconds between two refreshes of a page that is pushed to, and on which nothing moves.
+    const FIRST_RETRY = 1000, LAST_RETRY = 30000; // Milliseconds until a lost socket is opened again.
+    const FORBIDDEN = 4403;
     let isLeaving = false; // A button was pressed: the answer, and its messages, belong to the page that comes.
+    let isOpen = false; // The socket.
+    let isBusy = false, isDue = false;
+    let timer = 0, earliest = 0;
+    let retry = FIRST_RETRY;
 
-    const isBeingCopied = (page) => {
+    const find = () => document.querySelector(PAGE);
+
+    const isInUse = (page) => {
         const selection = getSelection();
-        return selection && !selection.isCollapsed && page.contains(selection.anchorNode);
+        if (selection && !selection.isCollapsed && page.contains(selection.anchorNode)) return true; // Being copied.
+        if (page.querySelector("input[type=checkbox]:checked, dialog[open]")) return true; // Being chosen.
+        return page.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
+    };
+
+    const keyOf = (element) => `${element.tagName} ${element.getAttribute("href") ?? element.textContent}`;
+
+    const load = async (tile) => {
+        try {
+            const response = await fetch(tile.dataset.bgtasksLoad, {redirect: "manual"});
+            if (response.ok) tile.querySelector(".bgtasks-tile-value").innerHTML = await response.text();
+        } catch {
+            // The next refresh asks again.
+        }
+    };
+
+    const loadTiles = () => {
+        document.querySelectorAll("[data-bgtasks-load]").forEach((tile) => {
+            if (!tile.querySelector("[data-bgtasks-loaded]")) load(tile);
+        });
     };
 
     const swap = (page, fresh) => {
@@ -16,35 +48,92 @@
         fresh.querySelectorAll("details").forEach((each) => {
             each.open ||= open.includes(each.dataset.bgtasksDetails);
         });
-        const focused = [...page.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement);
+        const focused = page.contains(document.activeElement) ? keyOf(document.activeElement) : null;
+        const scrolled = [...page.querySelectorAll(".bgtasks-scrolls")].map((each) => each.scrollLeft);
         page.replaceWith(fresh);
-        fresh.querySelectorAll(FOCUSABLE)[focused]?.focus({preventScroll: true});
+        fresh.querySelectorAll(".bgtasks-scrolls").forEach((each, index) => (each.scrollLeft = scrolled[index] ?? 0));
+        if (focused) {
+            [...fresh.querySelectorAll("a, summary, button")].find((each) => keyOf(each) === focused)?.focus({preventScroll: true});
+        }
+        loadTiles();
+    };
+
+    const fetchPage = async () => {
+        const response = await fetch(location.href, {credentials: "same-origin", redirect: "manual"});
+        if (response.type === "opaqueredirect") isLeaving = true; // To the login.
+        const text = response.ok ? await response.text() : "";
+        return new DOMParser().parseFromString(text, "text/html").querySelector(PAGE);
     };
 
     const refresh = async () => {
-        const page = document.querySelector(PAGE);
-        const seconds = Number(page?.dataset.bgtasksRefresh);
-        if (!seconds || isLeaving) return; // The task has finished.
-        if (!document.hidden && !isBeingCopied(page)) {
-            try {
-                const response = await fetch(location.href, {credentials: "same-origin", redirect: "manual"});
-                if (response.type === "opaqueredirect") return; // To the login.
-                const text = response.ok ? await response.text() : "";
-                const fresh = new DOMParser().parseFromString(text, "text/html").querySelector(PAGE);
-                if (fresh && !isLeaving) swap(page, fresh);
-            } catch {
-                // The server restarts, or the network is away: the next round may find it again.
-            }
+        const page = find();
+        if (isBusy || isLeaving || document.hidden || !page) return;
+        isBusy = true;
+        isDue = false;
+        const began = performance.now();
+        try {
+            const fresh = isInUse(page) ? null : await fetchPage();
+            if (fresh && !isLeaving && !isInUse(page)) swap(page, fresh);
+        } catch {
+            // The server restarts, or the network is away: the next round may find it again.
         }
-        setTimeout(refresh, seconds * 1000);
+        const ended = performance.now();
+        earliest = ended + Math.max(GAP, SHARE * (ended - began));
+        isBusy = false;
+        plan();
     };
 
+    const plan = () => {
+        clearTimeout(timer);
+        const seconds = Number(find()?.dataset.bgtasksRefresh);
+        if (!seconds || isLeaving) return; // Nothing on it will change any more.
+        const isCalm = isOpen && !("bgtasksMoving" in find().dataset);
+        const wait = isDue ? 0 : 1000 * (isCalm ? CALM : seconds);
+        timer = setTimeout(refresh, Math.max(wait, earliest - performance.now(), 0));
+    };
+
+    const hasChanged = () => {
+        isDue = true;
+        if (!isBusy) plan();
+    };
+
+    const connect = () => {
+        const path = find()?.dataset.bgtasksSocket;
+        if (!path || isLeaving) return;
+        const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${path}`);
+        socket.addEventListener("open", () => {
+            isOpen = true;
+            retry = FIRST_RETRY;
+            hasChanged(); // While it was closed anything may have.
+        });
+        socket.addEventListener("message", hasChanged);
+        socket.addEventListener("close", ({code}) => {
+            isOpen = false;
+            if (isLeaving || code === FORBIDDEN) return;
+            plan();
+            setTimeout(connect, retry * (0.5 + Math.random()));
+            retry = Math.min(retry * 2, LAST_RETRY);
+        });
+    };
+
+    document.addEventListener("visibilitychange", () => document.hidden || hasChanged());
     document.addEventListener("submit", ({target}) => {
         const button = target.querySelector(".bgtasks-button");
-        if (!button) return;
+        if (!button || target.method === "get") return;
         isLeaving = true;
-        button.disabled = true; // Once is enough.
+        setTimeout(() => (button.disabled = true)); // Once is enough; not before its value is sent.
     });
+    document.addEventListener("click", ({target}) => {
+        const button = target.closest("[data-bgtasks-copy]");
+        const text = button && document.getElementById(button.dataset.bgtasksCopy)?.textContent;
+        if (text) navigator.clipboard?.writeText(text).then(() => (button.textContent = button.dataset.bgtasksCopied));
+    });
+    document.addEventListener("change", ({target}) => {
+        if (target.matches("[data-bgtasks-all]")) {
+            target.form.querySelectorAll("input[name=task]").forEach((each) => (each.checked = target.checked));
+        }
+    });
+    addEventListener("pagehide", () => (isLeaving = true));
     addEventListener("pageshow", ({persisted}) => persisted && location.reload()); // Back: with what is true now.
     document.querySelector(".bgtasks-search")?.addEventListener("formdata", (event) => {
         [...event.formData].forEach(([name, value]) => value || event.formData.delete(name)); // For a short address.
@@ -52,6 +141,7 @@
     document.querySelectorAll("select[data-bgtasks-submit]").forEach((select) => {
         select.addEventListener("change", () => select.form.requestSubmit());
     });
-    const seconds = Number(document.querySelector(PAGE)?.dataset.bgtasksRefresh);
-    if (seconds) setTimeout(refresh, seconds * 1000);
+    loadTiles();
+    plan();
+    connect();
 }

@@ -1,0 +1,80 @@
+"""What the overview says first: things that somebody should look at now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from django.apps import apps
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from ..conf import get_settings
+from ..models import BackgroundTask, Process
+from .formats import duration
+from .paginator import count_up_to
+
+if TYPE_CHECKING:
+    from .base import ReadOnlyAdmin
+
+BACKLOG = 2000  # Records that wait to be written: more than one batch.
+MAX_COUNT = 1000
+
+
+@dataclass(frozen=True)
+class Banner:
+    """
+    A line of it.
+
+    Args:
+        kind: "alarm" or "hint": how loud it is.
+    """
+
+    kind: str
+    title: str
+    text: str
+    url: str = ""
+
+
+def find_banners(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process], now: datetime) -> Iterator[Banner]:
+    """Look at the processes that are up, and at this one from within. One query."""
+    yield from _of_this_process()
+    yield from _of_left_tasks(admin, using, processes)
+    for process in processes:
+        url = admin.page_of(Process, process.pk)
+        if process.blocked_since:
+            since = _("for %(time)s") % {"time": duration(max(now - process.blocked_since, timedelta(0)))}
+            yield Banner("alarm", _("An event loop is blocked"), f"{process}, {since}.", url)
+        elif process.beat_at is not None and now - process.beat_at > timedelta(seconds=get_settings().dead_after):
+            silence = duration(now - process.beat_at)
+            text = _("%(process)s has not beaten for %(time)s: it died, stands still, or cannot reach the database.")
+            yield Banner("alarm", _("A process is silent"), text % {"process": process, "time": silence}, url)
+
+
+def _of_left_tasks(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process]) -> Iterator[Banner]:
+    """Tell of tasks that say RUNNING, and whose process is over. Rescue ends them within seconds, if anybody is up."""
+    up = [process.pk for process in processes]
+    left = BackgroundTask.objects.using(using).running().exclude(process=None).exclude(process__in=up)
+    count = count_up_to(MAX_COUNT, left)
+    if count:
+        text = ngettext(
+            "%(count)s task says that it runs, and its process is over. The next look of a living process ends it.",
+            "%(count)s tasks say that they run, and their process is over. The next look of a living process ends them.",
+            count,
+        )
+        yield Banner("alarm", _("A process died with running tasks"), text % {"count": count})
+
+
+def _of_this_process() -> Iterator[Banner]:
+    runner = apps.get_app_config("bgtasks").__dict__.get("runner")  # It is not made for this.
+    if runner is None:
+        return
+    if runner.journal.is_away and not runner.journal.is_stopped:
+        text = _("This process cannot record tasks: they go on, and what they do waits in memory.")
+        yield Banner("alarm", _("The database does not take records"), text)
+    unwritten = runner.journal.count_unwritten()
+    if unwritten > BACKLOG:
+        text = _("%(count)s records wait in this process to be written.") % {"count": unwritten}
+        yield Banner("hint", _("The journal has a backlog"), text)
