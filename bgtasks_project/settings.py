@@ -66,6 +66,9 @@ DATABASES = {
         },
     }
 }
+# What pushes to the admin's pages. In memory it reaches the pages of this process; with several, use channels-redis.
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en-us"

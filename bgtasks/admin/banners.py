@@ -60,8 +60,8 @@ def _of_left_tasks(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process
     count = count_up_to(MAX_COUNT, left)
     if count:
         text = ngettext(
-            "%(count)s task says that it runs, and its process is over. The next look of a living process ends it.",
-            "%(count)s tasks say that they run, and their process is over. The next look of a living process ends them.",
+            "%(count)s task says that it runs, and its process is over. A living one ends it at its next look.",
+            "%(count)s tasks say that they run, and their process is over. A living one ends them at its next look.",
             count,
         )
         yield Banner("alarm", _("A process died with running tasks"), text % {"count": count})

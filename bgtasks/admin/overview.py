@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
@@ -220,8 +221,7 @@ class OverviewAdmin(PageAdmin):
         since = readings.now - timedelta(seconds=LANES_SECONDS)
         tasks = self._tasks_for_lanes(readings, since)
         shown = [*readings.up, *(each for each in readings.processes if _ended_after(each, since))][:MAX_LANES]
-        releases = {process.pk: process.release for process in readings.processes}
-        previous = dict(zip(releases, [*list(releases.values())[1:], None], strict=True))
+        deploys = {new.pk for new, old in pairwise(readings.processes) if new.release != old.release}
         found = []
         for process in shown:
             label, url = f"{process.host}:{process.pid}", self.page_of(Process, process.pk)
@@ -229,7 +229,7 @@ class OverviewAdmin(PageAdmin):
             lanes.fill(
                 lane,
                 tasks.get(process.pk, []),
-                list(_marks(process, readings.drains, is_deploy=previous.get(process.pk) != process.release)),
+                list(_marks(process, readings.drains, is_deploy=process.pk in deploys)),
                 scale,
             )
             found.append(lane)

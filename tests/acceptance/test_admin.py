@@ -4,90 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from bgtasks_project.smoke.evidence import read_rows
 from bgtasks_project.smoke.processes import Server as Demo
+from tests.browsers import WAIT, Fired, fire_report, needs_browser, wait_for_row
 from tests.servers import ROOT, Server, find_port
-
-WAIT = 20_000  # Milliseconds, for what the page shows by itself.
-CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="There is no Chromium here.")
-
-MAKE_VIEWER = """
-from django.contrib.auth.models import Permission, User
-user = User.objects.create_user("viewer", password="viewer", is_staff=True)
-user.user_permissions.add(Permission.objects.get(codename="view_backgroundtask"))
-"""
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    server = Demo(tmp_path_factory.mktemp("demo"), DEMO_DRAIN_TIMEOUT="1")
-    server.manage("migrate", "--verbosity", "0")
-    server.manage("make_demo_admin")
-    server.manage("shell", "-c", MAKE_VIEWER)
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_as(browser: Browser, demo: Demo) -> Iterator[Callable[[str], Page]]:
-    """Log somebody in to the admin; an error on a page, or a file that it misses, fails the test."""
-    problems: list[str] = []
-    contexts = []
-
-    def open_as(name: str) -> Page:
-        contexts.append(browser.new_context(base_url=demo.address, viewport={"width": 1280, "height": 900}))
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("response", lambda got: problems.append(f"{got.status} {got.url}") if got.status >= 400 else None)
-        page.goto("/admin/login/?next=/admin/bgtasks/backgroundtask/")
-        page.get_by_label("Username").fill(name)
-        page.get_by_label("Password").fill(name)
-        page.get_by_role("button", name="Log in").click()
-        expect(page.get_by_role("navigation", name="Show")).to_be_visible()
-        return page
-
-    yield open_as
-    for context in contexts:
-        context.close()
-    assert problems == []
-
-
-@dataclass
-class Fired:
-    id: str
-    page: str
-
-
-def fire_report(demo: Demo, seconds: float = 60) -> Fired:
-    answer = httpx.post(f"{demo.address}/reports", json={"seconds": seconds}, timeout=30)
-    assert answer.status_code == 202, answer.text
-    return wait_for_row(demo, answer.json()["task_id"])
 
 
 def fire_webhook(demo: Demo, port: int) -> Fired:
@@ -96,14 +28,6 @@ def fire_webhook(demo: Demo, port: int) -> Fired:
     assert httpx.post(f"{demo.address}/subscriptions", json=wanted, timeout=30).status_code == 201
     answer = httpx.post(f"{demo.address}/hooks/{topic}", json={"order": 7}, timeout=30)
     return wait_for_row(demo, answer.json()["deliveries"][0]["task_id"])
-
-
-def wait_for_row(demo: Demo, task_id: str) -> Fired:
-    until = time.monotonic() + 20
-    while task_id not in {row.task_id for row in read_rows(demo.database)}:
-        assert time.monotonic() < until, demo.log.read_text()
-        time.sleep(0.02)
-    return Fired(task_id, f"/admin/bgtasks/backgroundtask/{task_id}/change/")
 
 
 def status_on(page: Page):

@@ -1,0 +1,191 @@
+"""The live page: what runs now, how long compared with others of its function, and where it waits."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from .. import rollups
+from ..conf import get_settings
+from ..histogram import Histogram, quantile
+from ..models import BackgroundTask, LiveTask, Process
+from ..status import LIVE, Status
+from .base import find_processes, label_of, short_id
+from .formats import duration, parse_moment, printable, request_line, split_name, write_moment
+from .page import PageAdmin, live_context
+from .paginator import count_up_to
+from .pictures.elapsed import draw
+from .task_actions import TaskActions
+
+MAX_SHOWN = 100  # Of each kind.
+MAX_COUNT = 9999
+PATIENCE = 2.0  # Seconds for which "cancel and fire again" waits for what it cancelled to end.
+LOOK_EVERY = 0.1  # Seconds.
+
+FIELDS = (
+    "id", "name", "status", "key", "process", "created_at", "started_at", "run_after", "attempt", "max_attempts",
+    "progress", "await_place", "fired_by", "cancel_requested_at", "stuck_after",
+)  # fmt: skip
+
+
+@admin.register(LiveTask)
+class LiveTaskAdmin(PageAdmin):
+    template = "admin/bgtasks/live.html"
+
+    def describe(self, request: HttpRequest) -> dict[str, Any]:
+        now = timezone.now()
+        rows = BackgroundTask.objects.using(self.using)
+        running = list(rows.running().order_by("id").only(*FIELDS)[:MAX_SHOWN])
+        waiting = list(rows.waiting().order_by("id").only(*FIELDS)[:MAX_SHOWN])
+        found = find_processes(task.process for task in [*running, *waiting])
+        took = self._durations(now)
+        may_cancel = self._may_cancel(request)
+        return {
+            **live_context(is_moving=bool(running)),
+            "running": [self._line(task, found, took, now) for task in running],
+            "waiting": [self._line(task, found, took, now) for task in waiting],
+            "running_count": self._count(running, rows.running()),
+            "waiting_count": self._count(waiting, rows.waiting()),
+            "max_shown": MAX_SHOWN,
+            "may_cancel": may_cancel,
+            "may_fire": may_cancel and request.user.has_perm("bgtasks.fire_task"),
+            "list_url": self.list_of(BackgroundTask),
+        }
+
+    def get_urls(self) -> list[URLPattern]:
+        return [
+            path("act/", self.admin_site.admin_view(self.act_view), name="bgtasks_livetask_act"),
+            *super().get_urls(),
+        ]
+
+    def act_view(self, request: HttpRequest) -> HttpResponse:
+        """Do what a button asks for with the tasks that are checked, or with the one of its row."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        action, _colon, one = request.POST.get("do", "").partition(":")
+        fires_again = action == "again"
+        may = self.has_view_permission(request) and self._may_cancel(request)
+        if not may or (fires_again and not request.user.has_perm("bgtasks.fire_task")):
+            raise PermissionDenied
+        tasks = self._find(_uuids([one] if one else request.POST.getlist("task")))
+        actions = self.admin_site.get_model_admin(BackgroundTask)
+        if action not in ("cancel", "again") or not tasks:
+            self.message_user(request, _("No task was chosen. Nothing was done."), messages.WARNING)
+        elif isinstance(actions, TaskActions):
+            actions.cancel(request, tasks)
+            if fires_again:
+                self._wait_for_end([task.pk for task in tasks])
+                actions.fire_again(request, tasks)
+        return HttpResponseRedirect(self.list_of(LiveTask))
+
+    def _find(self, ids: list[UUID]) -> list[BackgroundTask]:
+        rows = BackgroundTask.objects.using(self.using).filter(pk__in=ids[: 2 * MAX_SHOWN])
+        return list(rows.only("id", "name").order_by("pk"))
+
+    def _wait_for_end(self, ids: list[UUID]) -> None:
+        """Wait until they have ended; what has not within a moment is refused, and said, when it is fired again."""
+        live = BackgroundTask.objects.using(self.using).filter(pk__in=ids, status__in=sorted(LIVE))
+        until = time.monotonic() + PATIENCE + get_settings().poll_interval
+        while live.exists() and time.monotonic() < until:
+            time.sleep(LOOK_EVERY)
+
+    @staticmethod
+    def _may_cancel(request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("bgtasks.cancel_task"))
+
+    @staticmethod
+    def _count(shown: list[BackgroundTask], rows: Any) -> str:
+        if len(shown) < MAX_SHOWN:
+            return str(len(shown))
+        count = count_up_to(MAX_COUNT + 1, rows)
+        return f"{MAX_COUNT}+" if count > MAX_COUNT else str(count)
+
+    def _durations(self, now: datetime) -> dict[str, Histogram]:
+        """Return how long the tasks of each function took in the last 7 days."""
+        week = timedelta(days=7)
+        totals = rollups.total_by_name(rollups.read(self.using, rollups.TWO_HOURS, now, week))
+        return {name: total.took for name, total in totals.items()}
+
+    def _line(
+        self, task: BackgroundTask, found: dict[UUID, Process], durations: dict[str, Histogram], now: datetime
+    ) -> dict[str, Any]:
+        module, function = split_name(task.name)
+        took = durations.get(task.name, {})
+        elapsed = self._elapsed(task, now)
+        threshold = task.stuck_after if task.stuck_after is not None else get_settings().stuck_after
+        p95 = quantile(took, 0.95)
+        is_running = task.status == Status.RUNNING
+        return {
+            "id": task.pk,
+            "short_id": short_id(task.pk),
+            "module": module,
+            "function": function,
+            "key": task.key,
+            "url": self.page_of(BackgroundTask, task.pk),
+            "fired_at": write_moment(task.created_at),
+            "fired_by": request_line(task.fired_by),
+            "process": label_of(task.process, found),
+            "process_url": self.page_of(Process, task.process) if task.process in found else "",
+            "elapsed": duration(elapsed),
+            "picture": draw(elapsed.total_seconds(), p95, threshold) if is_running else None,
+            "p95": duration(p95) if p95 is not None else "",
+            "measured": sum(took.values()),
+            "due_in": duration(task.run_after - now) if task.run_after and task.run_after > now else "",
+            "attempt": f"{task.attempt}/{task.max_attempts}" if task.attempt > 1 else "",
+            "progress": _progress(task.progress) if is_running else None,
+            "place": _place(task, now) if is_running else None,
+            "is_asked": task.cancel_requested_at is not None,
+        }
+
+    @staticmethod
+    def _elapsed(task: BackgroundTask, now: datetime) -> timedelta:
+        since = task.started_at if task.status == Status.RUNNING and task.started_at else task.created_at
+        return max(now - since, timedelta(0))
+
+
+def _progress(stored: Any) -> dict[str, Any] | None:
+    """Read what a task has told of how far it is."""
+    if not isinstance(stored, dict) or not isinstance(stored.get("done"), int | float):
+        return None
+    done, total = stored["done"], stored.get("total")
+    has_total = isinstance(total, int | float) and total > 0
+    return {
+        "done": f"{done:g}",
+        "total": f"{total:g}" if has_total else "",
+        "percent": min(round(100 * done / total), 100) if has_total else None,
+        "note": printable(stored.get("note") or "")[:200],
+    }
+
+
+def _place(task: BackgroundTask, now: datetime) -> dict[str, str] | None:
+    """Read where it awaits, and since when; of this attempt only."""
+    place = task.await_place
+    if not isinstance(place, dict):
+        return None
+    since = parse_moment(place.get("since"))
+    if since is None or task.started_at is None or since < task.started_at:
+        return None
+    return {
+        "function": printable(place.get("function") or "")[:200],
+        "at": f"{printable(place.get('file') or '')[-120:]}:{printable(place.get('line') or '')[:10]}",
+        "since": duration(max(now - since, timedelta(0))),
+    }
+
+
+def _uuids(texts: list[str]) -> list[UUID]:
+    found = []
+    for text in texts:
+        try:
+            found.append(UUID(text))
+        except ValueError:
+            continue
+    return found

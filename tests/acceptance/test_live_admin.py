@@ -1,0 +1,331 @@
+"""The admin's pages while tasks run: in a browser, on a server, over a WebSocket or without."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from bgtasks_project.smoke.evidence import read_rows
+from bgtasks_project.smoke.processes import Server as Demo
+from tests.browsers import WAIT, fire_report, needs_browser, wait_for_row
+
+pytestmark = [pytest.mark.slow, needs_browser]
+
+OpenAs = Callable[..., Page]
+
+ROOT = "/admin/bgtasks"
+LIVE, OVERVIEW = f"{ROOT}/livetask/", f"{ROOT}/overview/"
+PUSHED = 4000  # Milliseconds. Without a push the page asks every 5 s, so what shows up before was pushed.
+SOCKET = "/bgtasks/live/"
+
+
+def press(demo: Demo, button: str) -> list[str]:
+    """Press a button of the demo's start page; return the ids of the tasks."""
+    with httpx.Client(base_url=demo.address, timeout=60) as client:
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', client.get("/").text)
+        assert token
+        headers = {"Accept": "application/json", "X-CSRFToken": token[1], "Referer": demo.address}
+        answer = client.post(f"/press/{button}", headers=headers)
+    assert answer.status_code == 202, answer.text
+    return answer.json()["task_ids"]
+
+
+def open_pushed(page: Page, address: str) -> Page:
+    """Open a page and wait until its socket is open."""
+    with page.expect_websocket() as opened:
+        page.goto(address)
+    assert opened.value.url.endswith(SOCKET)
+    page.evaluate("window.isTheSame = true")  # A reload would lose it.
+    return page
+
+
+def row_of(page: Page, task_id: str) -> Any:
+    return page.locator(f'[data-bgtasks-task="{task_id}"]')
+
+
+def is_the_same(page: Page) -> bool:
+    return bool(page.evaluate("window.isTheSame === true"))
+
+
+def width_of(page: Page, task_id: str) -> float:
+    return float(row_of(page, task_id).locator(".bgtasks-elapsed-bar").get_attribute("width") or 0)
+
+
+def test_a_task_appears_grows_and_ends_in_the_page(demo: Demo, open_as: OpenAs) -> None:
+    page = open_pushed(open_as("viewer"), LIVE)
+
+    [task_id] = press(demo, "slow")
+
+    expect(row_of(page, task_id)).to_be_visible(timeout=PUSHED)
+    first = width_of(page, task_id)
+    page.wait_for_function(
+        "([id, first]) => Number(document.querySelector(`[data-bgtasks-task='${id}'] .bgtasks-elapsed-bar`)"
+        ".getAttribute('width')) > first",
+        arg=[task_id, first],
+        timeout=PUSHED,
+    )
+    expect(row_of(page, task_id)).to_have_count(0, timeout=WAIT)
+    assert is_the_same(page)
+
+
+def test_the_overview_shows_a_task_and_its_end(demo: Demo, open_as: OpenAs) -> None:
+    page = open_pushed(open_as("demo"), OVERVIEW)
+    expect(page.locator(".bgtasks-tile-unaccounted [data-bgtasks-loaded]")).to_have_text("0")
+
+    [task_id] = press(demo, "slow")
+
+    bar = page.locator(f'.bgtasks-lane a[href$="{task_id}/change/"] rect.bgtasks-lane-bar')
+    expect(bar).to_have_class(re.compile("bgtasks-is-running"), timeout=PUSHED)
+    expect(bar).to_have_class(re.compile("bgtasks-is-successful"), timeout=WAIT)
+    assert is_the_same(page)
+
+
+def test_a_task_is_cancelled_from_the_live_page(demo: Demo, open_as: OpenAs) -> None:
+    fired = fire_report(demo)
+    page = open_pushed(open_as("demo"), LIVE)
+
+    row_of(page, fired.id).get_by_role("button", name="Cancel").click()
+
+    expect(page.locator(".messagelist")).to_contain_text("1 task is asked to stop")
+    expect(row_of(page, fired.id)).to_have_count(0, timeout=WAIT)
+    assert {row.task_id: row.status for row in read_rows(demo.database)}[fired.id] == "CANCELLED"
+
+
+def test_a_task_is_cancelled_and_fired_again(demo: Demo, open_as: OpenAs) -> None:
+    fired = fire_report(demo)
+    page = open_as("demo")
+    page.goto(LIVE)
+
+    row_of(page, fired.id).get_by_role("checkbox").check()
+    page.get_by_role("button", name="Cancel and fire again").click()
+
+    expect(page.locator(".messagelist")).to_contain_text("1 task is fired again")
+    statuses = {row.task_id: row.status for row in read_rows(demo.database)}
+    assert statuses[fired.id] == "CANCELLED"
+    expect(page.locator(".bgtasks-live-task", has_text="make_report")).to_have_count(1, timeout=WAIT)
+    page.locator(".bgtasks-live-task", has_text="make_report").get_by_role("button", name="Cancel").click()
+
+
+def test_what_is_being_chosen_is_not_refreshed_away(demo: Demo, open_as: OpenAs) -> None:
+    fired = fire_report(demo)
+    page = open_pushed(open_as("demo"), LIVE)
+    box = row_of(page, fired.id).get_by_role("checkbox")
+    box.check()
+
+    press(demo, "quick")
+    [slow] = press(demo, "slow")
+    page.wait_for_timeout(2500)
+
+    expect(box).to_be_checked()
+    expect(row_of(page, slow)).to_have_count(0)
+    box.uncheck()
+    expect(row_of(page, slow)).to_be_visible(timeout=WAIT)
+    row_of(page, fired.id).get_by_role("button", name="Cancel").click()
+
+
+def test_who_may_only_look_sees_no_button(demo: Demo, open_as: OpenAs) -> None:
+    fired = fire_report(demo)
+    page = open_as("viewer")
+    page.goto(LIVE)
+    expect(row_of(page, fired.id)).to_be_visible()
+    expect(page.locator(".bgtasks-live button, .bgtasks-live input[type=checkbox]")).to_have_count(0)
+    token = page.locator(".bgtasks-live input[name=csrfmiddlewaretoken]").input_value()
+
+    answer = page.request.post(
+        f"{LIVE}act/",
+        form={"do": f"cancel:{fired.id}", "csrfmiddlewaretoken": token},
+        headers={"Referer": page.url},
+    )
+
+    assert answer.status == 403
+    assert {row.task_id: row.status for row in read_rows(demo.database)}[fired.id] == "RUNNING"
+
+
+def test_ten_thousand_tasks_are_a_few_messages(demo: Demo, open_as: OpenAs) -> None:
+    page = open_as("viewer")
+    messages: list[float] = []
+    page.on("websocket", lambda opened: opened.on("framereceived", lambda _frame: messages.append(time.monotonic())))
+    open_pushed(page, LIVE)
+    began = time.monotonic()
+
+    for _ in range(10):
+        last = press(demo, "thousand")[-1]
+    wait_for_row(demo, last)
+    page.wait_for_timeout(1000)
+
+    seconds = time.monotonic() - began
+    assert 1 <= len(messages) <= 2 * seconds + 2
+
+
+def test_without_a_socket_the_page_asks_by_itself(demo: Demo, open_as: OpenAs) -> None:
+    page = open_as("viewer")
+    page.route_web_socket(re.compile(SOCKET), lambda opened: opened.close())
+    page.goto(LIVE)
+    page.evaluate("window.isTheSame = true")
+
+    fired = fire_report(demo)
+
+    expect(row_of(page, fired.id)).to_be_visible(timeout=WAIT)
+    assert is_the_same(page)
+
+
+def test_a_page_finds_a_server_that_was_started_again(demo: Demo, open_as: OpenAs) -> None:
+    """The socket closes promptly, so that it does not hold up the end of the server; the page tries again."""
+    context_page = open_as("viewer")
+    page = open_pushed(context_page, LIVE)
+    demo.terminate()
+    assert demo.wait(15), demo.log.read_text()
+    assert "Drained in" in demo.log.read_text()
+
+    with page.expect_websocket(timeout=60_000):
+        demo.start()
+    [task_id] = press(demo, "slow")
+
+    expect(row_of(page, task_id)).to_be_visible(timeout=WAIT)
+    assert is_the_same(page)
+
+
+HOSTILE = """<script>alert(1)</script>"><img src=x onerror=alert(2)>'`${alert(3)}` javascript:alert(4) \u202e\u0000"""
+
+MAKE_HOSTILE = """
+import json, sys
+from django.utils import timezone
+from bgtasks.models import BackgroundTask, Process
+from bgtasks.uuid7 import uuid7
+text = json.loads({text!r})
+now = timezone.now()
+process = Process.objects.create(
+    host=text, pid=1, server=text[:50], release=text[:90], started_at=now, beat_at=now, memory=1, blocked_since=now,
+    blocked_by=text,
+)
+for status in ("RUNNING", "READY", "FAILED", "LOST"):
+    BackgroundTask.objects.create(
+        name=text[:150] + status, status=status, key=text[:90] + status, created_at=now, started_at=now,
+        finished_at=None if status in ("RUNNING", "READY") else now, process=process.pk if status != "READY" else None,
+        error_type=text[:90], error_message=text, traceback=text, error_fingerprint="0123456789abcdef",
+        args=[text], kwargs={{text: text}}, result=text, release=text[:90], queue_name=text[:90],
+        progress={{"done": 1, "total": 2, "note": text, "at": now.isoformat()}},
+        await_place={{"file": text, "line": text, "function": text, "since": now.isoformat()}},
+        fired_by={{"method": text, "path": text, "request_id": text, "user_id": text}},
+        transitions=[{{"status": status, "at": now.isoformat(), "attempt": 1, "by": text, "why": text}}],
+    )
+"""
+
+PAGES = [
+    OVERVIEW, LIVE,
+    *(f"{ROOT}/{model}/" for model in ("backgroundtask", "process", "drain", "ledger", "pause")),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hostile(demo: Demo) -> Demo:
+    text = HOSTILE.replace("\x00", "")
+    demo.manage("shell", "-c", MAKE_HOSTILE.format(text=json.dumps(text)))
+    return demo
+
+
+def addresses(demo: Demo, page: Page) -> list[str]:
+    """Return all pages, and that of a task of each status and of a process."""
+    found = list(PAGES)
+    for model in ("backgroundtask", "process"):
+        page.goto(f"{ROOT}/{model}/")
+        links = page.locator("#result_list th a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+        found += links[:4]
+    return found
+
+
+def test_hostile_texts_stay_texts(hostile: Demo, open_as: OpenAs) -> None:
+    page = open_as("demo")
+    for address in addresses(hostile, page):
+        page.goto(address)
+        assert page.locator("img[src=x]").count() == 0, address
+        assert page.locator("script:not([src])", has_text="alert(").count() == 0, address
+        assert page.locator('a[href^="javascript:" i]').count() == 0, address
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_pages_fit(hostile: Demo, open_as: OpenAs, scheme: str, width: int) -> None:
+    """Nothing is cut off, and no page scrolls sideways."""
+    page = open_as("demo", viewport={"width": width, "height": 900}, color_scheme=scheme)
+    for address in addresses(hostile, page):
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+
+
+# The socket itself.
+
+
+def shake_hands(demo: Demo, **headers: str) -> int:
+    """Ask for a WebSocket as a browser does; return the status of the answer."""
+    host = demo.address.removeprefix("http://")
+    lines = {
+        "Host": host,
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+        "Sec-WebSocket-Version": "13",
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    name, _, port = host.partition(":")
+    with closing(socket.create_connection((name, int(port)), timeout=10)) as connection:
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        connection.sendall(f"GET {SOCKET} HTTP/1.1\r\n{head}\r\n".encode())
+        return int(connection.recv(1000).split()[1])
+
+
+MAKE_OTHERS = """
+from django.contrib.auth.models import Permission, User
+user = User.objects.create_user("outsider", password="outsider")
+user.user_permissions.add(Permission.objects.get(codename="view_backgroundtask"))
+User.objects.create_user("unpermitted", password="unpermitted", is_staff=True)
+"""
+
+MAKE_SESSION = """
+from importlib import import_module
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth.models import User
+user = User.objects.get(username={name!r})
+session = import_module(settings.SESSION_ENGINE).SessionStore()
+session[SESSION_KEY] = str(user.pk)
+session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+session.save()
+print("KEY", session.session_key)
+"""
+
+
+@pytest.fixture(scope="module")
+def cookie_of(demo: Demo) -> Callable[[str], str]:
+    demo.manage("shell", "-c", MAKE_OTHERS)
+
+    def cookie_of(name: str) -> str:
+        printed = demo.manage("shell", "-c", MAKE_SESSION.format(name=name))
+        return f"sessionid={printed.split('KEY ')[1].split()[0]}"
+
+    return cookie_of
+
+
+def test_the_socket_is_for_staff_of_this_site(demo: Demo, cookie_of: Callable[[str], str]) -> None:
+    viewer = cookie_of("viewer")
+
+    assert shake_hands(demo, Origin=demo.address, Cookie=viewer) == 101
+    assert shake_hands(demo, Origin=demo.address) == 403
+    assert shake_hands(demo, Origin=demo.address, Cookie="sessionid=made-up") == 403
+    assert shake_hands(demo, Origin=demo.address, Cookie=cookie_of("outsider")) == 403
+    assert shake_hands(demo, Origin=demo.address, Cookie=cookie_of("unpermitted")) == 403
+    for origin in ("https://evil.example", "http://127.0.0.1:1", "null", f"{demo.address}.evil.example"):
+        assert shake_hands(demo, Origin=origin, Cookie=viewer) == 403
+    assert shake_hands(demo, Cookie=viewer) == 403
