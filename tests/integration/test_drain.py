@@ -47,6 +47,10 @@ async def test_the_numbers(short: None, runtime: Runtime, caplog: pytest.LogCapt
     assert (drain.running_at_start, drain.finished_count, drain.cancelled_count, drain.left_count) == numbers
     assert drain.asked_by == "a call of bgtasks.drain()"
     assert drain.names["tests.app.tasks.ignore_cancellation"] == 1
+    assert drain.course[0][1] == 5  # The object that waits for a slot is waited for too.
+    assert drain.course[-1] == [pytest.approx(drain.seconds, abs=0.01), 1]
+    assert [left for _, left in drain.course] == sorted((left for _, left in drain.course), reverse=True)
+    assert 0 < drain.cut_short_after < drain.seconds
     assert (await Process.objects.aget(pk=drain.process)).state == "STOPPED"
     [line] = [found.getMessage() for found in caplog.records if found.getMessage().startswith("Drained")]
     assert "4 running at the start, 1 finished in time, 3 cut short, 1 left running" in line
