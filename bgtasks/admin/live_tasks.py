@@ -21,6 +21,7 @@ from ..models import BackgroundTask, LiveTask, Process
 from ..status import LIVE, Status
 from .base import find_processes, label_of, short_id
 from .formats import duration, parse_moment, printable, request_line, split_name, write_moment
+from .kept import Kept
 from .page import PageAdmin, live_context
 from .paginator import count_up_to
 from .pictures.elapsed import draw
@@ -37,6 +38,15 @@ FIELDS = (
 )  # fmt: skip
 
 
+def _read_durations(using: str) -> dict[str, Histogram]:
+    """Return how long the tasks of each function took in the last 7 days."""
+    week = rollups.read(using, rollups.TWO_HOURS, timezone.now(), timedelta(days=7))
+    return {name: total.took for name, total in rollups.total_by_name(week).items()}
+
+
+durations = Kept(60.0, _read_durations)
+
+
 @admin.register(LiveTask)
 class LiveTaskAdmin(PageAdmin):
     template = "admin/bgtasks/live.html"
@@ -47,7 +57,7 @@ class LiveTaskAdmin(PageAdmin):
         running = list(rows.running().order_by("id").only(*FIELDS)[:MAX_SHOWN])
         waiting = list(rows.waiting().order_by("id").only(*FIELDS)[:MAX_SHOWN])
         found = find_processes(task.process for task in [*running, *waiting])
-        took = self._durations(now)
+        took = durations.get(self.using)
         may_cancel = self._may_cancel(request)
         return {
             **live_context(is_moving=bool(running)),
@@ -109,17 +119,11 @@ class LiveTaskAdmin(PageAdmin):
         count = count_up_to(MAX_COUNT + 1, rows)
         return f"{MAX_COUNT}+" if count > MAX_COUNT else str(count)
 
-    def _durations(self, now: datetime) -> dict[str, Histogram]:
-        """Return how long the tasks of each function took in the last 7 days."""
-        week = timedelta(days=7)
-        totals = rollups.total_by_name(rollups.read(self.using, rollups.TWO_HOURS, now, week))
-        return {name: total.took for name, total in totals.items()}
-
     def _line(
-        self, task: BackgroundTask, found: dict[UUID, Process], durations: dict[str, Histogram], now: datetime
+        self, task: BackgroundTask, found: dict[UUID, Process], took_by_name: dict[str, Histogram], now: datetime
     ) -> dict[str, Any]:
         module, function = split_name(task.name)
-        took = durations.get(task.name, {})
+        took = took_by_name.get(task.name, {})
         elapsed = self._elapsed(task, now)
         threshold = task.stuck_after if task.stuck_after is not None else get_settings().stuck_after
         p95 = quantile(took, 0.95)

@@ -22,14 +22,15 @@ from .. import rollups
 from ..conf import get_settings
 from ..definition import declared
 from ..histogram import quantile
+from ..maintenance.audit import Auditor
 from ..models import BackgroundTask, Drain, Ledger, Overview, Process, Rollup
 from ..querysets import UNSUCCESSFUL
 from ..rollups import Total
 from ..status import Status
 from ..uuid7 import lowest_uuid7
-from . import balance
 from .banners import find_banners
 from .formats import duration, printable, split_name, write_moment
+from .kept import Kept
 from .no_drain import describe_processes_without_drain
 from .page import PageAdmin, live_context
 from .paginator import count_up_to
@@ -78,6 +79,18 @@ class Course:
     most: str
 
 
+def _count_unaccounted(using: str) -> int:
+    return Auditor(using, get_settings()).balance().unaccounted
+
+
+def _read_week(using: str) -> list[rollups.Stretch]:
+    return rollups.read(using, rollups.TWO_HOURS, timezone.now(), timedelta(days=7))
+
+
+unaccounted = Kept(60.0, _count_unaccounted)  # It counts all rows: a million takes a tenth of a second.
+week = Kept(60.0, _read_week)  # Some hundred rows for each process.
+
+
 class Readings:
     """What the page is made of, each part read once."""
 
@@ -86,7 +99,7 @@ class Readings:
         self.using = using
         self.minutes = rollups.read(using, rollups.MINUTE, now, timedelta(hours=3))
         self.half_hours = rollups.read(using, rollups.HALF_HOUR, now, timedelta(days=3))
-        self.two_hours = rollups.read(using, rollups.TWO_HOURS, now, timedelta(days=7))
+        self.two_hours = week.get(using)
         self.processes = list(Process.objects.using(using).order_by("-pk")[:MAX_LIVES])
         up = Process.objects.using(using).filter(state__in=Process.UP).exclude(pk__in=[p.pk for p in self.processes])
         self.up = [*(each for each in self.processes if each.state in Process.UP), *up.order_by("-pk")[:MAX_LIVES]]
@@ -119,7 +132,6 @@ class OverviewAdmin(PageAdmin):
         readings = Readings(self.using, now)
         span = request.GET.get("span", "hour")
         span = span if span in SPANS else "hour"
-        week = rollups.total_by_name(readings.last(timedelta(days=7)))
         return {
             **live_context(is_moving=bool(readings.running)),
             "now": write_moment(now),
@@ -140,7 +152,7 @@ class OverviewAdmin(PageAdmin):
             **self._throughput(readings, span),
             "failures": list(self._failures(readings)),
             "windows": [label for label, _length, _value in WINDOWS],
-            "functions": list(self._functions(week)),
+            "functions": list(self._functions(rollups.total_by_name(readings.two_hours))),
             "courses": list(self._courses(readings)),
             "lives": self._lives(readings),
             "drains": list(self._drains(readings)),
@@ -154,14 +166,18 @@ class OverviewAdmin(PageAdmin):
         """Answer what the tile asks for once the page is there: the balance counts all rows."""
         if not request.user.has_perm("bgtasks.view_ledger"):
             raise PermissionDenied
-        context = {"unaccounted": balance.read(self.using)}
+        context = {"unaccounted": unaccounted.get(self.using)}
         return TemplateResponse(request, "bgtasks/admin/unaccounted.html", context)
 
     def _ledger_of(self, request: HttpRequest) -> dict[str, Any]:
         if not request.user.has_perm("bgtasks.view_ledger"):
             return {}
         url = reverse("admin:bgtasks_overview_unaccounted", current_app=self.admin_site.name)
-        return {"ledger_url": self.list_of(Ledger), "unaccounted_url": url, "unaccounted": balance.read_known()}
+        return {
+            "ledger_url": self.list_of(Ledger),
+            "unaccounted_url": url,
+            "unaccounted": unaccounted.get_known(self.using),
+        }
 
     def tasks_url(self, **filters: str) -> str:
         """Return the address of the list of all tasks, filtered."""
@@ -304,8 +320,8 @@ class OverviewAdmin(PageAdmin):
                 ],
             }
 
-    def _functions(self, week: dict[str, Total]) -> Iterator[dict[str, Any]]:
-        ranked = sorted(week.items(), key=lambda item: item[1].measured, reverse=True)
+    def _functions(self, totals: dict[str, Total]) -> Iterator[dict[str, Any]]:
+        ranked = sorted(totals.items(), key=lambda item: item[1].measured, reverse=True)
         for name, total in ranked[:MAX_FUNCTIONS]:
             if not total.measured:
                 continue

@@ -15,7 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
-from bgtasks.admin import balance
+from bgtasks.admin import kept
 from bgtasks.admin import live_tasks as live_page
 from bgtasks.models import BackgroundTask, Drain, Process, Rollup
 from bgtasks.status import Status
@@ -28,8 +28,8 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> javascript:
 
 
 @pytest.fixture(autouse=True)
-def count_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(balance, "_known", None)
+def read_anew() -> None:
+    kept.forget_all()
 
 
 def log_in(*permissions: str) -> Client:
@@ -241,6 +241,7 @@ def test_the_live_page_shows_what_runs(root: Client) -> None:
 @pytest.mark.parametrize("address", [OVERVIEW, LIVE])
 def test_the_number_of_queries_does_not_grow(root: Client, address: str) -> None:
     def count() -> int:
+        kept.forget_all()
         with CaptureQueriesContext(connection) as asked:
             assert root.get(address).status_code == 200
         return len(asked)
