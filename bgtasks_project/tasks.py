@@ -89,6 +89,7 @@ async def make_report(report_id: int, seconds: float) -> int:
         by_status = {status: count async for status, count in tasks}
         signups = await Subscriber.objects.filter(**in_day).acount()
         rows.append([f"{day:%Y-%m-%d}", signups, sum(by_status.values()), by_status.get("FAILED", 0)])
+        bgtasks.current().progress(ago + 1, REPORTED_DAYS, f"{day:%Y-%m-%d}")
         await asyncio.sleep(seconds / REPORTED_DAYS)  # Stands for larger tables. A drain may cut it short here.
     await asyncio.to_thread(_write_csv, report.path, ["day", "signups", "tasks", "failed"], rows)
     report.finished_at, report.row_count = timezone.now(), len(rows)

@@ -1,0 +1,110 @@
+"""
+Takes the pictures of docs/admin.md anew: `make screenshots`.
+
+It fills a database with made-up tasks, starts the demo on it, fires some more, and looks at the pages in Chromium.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import httpx
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "images"
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+ROWS = 20_000
+
+# Name of the picture, address, and how much of the page from its top is shown, in pixels; None: all of it.
+PICTURES: list[tuple[str, str, int | None]] = [
+    ("overview", "overview/", None),
+    ("live", "livetask/", 700),
+    ("failures", "failedtask/", 800),
+    ("stuck", "stucktask/", 700),
+    ("tasks", "backgroundtask/", 800),
+    ("task", "FAILED", 1000),
+    ("functions", "taskfunction/", 900),
+    ("processes", "process/", 600),
+    ("drains", "drain/", 700),
+]
+
+
+def main() -> None:
+    sys.path.insert(0, str(ROOT))
+    from bgtasks_project.smoke.processes import Server  # The path is set above.
+
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder), DEMO_DRAIN_TIMEOUT="1")
+        server.manage("migrate", "--verbosity", "0")
+        server.manage("make_demo_admin")
+        environment = {**os.environ, "DEMO_VAR_DIR": folder, "DJANGO_SETTINGS_MODULE": "bgtasks_project.settings"}
+        seed = [sys.executable, "-m", "benchmarks.seed_rows", "--rows", str(ROWS), "--no-progress"]
+        subprocess.run(seed, cwd=ROOT, env=environment, check=True)
+        server.start()
+        try:
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+                fire(server.address)
+                for scheme in ("light", "dark"):
+                    options = {"base_url": server.address, "color_scheme": scheme, "device_scale_factor": 1.5}
+                    context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
+                    page = log_in(context.new_page())
+                    for name, address, height in PICTURES:
+                        take(page, f"{name}-{scheme}", address, height)
+                    context.close()
+                context = browser.new_context(
+                    viewport={"width": 400, "height": 860}, base_url=server.address, device_scale_factor=2
+                )
+                page = log_in(context.new_page())
+                for name in ("overview", "live"):
+                    take(page, f"{name}-narrow", dict((each[0], each[1]) for each in PICTURES)[name], 860)
+                browser.close()
+        finally:
+            server.kill()
+
+
+def log_in(page: Page) -> Page:
+    page.goto("/admin/login/?next=/admin/bgtasks/")
+    page.get_by_label("Username").fill("demo")
+    page.get_by_label("Password").fill("demo")
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/admin/bgtasks/")
+    return page
+
+
+def fire(address: str) -> None:
+    """Have something live: reports with progress, slow tasks, failures."""
+    with httpx.Client(base_url=address, timeout=30) as client:
+        for seconds in (40, 90, 200):
+            client.post("/reports", json={"seconds": seconds})
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', client.get("/").text)
+        assert token
+        for button in ("slow", "quick", "failing", "slow", "quick", "quick"):
+            client.post(f"/press/{button}", headers={"X-CSRFToken": token[1], "Referer": address})
+
+
+def take(page: Page, name: str, address: str, height: int | None) -> None:
+    if address == "FAILED":  # The page of the newest task that failed.
+        page.goto("/admin/bgtasks/backgroundtask/?status=FAILED")
+        page.locator("#result_list th a").first.click()
+    else:
+        page.goto(f"/admin/bgtasks/{address}")
+    page.wait_for_timeout(800)
+    whole = page.evaluate("document.querySelector('#container').scrollHeight")
+    clip_height = min(whole, height) if height else whole
+    width = page.viewport_size["width"] if page.viewport_size else 1280
+    page.set_viewport_size({"width": width, "height": min(max(clip_height, 400), 3000)})
+    page.screenshot(path=IMAGES / f"{name}.png")
+    page.set_viewport_size({"width": width, "height": 900})
+
+
+if __name__ == "__main__":
+    main()
