@@ -47,7 +47,7 @@ def main() -> None:
         server.manage("make_demo_admin")
         environment = {**os.environ, "DEMO_VAR_DIR": folder, "DJANGO_SETTINGS_MODULE": "bgtasks_project.settings"}
         seed = [sys.executable, "-m", "benchmarks.seed_rows", "--rows", str(ROWS), "--no-progress"]
-        subprocess.run(seed, cwd=ROOT, env=environment, check=True)
+        subprocess.run(seed, cwd=ROOT, env=environment, check=True)  # noqa: S603  # Our own command.
         server.start()
         try:
             with sync_playwright() as playwright:
@@ -65,7 +65,7 @@ def main() -> None:
                 )
                 page = log_in(context.new_page())
                 for name in ("overview", "live"):
-                    take(page, f"{name}-narrow", dict((each[0], each[1]) for each in PICTURES)[name], 860)
+                    take(page, f"{name}-narrow", {each[0]: each[1] for each in PICTURES}[name], 860)
                 browser.close()
         finally:
             server.kill()
