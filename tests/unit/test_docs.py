@@ -28,7 +28,7 @@ import bgtasks
 from bgtasks import signals, testing
 from bgtasks.conf import Settings
 from bgtasks.definition import declared
-from bgtasks.models import BackgroundTask
+from bgtasks.models import BackgroundTask, Process
 from bgtasks.options import Options, UsingOptions
 from bgtasks.status import TRANSITIONS, Status
 from tests.installed import install_metadata
@@ -188,7 +188,8 @@ def test_transitions_by_whom_are_allowed():
 def test_permissions_table_is_the_models():
     documented = {unquoted(cells[0])[0] for cells in read_table("docs/reference.md", "The admin")}
 
-    assert documented == {f"bgtasks.{codename}" for codename, _ in BackgroundTask._meta.permissions}
+    own = [*BackgroundTask._meta.permissions, *Process._meta.permissions]
+    assert documented == {f"bgtasks.{codename}" for codename, _ in own}
 
 
 def test_checks_table_has_each_id():
