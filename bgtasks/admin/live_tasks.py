@@ -91,10 +91,10 @@ class LiveTaskAdmin(PageAdmin):
         if action not in ("cancel", "again") or not tasks:
             self.message_user(request, _("No task was chosen. Nothing was done."), messages.WARNING)
         elif isinstance(actions, TaskActions):
-            actions.cancel(request, tasks)
+            actions._cancel(request, tasks)
             if fires_again:
                 self._wait_for_end([task.pk for task in tasks])
-                actions.fire_again(request, tasks)
+                actions._fire_again(request, tasks)
         return HttpResponseRedirect(self.list_of(LiveTask))
 
     def _find(self, ids: list[UUID]) -> list[BackgroundTask]:
@@ -165,7 +165,7 @@ def _progress(stored: Any) -> dict[str, Any] | None:
     return {
         "done": f"{done:g}",
         "total": f"{total:g}" if has_total else "",
-        "percent": min(round(100 * done / total), 100) if has_total else None,
+        "percent": round(100 * min(done / total, 1.0)) if has_total else None,
         "note": printable(stored.get("note") or "")[:200],
     }
 

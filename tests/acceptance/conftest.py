@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from bgtasks_project.smoke.processes import Server as Demo
 from tests.browsers import CHROMIUM
@@ -45,11 +45,16 @@ def open_as(browser: Browser, demo: Demo) -> Iterator[OpenAs]:
     problems: list[str] = []
     contexts = []
 
-    def open_as(name: str, **options: Any) -> Page:
+    def report(said: ConsoleMessage) -> None:
+        if said.type in ("error", "warning") and not said.location["url"].endswith("/favicon.ico"):
+            problems.append(f"{said.text} {said.location['url']}")
+
+    def open_as(name: str, is_strict: bool = True, **options: Any) -> Page:
         options = {"base_url": demo.address, "viewport": {"width": 1280, "height": 900}, **options}
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
-        page.on("console", lambda said: problems.append(said.text) if said.type in ("error", "warning") else None)
+        if is_strict:
+            page.on("console", report)
         page.on("dialog", lambda dialog: problems.append(f"A dialog: {dialog.message}"))
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("response", lambda got: problems.append(f"{got.status} {got.url}") if got.status >= 400 else None)

@@ -436,7 +436,7 @@ def test_exception_group_is_shown_whole_and_open(page):
 def test_only_a_live_task_refreshes_its_page(page, status):
     body = page(address_of(make_task(status=status)))
 
-    assert ('data-bgtasks-refresh="2"' in body) is (status in (Status.READY, Status.RUNNING))
+    assert ("data-bgtasks-refresh=" in body) is (status in (Status.READY, Status.RUNNING))
     assert "bgtasks/admin.js" in body
 
 

@@ -279,7 +279,7 @@ def test_cancelling_and_firing_again(root: Client) -> None:
 
     response = root.post(f"{LIVE}act/", {"do": f"again:{task.pk}"}, follow=True)
 
-    assert "1 task is fired again." in response.content.decode()
+    assert "1 task is fired again," in response.content.decode()
     new = BackgroundTask.objects.get(fired_again_from=task.pk)
     assert (new.args, new.status) == ([7], "READY")
 
@@ -292,7 +292,7 @@ def test_what_does_not_end_is_not_fired_again(root: Client, monkeypatch: pytest.
 
     body = response.content.decode()
     assert "1 task is asked to stop" in body
-    assert "fired again." not in body
+    assert "is fired again" not in body
     assert BackgroundTask.objects.count() == 1
 
 

@@ -23,10 +23,13 @@
         const selection = getSelection();
         if (selection && !selection.isCollapsed && page.contains(selection.anchorNode)) return true; // Being copied.
         if (page.querySelector("input[type=checkbox]:checked, dialog[open]")) return true; // Being chosen.
-        return page.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
+        const focused = document.activeElement; // Being filled in.
+        return page.contains(focused) && focused.matches("input:not([type=checkbox]), select, textarea");
     };
 
-    const keyOf = (element) => `${element.tagName} ${element.getAttribute("href") ?? element.textContent}`;
+    const FOCUSABLE = "a, summary, button, input";
+    const keyOf = (element) =>
+        ["href", "value", "aria-label"].map((name) => element.getAttribute(name) ?? "").join(" ") + element.textContent;
 
     const load = async (tile) => {
         try {
@@ -53,7 +56,8 @@
         page.replaceWith(fresh);
         fresh.querySelectorAll(".bgtasks-scrolls").forEach((each, index) => (each.scrollLeft = scrolled[index] ?? 0));
         if (focused) {
-            [...fresh.querySelectorAll("a, summary, button")].find((each) => keyOf(each) === focused)?.focus({preventScroll: true});
+            const again = [...fresh.querySelectorAll(FOCUSABLE)].find((each) => keyOf(each) === focused);
+            again?.focus({preventScroll: true});
         }
         loadTiles();
     };
