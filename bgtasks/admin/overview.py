@@ -314,6 +314,7 @@ class OverviewAdmin(PageAdmin):
             yield {
                 "module": module,
                 "function": function,
+                "url": self.tasks_url(show="failed", name=name),
                 "cells": [
                     {"count": count, "url": self.tasks_url(show="failed", name=name, fired=value) if count else ""}
                     for count, (_label, _length, value) in zip(numbers, WINDOWS, strict=True)

@@ -9,6 +9,7 @@ from django.db import models, router
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
 from django.urls import get_script_prefix
+from django.utils.text import capfirst
 
 from ..live import PATH, is_routed
 from ..models import BackgroundTask
@@ -53,7 +54,7 @@ class PageAdmin(ReadOnlyAdmin):
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # For `url` in the templates.
         context = {
             **self.admin_site.each_context(request),
-            "title": str(self.opts.verbose_name_plural).strip(),
+            "title": capfirst(str(self.opts.verbose_name_plural).strip()),
             "opts": self.opts,
             "media": self.media,
             **live_context(is_moving=False),
