@@ -51,7 +51,7 @@ class PageAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET", "HEAD"])
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # For `url` in the templates.
+        request.current_app = self.admin_site.name  # For `url` in the templates.
         context = {
             **self.admin_site.each_context(request),
             "title": capfirst(str(self.opts.verbose_name_plural).strip()),

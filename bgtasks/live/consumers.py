@@ -21,7 +21,7 @@ CHECK_EVERY = 30.0  # Seconds between two looks whether the user may still see i
 GONE, FORBIDDEN = 1012, 4403  # Close codes: the server restarts; the user may not.
 
 
-class LiveConsumer(AsyncWebsocketConsumer):
+class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no types.
     """
     Sends `{"changed": true}` when tasks have changed.
 
@@ -81,7 +81,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
             return False
         stored = import_module(settings.SESSION_ENGINE).SessionStore(session.session_key)
         user = get_user(_Request(stored))  # type: ignore[arg-type]  # It asks for the session only.
-        return bool(user.is_active and user.is_staff and user.has_perm("bgtasks.view_backgroundtask"))  # type: ignore[union-attr]
+        return bool(user.is_active and user.is_staff and user.has_perm("bgtasks.view_backgroundtask"))
 
     def _is_of_this_site(self) -> bool:
         """Tell whether a page of this site asks, as CsrfViewMiddleware does; ALLOWED_HOSTS may allow any."""

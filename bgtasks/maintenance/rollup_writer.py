@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings as django_settings
@@ -60,7 +61,7 @@ class Stretch:
     def write(self, using: str) -> None:
         """Write the row as it should stand, whatever became of an earlier try, in the open transaction."""
         rows = Rollup.objects.using(using)
-        which = {"resolution": self.resolution, "starts_at": self._starts_at, "process": self.process}
+        which: dict[str, Any] = {"resolution": self.resolution, "starts_at": self._starts_at, "process": self.process}
         what = {"tasks": {name: counts.as_json() for name, counts in self._tasks.items()}, "lag": self._lag}
         if self._is_inserted and rows.filter(**which).update(**what):
             return
