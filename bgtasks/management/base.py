@@ -92,6 +92,19 @@ class TaskCommand(BaseCommand):
         )
 
 
+def visible(value: object) -> str:
+    r"""
+    Return a text of one line in which nothing moves the cursor, colours, or hides: what else there is, as escapes.
+
+    >>> visible("na\u00efve \x1b[2J\u202e\n")
+    'naïve \\x1b[2J\\u202e\\n'
+    """
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def misuse(message: str) -> CommandError:
     return CommandError(message, returncode=MISUSE)
 
