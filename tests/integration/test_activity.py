@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -18,6 +21,7 @@ from bgtasks.histogram import bin_of
 from bgtasks.models import BackgroundTask, Process, Rollup
 from bgtasks.status import Status
 from tests import tables
+from tests.servers import ROOT
 
 pytestmark = pytest.mark.django_db
 
@@ -258,3 +262,77 @@ def test_it_reads_no_finished_rows(analyzed: str) -> None:
 def read_all_rows() -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM {BackgroundTask._meta.db_table} WHERE error_message = 'no index on this'")
+
+
+# The command.
+
+
+def run(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command("top_tasks", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def test_the_command_prints_one_picture_where_there_is_no_terminal() -> None:
+    make_running(4.0, process=make_process().pk, key="mail:5", progress={"done": 1, "total": 4, "note": "reading"})
+    make_rollup(timedelta(minutes=5), {8.0: 200}, SUCCESSFUL=200, FAILED=1)
+
+    out = run()
+
+    assert "Running 1   Waiting 0" in out
+    assert "succeeded 200   failed 1 (0.5 %)   lost 0" in out
+    assert "Processes: alive 1   blocked 0" in out
+    assert f"{NAME} mail:5" in out
+    assert " % of 7.5 s" in out
+    assert "uvicorn web-1:4312" in out
+    assert "25 % of 4 reading" in out
+    assert "Ended in the last hour" in out
+
+
+def test_the_command_says_that_there_is_nothing() -> None:
+    out = run("--once")
+
+    assert "Nothing runs." in out
+    assert "Nothing has ended in the last hour." in out
+
+
+def test_the_json_has_the_documented_keys() -> None:
+    make_running(process=make_process().pk)
+    make_rollup(timedelta(minutes=5), {8.0: 200}, SUCCESSFUL=199, FAILED=1)
+
+    document = json.loads(run("--format", "json"))
+
+    keys = {"at", "running_count", "waiting_count", "day", "processes", "tasks", "functions"}
+    assert set(document) == keys
+    assert set(document["day"]) == {"successful", "failed", "interrupted", "lost", "cancelled", "failed_part"}
+    assert document["day"]["failed_part"] == 0.005
+    section = (ROOT / "docs/commands.md").read_text().partition("\n## top_tasks\n")[2].partition("\n## ")[0]
+    parts = [document, document["day"], document["processes"], document["tasks"][0], document["functions"][0]]
+    assert [key for part in parts for key in part if f"`{key}`" not in section] == []
+    assert document["tasks"][0]["name"] == NAME
+    assert document["functions"][0]["p95"] == pytest.approx(8.0, rel=0.1)
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 160, 250])
+def test_a_task_takes_one_line_at_any_width(width: int) -> None:
+    from rich.console import Console
+
+    from bgtasks.management.activity_view import ActivityView
+
+    long = "shop.a_module_with_a_long_name.tasks.do_what_takes_long_to_say_and_longer_to_do"
+    for number in range(5):
+        progress = {"done": number, "total": 4000, "note": "reading one file after the other"}
+        place = {"file": "/srv/shop/a/b/tasks.py", "line": 4, "function": "wait_for_the_answer", "since": moment(3)}
+        more = {"key": f"customer:{number:0150}", "attempt": 3, "cancel_requested_at": timezone.now()}
+        make_running(900, name=f"{long}_{number}", progress=progress, await_place=place, **more)
+    make_rollup(timedelta(minutes=5), {8.0: 200}, f"{long}_1", SUCCESSFUL=199, FAILED=1)
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+
+    console.print(ActivityView(look_now(), height=24))
+
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert sum("do" in line and "15 min" in line for line in lines) == 5
+    if width >= 80:
+        assert len(lines) <= 24
