@@ -51,6 +51,8 @@ async def measure(report: Report, options: harness.Options) -> None:
         for size, one in shops.items():
             for page, count in one.ask("count").items():
                 report.add(f"{page}: queries", f"{size:,} tasks", "queries", [count])
+            for page, number in one.ask("rows").items():
+                report.add(f"{page}: rows shown", f"{size:,} tasks", "rows", [number])
         for size, one in shops.items():
             for page, why in one.ask("skipped").items():
                 say(f"Not measured at {size:,} tasks: {page}: {why}.")
@@ -59,11 +61,18 @@ async def measure(report: Report, options: harness.Options) -> None:
 
 
 def judge(report: Report, bar: float) -> None:
-    """Say what is above the bar."""
+    """Say what is above the bar, and how many rows it shows: a page of fifty takes longer than one of two."""
+    shown: dict[str, list[str]] = {}
+    for row in report.as_list():
+        if row["unit"] == "rows":
+            shown.setdefault(row["measure"].removesuffix(": rows shown"), []).append(f"{row['median']:.0f}")
     rows = [row for row in report.as_list() if row["ratio"] is not None]
-    above = [f"{row['measure']} {row['ratio']:.2f} ×" for row in rows if row["unit"] == "µs" and row["ratio"] > bar]
-    grown = [row["measure"] for row in rows if row["unit"] == "queries" and row["ratio"] != 1.0]
-    say(f"Above {bar:g} ×: {', '.join(above) or 'none'}. Not the same number of queries: {', '.join(grown) or 'none'}.")
+    above = [row for row in rows if row["unit"] == "µs" and row["ratio"] > bar]
+    grown = [row["measure"].removesuffix(": queries") for row in rows if row["unit"] == "queries" and row["ratio"] > 1]
+    for row in above:
+        numbers = f" (rows shown: {', '.join(shown[row['measure']])})" if row["measure"] in shown else ""
+        say(f"Above {bar:g} ×: {row['measure']} {row['ratio']:.2f} ×{numbers}.")
+    say(f"More queries than at the first size: {', '.join(grown) or 'none'}.")
 
 
 def say(text: str) -> None:
@@ -86,6 +95,9 @@ def answer(rows: int) -> None:
                 tell({page: clock(client, address) for page, address in pages.items()})
             case "count":
                 tell({page: count(client, address) for page, address in pages.items()})
+            case "rows":
+                shown = {page: count_rows(client, address) for page, address in pages.items()}
+                tell({page: number for page, number in shown.items() if number is not None})
             case "skipped":
                 tell(skipped)
 
@@ -181,6 +193,12 @@ def count(client: Client, address: str) -> int:
     with CaptureQueriesContext(connection) as queries:
         client.get(address)
     return len(queries)
+
+
+def count_rows(client: Client, address: str) -> int | None:
+    """Return how many rows a list shows; None for a page that is no list."""
+    shown = (getattr(client.get(address), "context_data", None) or {}).get("cl")
+    return len(shown.result_list) if shown is not None else None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
