@@ -19,7 +19,19 @@ from pathlib import Path
 from benchmarks.harness import KINDS, ROOT, print_table
 from benchmarks.peers import __main__ as peers
 
-SUITES = ("fire", "throughput", "parts", "acknowledgements", "view", "lag", "memory", "growth", "drain", "peers")
+SUITES = (
+    "fire",
+    "throughput",
+    "parts",
+    "acknowledgements",
+    "view",
+    "lag",
+    "memory",
+    "growth",
+    "pages",
+    "drain",
+    "peers",
+)
 RESULTS = Path(__file__).parent / "results"
 
 

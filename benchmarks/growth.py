@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +22,8 @@ from uuid import UUID
 
 import bgtasks
 from benchmarks import harness
-from benchmarks.harness import POLL_PAUSE, ROOT, Report, run_child, serve, use_database, wait_for
+from benchmarks.harness import POLL_PAUSE, Child, Report, run_child, serve, tell, use_database, wait_for
+from benchmarks.seed_rows import settle
 
 if TYPE_CHECKING:
     from django.test import Client  # It needs the settings to be imported.
@@ -44,7 +43,7 @@ async def measure(report: Report, options: harness.Options) -> None:
     sizes = options.finished or (QUICK_SIZES if options.quick else SIZES)
     fired = 300 if options.quick else 3000
     with ExitStack() as stack:
-        past = {size: stack.enter_context(Past(options.database, size, fired)) for size in sizes}
+        past = {size: stack.enter_context(Child("growth", "child", options.database, size, fired)) for size in sizes}
         for one in past.values():
             one.ask("operate")  # Warms up.
         for repeat in range(options.repeats):
@@ -57,38 +56,6 @@ async def measure(report: Report, options: harness.Options) -> None:
         for size, one in past.items():
             for operation, count in one.ask("count").items():
                 report.add(f"{operation}: {unit} read", f"{size:,} finished rows", unit, [count])
-
-
-class Past:
-    """A process with a table of that many finished rows, asked by lines on its standard input."""
-
-    def __init__(self, database: str, finished: int, fired: int) -> None:
-        self._command = [sys.executable, "-m", "benchmarks.growth", "child", database, str(finished), str(fired)]
-
-    def __enter__(self) -> Past:
-        ours = ("TESTS_DB_RUN", "TESTS_DB_NAME")  # It names a database of its own.
-        environment = {name: value for name, value in os.environ.items() if name not in ours}
-        pipe = subprocess.PIPE
-        self._child = subprocess.Popen(
-            self._command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True, start_new_session=True
-        )
-        self._read()  # It is filled.
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._child.communicate(timeout=60)  # It ends with its input, and drops its database.
-
-    def ask(self, what: str) -> dict[str, float]:
-        assert self._child.stdin is not None
-        self._child.stdin.write(f"{what}\n")
-        self._child.stdin.flush()
-        return self._read()
-
-    def _read(self) -> dict[str, float]:
-        assert self._child.stdout is not None
-        if not (line := self._child.stdout.readline()):
-            raise RuntimeError(f"A process has ended: {' '.join(self._command)}")
-        return dict(json.loads(line))
 
 
 # In a process of its own.
@@ -114,10 +81,6 @@ def answer(finished: int, fired: int) -> None:
         tell(found)
 
 
-def tell(found: dict[str, float]) -> None:
-    print(json.dumps(found), flush=True)
-
-
 def clock(work: Callable[[], Any]) -> float:
     began = time.perf_counter()
     work()
@@ -131,15 +94,10 @@ def count(work: Callable[[], Any]) -> float:
 
 
 def fill(finished: int) -> None:
-    from django.db import connection
-
     from tests import tables
 
     tables.Table(live=0).fill(finished)
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("VACUUM bgtasks_backgroundtask")  # As its daemon soon would, in the middle of a repeat.
-    tables.analyze()
+    settle()
 
 
 def log_in() -> Client:

@@ -252,6 +252,47 @@ def run_child(module: str, *arguments: object, timeout: float = LONGEST_WAIT) ->
     return dict(json.loads(child.stdout))
 
 
+class Child:
+    """
+    A module of the benchmarks in a process of its own, on a database of its own, asked by lines on its standard input.
+
+    It answers with `tell`: once when it is ready, then once for each line.
+    """
+
+    def __init__(self, module: str, *arguments: object) -> None:
+        self._command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+
+    def __enter__(self) -> Child:
+        ours = ("TESTS_DB_RUN", "TESTS_DB_NAME")  # It names a database of its own.
+        environment = {name: value for name, value in os.environ.items() if name not in ours}
+        pipe = subprocess.PIPE
+        self._child = subprocess.Popen(
+            self._command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True, start_new_session=True
+        )
+        self._read()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._child.communicate(timeout=60)  # It ends with its input, and drops its database.
+
+    def ask(self, what: str) -> dict[str, Any]:
+        assert self._child.stdin is not None
+        self._child.stdin.write(f"{what}\n")
+        self._child.stdin.flush()
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._child.stdout is not None
+        if not (line := self._child.stdout.readline()):
+            raise RuntimeError(f"A process has ended: {' '.join(self._command)}")
+        return dict(json.loads(line))
+
+
+def tell(found: dict[str, Any]) -> None:
+    """Answer, in the child."""
+    print(json.dumps(found), flush=True)
+
+
 def describe_machine() -> str:
     from django.db import connection  # It needs the settings.
 

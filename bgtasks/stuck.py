@@ -8,12 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
-
 from .conf import Settings
 from .models import BackgroundTask, Process
 from .pauses import find_paused
+from .places import parse_moment, read_place
 
 MAX_LISTED = 1000  # Tasks of each kind.
 
@@ -103,7 +101,7 @@ class Finder:
         moments = [row["created_at"], row["run_after"]]
         history = row["transitions"]
         if isinstance(history, list) and history and isinstance(history[-1], dict):
-            moments.append(_parse(history[-1].get("at"), like=row["created_at"]))
+            moments.append(parse_moment(history[-1].get("at"), like=row["created_at"]))
         return max((moment for moment in moments if moment is not None), default=None)
 
     def _is_gone(self, process: Process | None) -> str:
@@ -126,22 +124,14 @@ class Finder:
             age,
             row["process"],
             f"{process.server} {process.host}:{process.pid}".strip() if process is not None else "",
-            self._place_of(row) if is_alive and row["status"] == "RUNNING" else None,
+            read_place(row["await_place"], row["started_at"]) if is_alive and row["status"] == "RUNNING" else None,
             self._blocked(process) if is_alive else None,
         )
 
-    def _place_of(self, row: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the place of this attempt; an earlier one may have left its own."""
-        place = row["await_place"]
-        if not isinstance(place, dict):
-            return None
-        since = _parse(place.get("since"), like=row["created_at"])
-        return place if since is not None and row["started_at"] is not None and since >= row["started_at"] else None
-
     def _ignores_for(self, row: dict[str, Any]) -> float | None:
         """Return for how long this attempt has ignored its cancellation, if it does."""
-        place = self._place_of(row)
-        since = _parse(place.get("ignores_cancellation_since"), like=row["created_at"]) if place is not None else None
+        place = read_place(row["await_place"], row["started_at"]) or {}
+        since = parse_moment(place.get("ignores_cancellation_since"), like=row["created_at"])
         return max((self.now - since).total_seconds(), 0.0) if since is not None else None
 
     def _blocked(self, process: Process | None) -> float | None:
@@ -149,14 +139,3 @@ class Finder:
         if process is None or process.blocked_since is None:
             return None
         return max((self.now - process.blocked_since).total_seconds(), 0.0)
-
-
-def _parse(text: object, like: datetime) -> datetime | None:
-    """Read a moment of ISO 8601 out of JSON, aware or naive as the database's moments are."""
-    try:
-        moment = parse_datetime(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    if moment is not None and like.tzinfo is None and moment.tzinfo is not None:
-        return timezone.make_naive(moment, timezone.get_default_timezone())
-    return moment

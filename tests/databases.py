@@ -172,7 +172,8 @@ def _find_ours() -> list[tuple[str, int, str]]:
 
 def empty(name: str) -> None:
     """Delete the rows that tests make."""
-    for table in ("bgtasks_backgroundtask", "bgtasks_process", "bgtasks_drain", "bgtasks_ledger", "auth_group"):
+    ours = ("backgroundtask", "process", "drain", "ledger", "rollup")
+    for table in (*(f"bgtasks_{one}" for one in ours), "auth_group"):
         query(name, f"DELETE FROM {table}")
 
 

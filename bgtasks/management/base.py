@@ -22,6 +22,7 @@ from ..runtime.statements import is_missing_table
 
 FOUND = 1  # Exit code: something was found, or left.
 MISUSE = 2  # Exit code: wrong options, or a database that cannot be used. argparse uses the same.
+MIN_INTERVAL, MAX_INTERVAL = 0.1, 3600  # Seconds.
 WIDTH = 1000  # Columns where there is no terminal: enough that no line is folded.
 
 
@@ -33,6 +34,14 @@ def seconds(text: str) -> float:
         value = math.nan
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
+    return value
+
+
+def interval(text: str) -> float:
+    """Parse the seconds between two looks."""
+    value = seconds(text)
+    if not MIN_INTERVAL <= value <= MAX_INTERVAL:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from {MIN_INTERVAL} to {MAX_INTERVAL:g}")
     return value
 
 
@@ -90,6 +99,19 @@ class TaskCommand(BaseCommand):
             transient=True,
             disable=not self.progress_out.is_terminal,
         )
+
+
+def visible(value: object) -> str:
+    r"""
+    Return a text of one line in which nothing moves the cursor, colours, or hides: what else there is, as escapes.
+
+    >>> visible("na\u00efve \x1b[2J\u202e\n")
+    'naïve \\x1b[2J\\u202e\\n'
+    """
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def misuse(message: str) -> CommandError:

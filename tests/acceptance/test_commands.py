@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import textwrap
 import threading
 import time
@@ -26,6 +32,48 @@ StartServer = Callable[..., Server]
 TASKS = ROOT / "tests/app/tasks.py"
 
 
+class Terminal:
+    """A command's terminal, as far as the command can tell."""
+
+    HEIGHT, WIDTH = 40, 220
+
+    def __init__(self, process: subprocess.Popen[str], end: int) -> None:
+        self.process = process
+        self._end = end
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self.output = ""
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        """Read on until this is printed; not before what was waited for last."""
+        end = time.monotonic() + seconds
+        new = ""
+        while text not in new:
+            assert time.monotonic() < end, f"Not within {seconds} s: {text!r} in {new!r}"
+            more = self.read()
+            assert more is not None, f"It has ended: {self.output!r}"
+            new += more
+
+    def read(self) -> str | None:
+        """Return what there is, None at the end."""
+        if not select.select([self._end], [], [], 0.2)[0]:
+            return ""
+        try:
+            read = os.read(self._end, 65536)
+        except OSError:  # As Linux tells that nobody has the other end.
+            return None
+        more = self._decoder.decode(read)
+        self.output += more
+        return more if read else None
+
+    def read_to_the_end(self) -> str:
+        while self.read() is not None:
+            pass
+        return self.output
+
+    def close(self) -> None:
+        os.close(self._end)
+
+
 class Manage:
     """Runs `manage.py` on the servers' database."""
 
@@ -33,8 +81,23 @@ class Manage:
         self.folder = folder
         self.database = database
         self.processes: list[subprocess.Popen[str]] = []
+        self.terminals: list[Terminal] = []
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return self._start(list(arguments), environment, stdout=pipe, stderr=pipe)
+
+    def start_on_terminal(self, *arguments: str, **environment: str) -> Terminal:
+        """Start it as somebody who sits before it would."""
+        ours, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", Terminal.HEIGHT, Terminal.WIDTH, 0, 0))
+        environment = {"TERM": "xterm-256color", "COLUMNS": "", "LINES": "", **environment}
+        process = self._start(list(arguments), environment, stdin=its, stdout=its, stderr=its)
+        os.close(its)
+        self.terminals.append(Terminal(process, ours))
+        return self.terminals[-1]
+
+    def _start(self, arguments: list[str], environment: dict[str, str], **streams: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-X", "dev", "manage.py", *arguments],
             cwd=ROOT,
@@ -45,9 +108,8 @@ class Manage:
                 "TESTS_DB_NAME": self.database,
                 **environment,
             },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             text=True,
+            **streams,
         )
         self.processes.append(process)
         return process
@@ -81,6 +143,8 @@ def manage(database: str, tmp_path: Path) -> Iterator[Manage]:
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+    for terminal in manage.terminals:
+        terminal.close()
 
 
 def process_ids(server: Server, state: str = "ALIVE") -> list[str]:
@@ -566,6 +630,139 @@ def test_prune_misused(manage: Manage) -> None:
     assert "unrecognized" in manage.run("prune_tasks", "--all", status=2).stderr
 
 
+# top_tasks.
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J[bold red]x[/bold red]\u202e\n[/]"  # Escapes, markup, what turns the text around.
+HARMLESS = r"\x1b]0;owned\x07\x1b[2J[bold red]x[/bold red]\u202e\n[/]"
+
+
+def make_running(manage: Manage, name: str, **more: object) -> None:
+    """Write a row as another process would leave it, RUNNING."""
+    code = f"""
+        from datetime import timedelta
+        from django.utils import timezone
+        from bgtasks.models import BackgroundTask, Process
+        now = timezone.now()
+        process = Process.objects.create(host={name!r}[:50], pid=7, started_at=now, beat_at=now)
+        BackgroundTask.objects.create(
+            name={name!r}, status="RUNNING", attempt=1, created_at=now, process=process.pk,
+            started_at=now - timedelta(seconds=90), **{more!r}
+        )
+    """
+    manage.run("shell", "--no-imports", "-c", textwrap.dedent(code))
+
+
+def test_top_shows_what_runs_and_what_has_ended(start_server: StartServer, manage: Manage) -> None:
+    server = start_server()
+    [id_] = server.fire("wait_deep_down", 3600)
+    server.fire("succeed", times=20)
+    server.fire("fail", times=5)
+    server.wait_until(lambda: len(places(server)) == 1, "its place is seen")
+    server.wait_until(lambda: manage.read("top_tasks")["day"]["failed"] == 5, "what ended is counted")
+
+    shown = manage.read("top_tasks")
+
+    [task] = shown["tasks"]
+    assert (task["id"], task["name"]) == (id_, "tests.app.tasks.wait_deep_down")
+    assert task["process_name"].startswith("uvicorn ")
+    assert task["await_place"]["function"] == "_numbers"
+    assert (task["p95"], task["measured"]) == (None, 0)
+    assert shown["day"]["successful"] == 20
+    assert shown["day"]["failed_part"] == 0.2
+    assert (shown["processes"]["alive"], shown["processes"]["died"]) == (1, 0)
+    functions = {one["name"].rpartition(".")[2]: (one["ended"], one["measured"]) for one in shown["functions"]}
+    assert functions == {"succeed": (20, 20), "fail": (5, 5)}
+    out = manage.run("top_tasks").stdout  # Without a terminal it ends by itself.
+    assert "tests.app.tasks.wait_deep_down" in out
+    assert "in _numbers, " in out
+    assert "\x1b" not in out
+
+
+def test_top_prints_hostile_names_as_text(manage: Manage) -> None:
+    place = {"file": HOSTILE, "line": HOSTILE, "function": "f", "since": "2999-01-01T00:00:00+00:00"}
+    make_running(manage, HOSTILE, key=HOSTILE, await_place=place, progress={"done": 1, "total": 2, "note": HOSTILE})
+
+    out = manage.run("top_tasks", "--once").stdout
+
+    assert HARMLESS in out
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    document = manage.run("top_tasks", "--format", "json").stdout
+    assert json.loads(document)["tasks"][0]["name"] == HOSTILE
+    assert "\x1b" not in document
+    terminal = manage.start_on_terminal("top_tasks", "--once")
+    shown = terminal.read_to_the_end()
+    assert terminal.process.wait(60) == 0
+    assert r"\x1b]0;owned\x07" in shown
+    assert "\x1b]" not in shown
+    assert "\x1b[2J" not in shown
+
+
+def test_stuck_and_drain_print_hostile_names_as_text(manage: Manage) -> None:
+    make_running(manage, HOSTILE)
+
+    for command in (["stuck_tasks", "--older-than", "1"], ["drain_tasks", "--timeout", "0"]):
+        out = manage.run(*command, status=1).stdout
+        assert HARMLESS in out
+        assert "\x1b" not in out
+
+
+def test_top_stays_on_a_terminal_until_ctrl_c(manage: Manage) -> None:
+    make_running(manage, "shop.tasks.first")
+    terminal = manage.start_on_terminal("top_tasks", "--interval", "0.2")
+    terminal.wait_for("shop.tasks.first")
+
+    make_running(manage, "shop.tasks.second")
+    terminal.wait_for("shop.tasks.second")
+    manage.query("ALTER TABLE bgtasks_rollup RENAME TO bgtasks_gone")  # The database is away for a moment.
+    terminal.wait_for("The database cannot be used")
+    manage.query("ALTER TABLE bgtasks_gone RENAME TO bgtasks_rollup")
+    make_running(manage, "shop.tasks.third")
+    terminal.wait_for("shop.tasks.third")
+    terminal.process.send_signal(signal.SIGINT)
+
+    shown = terminal.read_to_the_end()
+    assert terminal.process.wait(60) == 0
+    assert "Traceback" not in shown
+    assert shown.rindex("\x1b[?1049l") > shown.rindex("\x1b[?1049h")  # The screen is as it was before,
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # and its cursor is there.
+
+
+def test_top_leaves_the_terminal_in_order_at_sigterm(manage: Manage) -> None:
+    terminal = manage.start_on_terminal("top_tasks", "--interval", "3600")
+    terminal.wait_for("Nothing runs.")
+
+    terminal.process.send_signal(signal.SIGTERM)
+
+    shown = terminal.read_to_the_end()
+    assert terminal.process.wait(60) == 0
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
+def test_top_without_colours(manage: Manage) -> None:
+    make_running(manage, "shop.tasks.first")
+
+    for arguments, environment in (([], {}), (["--no-color"], {}), ([], {"NO_COLOR": "1"})):
+        terminal = manage.start_on_terminal("top_tasks", "--once", *arguments, **environment)
+        shown = terminal.read_to_the_end()
+        assert ("\x1b[1;32m" in shown) == (not arguments and not environment), shown  # Bold green.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--interval", "0"], "not a number of seconds from 0.1 to 3600"),
+        (["--interval", "nan"], "not a number of seconds"),
+        (["--interval", "soon"], "not a number of seconds"),
+        (["--limit", "0"], "not a whole number, 1 or more"),
+        (["--format", "xml"], "invalid choice"),
+        (["--watch"], "unrecognized arguments"),
+    ],
+)
+def test_top_misused(manage: Manage, arguments: list[str], message: str) -> None:
+    assert message in manage.run("top_tasks", *arguments, status=2).stderr
+
+
 # Cancelling.
 
 
@@ -593,7 +790,7 @@ def test_cancel_from_another_process(start_server: StartServer, manage: Manage) 
 
 @pytest.mark.parametrize(
     "command",
-    [["drain_tasks"], ["run_tasks", "--once"], ["stuck_tasks"], ["prune_tasks"]],
+    [["drain_tasks"], ["run_tasks", "--once"], ["stuck_tasks"], ["prune_tasks"], ["top_tasks"]],
     ids=lambda command: command[0],
 )
 def test_a_database_without_tables(manage: Manage, tmp_path: Path, command: list[str]) -> None:

@@ -9,12 +9,13 @@ import pytest
 from bgtasks import frames, parameters, sensitive, status, uuid7, versions
 from bgtasks.admin import formats, timeline, traceback_view
 from bgtasks.maintenance import deaths, observation
-from bgtasks.management import base
+from bgtasks.management import activity_view, base
 
 
 @pytest.mark.parametrize(
     "module",
     [
+        activity_view,
         base,
         deaths,
         frames,

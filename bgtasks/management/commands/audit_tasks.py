@@ -13,7 +13,7 @@ from rich.text import Text
 from ...conf import get_settings
 from ...maintenance.audit import Audit, Auditor, Problem
 from ...maintenance.deaths import Suspect, find_suspects
-from ..base import FOUND, TaskCommand, seconds
+from ..base import FOUND, TaskCommand, seconds, visible
 
 BETWEEN = 1.0  # Seconds between two audits with --wait.
 
@@ -101,13 +101,13 @@ def _make_deaths_table(deaths: int, suspects: list[Suspect]) -> Table:
         table.add_column(heading, justify="right")
     for one in suspects:
         figures = (f"{one.deaths:,}", f"{one.running:,}", f"{one.expected:.1f}", f"{one.runs:,}", f"{one.surprise:.1f}")
-        table.add_row(Text(one.name), *figures)
+        table.add_row(Text(visible(one.name)), *figures)
     return table
 
 
 def _describe(problem: Problem) -> str:
     lines = [f"{problem.count} {'task' if problem.count == 1 else 'tasks'} {problem.what}."]
-    lines += [f"  {task}" for task in problem.tasks]
+    lines += [f"  {visible(task)}" for task in problem.tasks]
     if len(problem.tasks) < problem.count and problem.tasks:
         lines.append(f"  and {problem.count - len(problem.tasks)} more")
     return "\n".join(lines)

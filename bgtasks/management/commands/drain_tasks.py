@@ -11,7 +11,7 @@ from uuid import UUID
 from ...conf import get_settings
 from ...maintenance.drain_request import DrainRequest, Picture, find_processes
 from ...models import Process
-from ..base import FOUND, TaskCommand, age, misuse, seconds, show_length
+from ..base import FOUND, TaskCommand, age, misuse, seconds, show_length, visible
 
 LONGEST_PAUSE = 0.25  # Seconds between two looks.
 
@@ -101,12 +101,14 @@ class Command(TaskCommand):
             self.say(f"Not drained after {took:.1f} s.")
         for answer in picture.answers:
             if answer.is_silent:
-                self.say(f"  Does not beat any more: {answer}")
+                self.say(f"  Does not beat any more: {visible(answer)}")
             elif not answer.has_answered:
-                self.say(f"  Has not answered: {answer}")
+                self.say(f"  Has not answered: {visible(answer)}")
         running = request.find_running() if picture.running_count else []
         for task in running:
-            self.say(f"  Still running: {task['name']} {task['id']} for {show_length(age(task['started_at']))}")
+            self.say(
+                f"  Still running: {visible(task['name'])} {task['id']} for {show_length(age(task['started_at']))}"
+            )
         if picture.running_count > len(running):
             self.say(f"  … and {picture.running_count - len(running)} more.")
         self.say(f"{ready} ready: they wait in the table, for any process that may start them.")
@@ -117,7 +119,7 @@ class Command(TaskCommand):
         if picture.is_done:
             self.say(f"{_count(picture)} may start tasks again.")
         for answer in picture.unanswered:
-            self.say(f"  Has not answered: {answer}")
+            self.say(f"  Has not answered: {visible(answer)}")
 
     def _print_json(self, request: DrainRequest, picture: Picture, took: float) -> None:
         document: dict[str, Any] = {

@@ -7,10 +7,11 @@ from argparse import ArgumentParser
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from ...models import Pause
 from ...pauses import pause
-from ..base import TaskCommand, age, show_length
+from ..base import TaskCommand, age, show_length, visible
 from ..names import add_names, check_names
 
 
@@ -46,7 +47,8 @@ class Command(TaskCommand):
             return
         table = Table("what", "name", "for", "by")
         for row in rows:
-            table.add_row(str(Pause.Kind(row.kind).label), row.name, show_length(age(row.paused_at)), row.paused_by)
+            length = show_length(age(row.paused_at))
+            table.add_row(row.get_kind_display(), Text(visible(row.name)), length, Text(visible(row.paused_by)))
         self.out.print(table)
 
 

@@ -21,7 +21,7 @@ from ...runtime.statements import statements_for
 from ...stuck import Finder, StuckTask
 from ...transitions import cancel
 from ...uuid7 import uuid7
-from ..base import FOUND, TaskCommand, seconds, show_length
+from ..base import FOUND, TaskCommand, seconds, show_length, visible
 
 
 class Command(TaskCommand):
@@ -107,11 +107,11 @@ def _make_table(found: list[StuckTask]) -> Table:
         table.add_column(heading, overflow="fold")
     for task in found:
         table.add_row(
-            Text(f"{task.name}\n{task.id}"),
+            Text(f"{visible(task.name)}\n{task.id}"),
             task.status,
             Text(task.reason),
             show_length(task.age),
-            Text(f"{task.process_name}\n{task.process or ''}".strip()),
+            Text(f"{visible(task.process_name)}\n{task.process or ''}".strip()),
             Text(_show_place(task)),
         )
     return table
@@ -122,8 +122,8 @@ def _show_place(task: StuckTask) -> str:
     if task.loop_blocked is not None:
         lines.append(f"The event loop has not answered for {show_length(task.loop_blocked)}.")
     if place := task.await_place:
-        lines.append(f"{place.get('file')}:{place.get('line')}")
+        lines.append(f"{visible(place.get('file'))}:{visible(place.get('line'))}")
         since = parse_datetime(str(place.get("since")))
         length = f" for {show_length(max((datetime.now(UTC) - since).total_seconds(), 0))}" if since else ""
-        lines.append(f"in {place.get('function')}{length}")
+        lines.append(f"in {visible(place.get('function'))}{length}")
     return "\n".join(lines)

@@ -1,0 +1,213 @@
+"""
+What the pages of the admin take at a thousand tasks and at a million, and how many queries they make.
+
+    python -m benchmarks.pages [--database postgresql] [--rows 1000 1000000] [--quick]
+
+Each size has a database and a process of its own, filled as by `benchmarks.seed_rows`, and takes its turn in every
+repeat. The number of live tasks, processes, drains and rollups is the same in all. The bar: the time at the last size
+is at most 2 × that at the first, 3 × on SQLite, and the number of queries is the same. The ledger is exempt: it counts
+all rows, when somebody asks for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from benchmarks import harness
+from benchmarks.harness import Child, Report, tell, use_database
+from benchmarks.seed_rows import Seeded, Seeder, beat, settle
+
+if TYPE_CHECKING:
+    from django.test import Client  # It needs the settings to be imported.
+
+SIZES = [1000, 1_000_000]
+QUICK_SIZES = [1000, 20_000]
+LIVE = 200
+LOOKS = 3  # Of which a repeat takes the median.
+BARS = {"sqlite": 3.0, "postgresql": 2.0, "mariadb": 3.0}
+FUNCTION = "shop.search.tasks.index_product"
+MAX_SHOWN, PER_PAGE = 10_000, 50  # Of the list of all tasks.
+
+Pages = dict[str, str]  # {name: address, or why there is none}.
+
+
+async def measure(report: Report, options: harness.Options) -> None:
+    sizes = options.rows or (QUICK_SIZES if options.quick else SIZES)
+    with ExitStack() as stack:
+        shops = {size: stack.enter_context(Child("pages", "child", options.database, size)) for size in sizes}
+        for one in shops.values():
+            one.ask("look")  # Warms up.
+        for repeat in range(options.repeats):
+            # To and fro, so that none is always the first to find the caches cold.
+            for size, one in list(shops.items())[:: -1 if repeat % 2 else 1]:
+                for page, micros in one.ask("look").items():
+                    report.add(page, f"{size:,} tasks", "µs", [micros])
+        for size, one in shops.items():
+            for page, count in one.ask("count").items():
+                report.add(f"{page}: queries", f"{size:,} tasks", "queries", [count])
+            for page, number in one.ask("rows").items():
+                report.add(f"{page}: rows shown", f"{size:,} tasks", "rows", [number])
+        for size, one in shops.items():
+            for page, why in one.ask("skipped").items():
+                say(f"Not measured at {size:,} tasks: {page}: {why}.")
+    say("The ledger is exempt: it counts all rows, when somebody asks for it.")
+    judge(report, BARS[options.database])
+
+
+def judge(report: Report, bar: float) -> None:
+    """Say what is above the bar, and how many rows it shows: a page of fifty takes longer than one of two."""
+    shown: dict[str, list[str]] = {}
+    for row in report.as_list():
+        if row["unit"] == "rows":
+            shown.setdefault(row["measure"].removesuffix(": rows shown"), []).append(f"{row['median']:.0f}")
+    rows = [row for row in report.as_list() if row["ratio"] is not None]
+    above = [row for row in rows if row["unit"] == "µs" and row["ratio"] > bar]
+    grown = [row["measure"].removesuffix(": queries") for row in rows if row["unit"] == "queries" and row["ratio"] > 1]
+    for row in above:
+        numbers = f" (rows shown: {', '.join(shown[row['measure']])})" if row["measure"] in shown else ""
+        say(f"Above {bar:g} ×: {row['measure']} {row['ratio']:.2f} ×{numbers}.")
+    say(f"More queries than at the first size: {', '.join(grown) or 'none'}.")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+# In a process of its own.
+
+
+def answer(rows: int) -> None:
+    seeded = Seeder("default").seed(rows, min(LIVE, rows // 4))
+    settle()
+    client = log_in()
+    pages, skipped = find_pages(client, rows, seeded)
+    tell({})
+    for line in sys.stdin:
+        beat("default", seeded.living)
+        match line.strip():
+            case "look":
+                tell({page: clock(client, address) for page, address in pages.items()})
+            case "count":
+                tell({page: count(client, address) for page, address in pages.items()})
+            case "rows":
+                shown = {page: count_rows(client, address) for page, address in pages.items()}
+                tell({page: number for page, number in shown.items() if number is not None})
+            case "skipped":
+                tell(skipped)
+
+
+def log_in() -> Client:
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    client = Client(raise_request_exception=False)
+    client.force_login(User.objects.create_superuser("benchmark"))
+    return client
+
+
+def find_pages(client: Client, rows: int, seeded: Seeded) -> tuple[Pages, Pages]:
+    """Return the pages that there are, and those that are not, with the reason."""
+    from django.urls import NoReverseMatch, reverse
+
+    found: Pages = {}
+    skipped: Pages = {}
+    for name, (view, row, query) in choose_pages(rows, seeded).items():
+        try:
+            address = reverse(f"admin:bgtasks_{view}", args=row)
+        except NoReverseMatch:
+            skipped[name] = "there is no such page yet"
+            continue
+        address += f"?{urlencode(query)}" if query else ""
+        status = client.get(address).status_code
+        if status == 200:
+            found[name] = address
+        else:  # 302: Django's own answer to a filter that there is not.
+            skipped[name] = f"{address} answers {status}"
+    return found, skipped
+
+
+def choose_pages(rows: int, seeded: Seeded) -> dict[str, tuple[str, list[Any], dict[str, object]]]:
+    """Return what is looked at: {name: (view, the row of a page of one, the query)}."""
+    from bgtasks.models import BackgroundTask, Drain
+
+    tasks = BackgroundTask.objects.order_by("-id")
+    failed = tasks.filter(status="FAILED")[0]
+    keyed = tasks.filter(name=FUNCTION, status="SUCCESSFUL")[0]
+    process = seeded.living[0]
+    lists: dict[str, tuple[str, dict[str, object]]] = {
+        "overview": ("overview", {}),
+        "live": ("livetask", {}),
+        "failed": ("failedtask", {}),
+        "stuck": ("stucktask", {}),
+        "all": ("backgroundtask", {}),
+        "all, what failed": ("backgroundtask", {"show": "failed"}),
+        "all, of a rare status": ("backgroundtask", {"status": "LOST"}),
+        "all, of a function": ("backgroundtask", {"name": FUNCTION}),
+        "all, of a day": ("backgroundtask", {"fired": "day"}),
+        "all, by three filters": ("backgroundtask", {"name": FUNCTION, "status": "FAILED", "fired": "week"}),
+        "all, of a process": ("backgroundtask", {"process": process}),
+        "all, oldest first": ("backgroundtask", {"o": 3}),
+        "all, far back": ("backgroundtask", {"p": min(rows, MAX_SHOWN) // PER_PAGE}),
+        "search, an id": ("backgroundtask", {"q": failed.pk}),
+        "search, a key": ("backgroundtask", {"q": keyed.key}),
+        "search, a part of a name": ("backgroundtask", {"q": "refund"}),
+        "search, an argument": ("backgroundtask", {"q": "args.user_id:5"}),
+        "search, nothing is found": ("backgroundtask", {"q": "nothing-like-it"}),
+        "functions": ("taskfunction", {}),
+        "processes": ("process", {}),
+        "drains": ("drain", {}),
+    }
+    rows_of = {
+        "a failed task": ("backgroundtask", failed.pk),
+        "a task with a key": ("backgroundtask", keyed.pk),
+        "a process": ("process", process),
+        "a drain": ("drain", Drain.objects.order_by("-id")[0].pk),
+    }
+    return {
+        **{name: (f"{model}_changelist", [], query) for name, (model, query) in lists.items()},
+        **{name: (f"{model}_change", [pk], {}) for name, (model, pk) in rows_of.items()},
+    }
+
+
+def clock(client: Client, address: str) -> float:
+    """Return the microseconds until the page is there."""
+    micros = []
+    for _ in range(LOOKS):
+        began = time.perf_counter()
+        status = client.get(address).status_code
+        micros.append((time.perf_counter() - began) * 1e6)
+        assert status == 200, f"{address} answers {status}"
+    return statistics.median(micros)
+
+
+def count(client: Client, address: str) -> int:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    with CaptureQueriesContext(connection) as queries:
+        client.get(address)
+    return len(queries)
+
+
+def count_rows(client: Client, address: str) -> int | None:
+    """Return how many rows a list shows; None for a page that is no list."""
+    shown = (getattr(client.get(address), "context_data", None) or {}).get("cl")
+    return len(shown.result_list) if shown is not None else None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, nargs="+", help="numbers of tasks (default 10³, 10⁶; quick 10³, 2·10⁴)")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["child"]:
+        with use_database(sys.argv[2]):
+            answer(int(sys.argv[3]))
+    else:
+        harness.main(__doc__, measure, repeats=7, add_arguments=add_arguments)

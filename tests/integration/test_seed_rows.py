@@ -1,0 +1,98 @@
+"""The invented past that pages are measured with: its books balance, its rollups are those of its rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from benchmarks.invented import FUNCTIONS
+from benchmarks.seed_rows import Seeder, beat
+from bgtasks import rollups
+from bgtasks.conf import get_settings
+from bgtasks.maintenance.audit import Auditor
+from bgtasks.models import BackgroundTask, Drain, Process
+from bgtasks.status import Status
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_seeded_database_passes_the_audit() -> None:
+    written = []
+
+    seeded = Seeder("default").seed(2000, 200, written.append)
+
+    audit = Auditor("default", get_settings()).audit()
+    assert audit.problems == []
+    assert (audit.unaccounted, audit.rows, sum(written)) == (0, 2000, 2000)
+    assert (seeded.finished, seeded.live) == (1800, 200)
+    assert audit.by_status["RUNNING"] + audit.by_status["READY"] == 200
+    assert audit.by_status["SUCCESSFUL"] > 1500
+    assert audit.by_status["FAILED"] > 5
+    assert audit.being_rescued > 0
+    assert audit.gone > 0
+
+
+def test_the_rollups_are_those_of_the_rows() -> None:
+    Seeder("default").seed(3000, 0)
+
+    now = timezone.now()
+    stretches = rollups.read("default", rollups.TWO_HOURS, now, timedelta(days=7))
+    since = stretches[0].starts_at
+    told = rollups.total_by_name(stretches)
+    rows = BackgroundTask.objects.filter(finished_at__gte=since).values_list("name", "status")
+    found: dict[str, Counter[str]] = {}
+    for name, status in rows:
+        found.setdefault(name, Counter())[status] += 1
+    assert {name: dict(total.statuses) for name, total in told.items()} == {
+        name: dict(counts) for name, counts in found.items()
+    }
+
+
+def test_no_process_would_start_what_waits() -> None:
+    Seeder("default").seed(500, 125)
+
+    names = set(BackgroundTask.objects.waiting().values_list("name", flat=True))
+    assert names <= {function.name for function in FUNCTIONS}
+    assert len(names) > 3
+
+
+def test_what_failed_can_be_grouped_and_has_a_traceback() -> None:
+    Seeder("default").seed(2000, 0)
+
+    failed = BackgroundTask.objects.filter(status=Status.FAILED)
+    assert len({row.error_fingerprint for row in failed}) > 3
+    assert all(row.traceback.startswith("Traceback (most recent call last):\n") for row in failed)
+    assert all(row.error_type in row.traceback for row in failed)
+
+
+def test_drains_have_courses_that_end_at_nothing() -> None:
+    Seeder("default").seed(500, 0)
+
+    for drain in Drain.objects.all():
+        assert drain.course[0] == [0.0, drain.running_at_start]
+        assert drain.course[-1][1] == 0
+    assert Drain.objects.count() > 30
+
+
+def test_processes_that_beat_seem_alive() -> None:
+    seeded = Seeder("default").seed(200, 50)
+    Process.objects.update(beat_at=timezone.now() - timedelta(hours=1))
+
+    beat("default", seeded.living)
+
+    up = Process.objects.filter(pk__in=seeded.living, beat_at__gt=timezone.now() - timedelta(minutes=1))
+    assert up.count() == len(seeded.living) == 4
+
+
+def test_the_same_seed_makes_the_same_past() -> None:
+    pasts = []
+    for _ in range(2):
+        Seeder("default", seed=7).seed(300, 0)
+        pasts.append(Counter(BackgroundTask.objects.values_list("name", "error_type", "kwargs__order_id")))
+        BackgroundTask.objects.all().delete()
+
+    assert pasts[0] == pasts[1]
+    assert pasts[0].total() == 300
