@@ -1,5 +1,5 @@
-"""The Django admin: an overview, background tasks, processes, drains, pauses and the ledger, each in a module of its own."""
+"""The Django admin: overview, background tasks, functions, processes, drains, pauses, the ledger: a module for each."""
 
-from . import background_task, drain, ledger, overview, pause, process
+from . import background_task, drain, functions, ledger, overview, pause, process
 
-__all__ = ["background_task", "drain", "ledger", "overview", "pause", "process"]
+__all__ = ["background_task", "drain", "functions", "ledger", "overview", "pause", "process"]
