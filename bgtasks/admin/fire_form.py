@@ -28,7 +28,7 @@ from django.utils.translation import gettext as _
 
 from ..definition import Task
 from ..sensitive import HIDDEN
-from .formats import cut, printable
+from .formats import MAX_ON_ONE_LINE, cut, printable
 
 MAX_HINT = 80  # Characters of an annotation beside its field.
 MAX_INITIAL = 2000  # Characters of a default that a field begins with.
@@ -292,7 +292,7 @@ def tell_errors(form: FireForm) -> Iterator[tuple[str, str]]:
 
 
 def describe_signature(task: Task[..., Any]) -> str:
-    """Return the parameters as they are declared, but for the defaults of sensitive ones."""
+    """Return the parameters as they are declared, but for the defaults of sensitive ones. Many have a line each."""
     told = []
     for parameter in task.signature.parameters.values():
         hint = _hint(parameter)
@@ -301,4 +301,5 @@ def describe_signature(task: Task[..., Any]) -> str:
             default = HIDDEN if parameter.name in task.sensitive else cut(_write(parameter.default), MAX_HINT).text
             text += f" = {default}" if hint else f"={default}"
         told.append(text)
-    return f"({', '.join(told)})"
+    line = f"({', '.join(told)})"
+    return line if len(line) <= MAX_ON_ONE_LINE else "\n".join(["(", *(f"    {each}," for each in told), ")"])

@@ -193,6 +193,7 @@ class TaskFunctionAdmin(PageAdmin):
             "tasks_url": self._tasks_url(name=shown),
             "doc": inspect.cleandoc(task.__doc__ or "") if task is not None else "",
             "facts": list(_facts(task)) if task is not None else [],
+            "signature": _signature(task) if task is not None else "",
             "windows": failures,
             "may_pause": request.user.has_perm("bgtasks.add_pause"),
             "may_resume": request.user.has_perm("bgtasks.delete_pause"),
@@ -371,10 +372,14 @@ def _describe_durations(total: Total, task: Task[..., Any] | None) -> dict[str, 
     }
 
 
+def _signature(task: Task[..., Any]) -> str:
+    function = split_name(task.name)[1]
+    return f"{'async ' if task.is_async else ''}def {function}{describe_signature(task)}"
+
+
 def _facts(task: Task[..., Any]) -> Iterator[Fact]:
     kind = _("async def") if task.is_async else _("def, on a thread")
     yield Fact(_("Kind"), kind)
-    yield Fact(_("Parameters"), describe_signature(task))
     yield Fact(_("Written in"), task.place)
     yield Fact(_("When its process dies"), _verdict(task))
     yield Fact(_("Attempts"), task.max_attempts)
