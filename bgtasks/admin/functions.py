@@ -41,7 +41,7 @@ from .page import PageAdmin, live_context
 from .pictures import durations
 
 WEEK = timedelta(days=7)
-RECENT_FAILURES = 2000  # Of each status: among these the last one of a function is looked for.
+RECENT_FAILURES = 300  # Of each status: among these the last one of a function is looked for.
 MAX_UNKNOWN = 50  # Names in the rollups that are not declared here; coroutine objects may each have one of their own.
 MAX_NAMES = 5  # Of a function whose last tasks are shown: its own and the first aliases.
 MAX_OPTION = 100  # Characters of an option's value.

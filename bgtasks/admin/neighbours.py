@@ -24,7 +24,7 @@ from .pictures.strip import COUNT, Past
 if TYPE_CHECKING:
     from .base import ReadOnlyAdmin
 
-NEAR = 5_000  # Tasks before and after one among which its key is looked for: no index has the keys of finished ones.
+NEAR = 2_000  # Tasks before and after one among which its key is looked for: no index has the keys of finished ones.
 MAX_BESIDE = 5  # Tasks with the same key, in each direction.
 
 _OF_STRIP = ("pk", "status", "started_at", "finished_at")
