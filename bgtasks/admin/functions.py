@@ -32,7 +32,6 @@ from ..querysets import UNSUCCESSFUL
 from ..rollups import Total
 from ..runtime.tally import OTHERS
 from ..status import Status
-from ..transitions import history_entry
 from .base import Fact, breakable
 from .fire_form import FireForm, describe_signature, tell_errors
 from .formats import cut, duration, printable, split_name, write_moment
@@ -251,8 +250,11 @@ class TaskFunctionAdmin(PageAdmin):
 
     def _sign(self, request: HttpRequest, task_id: UUID) -> bool:
         """Note in the row who fired it; tell whether the row is there."""
-        history = [history_entry(Status.READY, 0, _who(request), WHY_FIRED)]
         rows = BackgroundTask.objects.using(self.using).filter(pk=task_id)
+        found = rows.values_list("transitions", flat=True).first()
+        if found is None:
+            return False
+        history = [{**found[0], "by": _who(request), "why": WHY_FIRED}, *found[1:]]
         return bool(rows.update(transitions=history, fired_by=_fired_by(request)))
 
     # Pausing it, and having it go on.
@@ -362,13 +364,16 @@ def _describe_durations(total: Total, task: Task[..., Any] | None) -> dict[str, 
     if not total.measured:
         return None
     picture = durations.draw(total.took, task.options.timeout if task is not None else None)
+    longest = picture.bins[-1].longest
+    if picture.timeout is not None:  # The scale reaches as far.
+        longest = max(longest, picture.timeout.seconds)
     return {
         "picture": picture,
         "p50": duration(picture.p50.seconds) if picture.p50 else "–",
         "p95": duration(picture.p95.seconds) if picture.p95 else "–",
         "timeout": duration(picture.timeout.seconds) if picture.timeout else "",
         "shortest": duration(picture.bins[0].shortest),
-        "longest": duration(picture.bins[-1].longest),
+        "longest": duration(longest),
     }
 
 

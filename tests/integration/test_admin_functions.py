@@ -410,6 +410,7 @@ async def test_what_is_fired_is_there_at_once_and_runs(runtime: Runtime) -> None
     assert row.result == {"a": [1, None]}
     assert [entry["status"] for entry in row.transitions] == ["READY", "RUNNING", "SUCCESSFUL"]
     assert (row.transitions[0]["by"], row.transitions[0]["why"]) == ("user ann", "fired in the admin")
+    assert datetime.fromisoformat(row.transitions[0]["at"]) == row.created_at
     user = await User.objects.aget()
     assert row.fired_by == {"method": "POST", "path": PAGE, "user_id": user.pk}
 
