@@ -129,9 +129,9 @@ def test_a_live_task_grows_and_says_when_it_is_due(client):
     waiting = make_task(status=Status.READY, transitions=[{"status": "READY", "at": at}], run_after=due)
 
     body = show(client, running)
-    assert re.fullmatch(r"Running attempt 1 runs, 3\.\d+ s so far", boxes_in(body)[0])
+    assert re.fullmatch(r"Running attempt 1 runs, [\d.]+ s so far", boxes_in(body)[0])
     assert "data-bgtasks-moving" in body
-    assert re.search(r"waits, 3\.\d+ s so far, due in 5 min", boxes_in(show(client, waiting))[0])
+    assert re.search(r"waits, [\d.]+ s so far, due in [45] min", boxes_in(show(client, waiting))[0])
     assert "data-bgtasks-moving" not in show(client, make_task())
 
 
