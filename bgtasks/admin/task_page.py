@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from django.contrib.admin.utils import quote
+from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -19,8 +22,12 @@ from ..sensitive import HIDDEN, is_sealed
 from ..status import LIVE, Status
 from .base import Fact, breakable, find_processes, label_of, short_id
 from .formats import Shown, cut, duration, pretty_json, printable, write_moment
+from .neighbours import find_same_key, find_strip, function_url
 from .page import live_context
-from .timeline import Step, read_stays, read_steps
+from .pictures import states
+from .pictures.states import Box, Fold
+from .progress import describe_progress
+from .timeline import MAX_STEPS, Step, read_stays, read_steps
 from .traceback_view import read_traceback
 
 if TYPE_CHECKING:
@@ -29,39 +36,56 @@ if TYPE_CHECKING:
 
 MAX_ARGUMENTS = 50  # With a line each; more are shown as one text.
 MAX_TRACEBACK = 100_000  # Characters.
+MAX_REQUEST = 500  # Characters of what a request says of itself.
 MAX_AGAIN = 10  # Tasks that were fired again from this one.
+MAX_HISTORY = 3000  # Steps that are looked at for the boxes: 1000 attempts, and more.
+MAX_WHY = 45  # Characters of a reason between two boxes.
+RAISED = "raised "  # How the runtime begins to say why an attempt failed.
+MANY_STEPS = 12  # More are folded under the boxes.
 
 Labels = dict[UUID, Process]
 
 
 def describe(task: BackgroundTask, admin: TaskActions, request: HttpRequest) -> dict[str, Any]:
-    steps = read_steps(task.transitions)
+    now = timezone.now()
+    history = read_steps(task.transitions, MAX_HISTORY)
+    steps = history[-MAX_STEPS:]
     found = find_processes([task.process, task.origin, *(_uuid(step.by) for step in steps)])
     is_live = task.status in LIVE
+    may_view_args = request.user.has_perm("bgtasks.view_task_args")
     return {
         "task": task,
         "name": breakable(task.name),
         "is_live": is_live,
         **(live_context(is_moving=True) if is_live else {}),
         "facts": list(_facts(task, found, admin, request)),
+        "boxes": [_shown_box(box, task, now) for box in states.draw(history, now if is_live else None)],
         "steps": [_shown_step(step, found) for step in steps],
+        "has_many_steps": len(steps) > MANY_STEPS,
+        "hidden_step_count": len(history) - len(steps),
         "stays": [
             {**vars(stay), "length": duration(stay.length)}
-            for stay in read_stays(steps, timezone.now() if is_live else task.finished_at)
+            for stay in read_stays(steps, now if is_live else task.finished_at)
         ],
         "may_cancel": is_live and not task.cancel_requested_at and admin.has_cancel_permission(request),
         "may_fire_again": find_obstacle(task) is None and admin.has_fire_permission(request),
         "fired_again": list(_fired_again(task, admin)) if not is_live else [],
-        "arguments": _arguments(task),
+        "progress": describe_progress(task),
+        "may_view_args": may_view_args,
+        "arguments": _arguments(task) if may_view_args else [],
         "no_arguments": _no_arguments(task),
         "values": list(_values(task)),
         "error": _error(task),
+        "request_facts": list(_request_facts(task, admin, request)),
+        "same_key": find_same_key(task, admin),
+        "function_url": function_url(task.name, admin),
+        **find_strip(task._state.db, [task.name], admin, now, task),
     }
 
 
 def _facts(task: BackgroundTask, found: Labels, admin: ReadOnlyAdmin, request: HttpRequest) -> Iterator[Fact]:
     now = timezone.now()
-    yield Fact(_("Fired at"), write_moment(task.created_at, milliseconds=True), _fired_by(task))
+    yield Fact(_("Fired at"), write_moment(task.created_at, milliseconds=True))
     if task.status == Status.READY:
         is_later = task.run_after is not None and task.run_after > now
         yield Fact(_("Waits"), duration(now - task.created_at), "" if is_later else _("for a free slot"))
@@ -107,12 +131,24 @@ def _process_fact(
     return Fact(label, label_of(process_id, found), process.get_state_display(), url)
 
 
-def _fired_by(task: BackgroundTask) -> str:
-    request = task.fired_by if isinstance(task.fired_by, dict) else {}
-    line = " ".join(printable(request[key]) for key in ("method", "path") if request.get(key))
-    user = _("user %(id)s") % {"id": printable(request["user_id"])} if request.get("user_id") is not None else ""
-    request_id = _("request %(id)s") % {"id": printable(request["request_id"])} if request.get("request_id") else ""
-    return cut(" · ".join(filter(None, [line, user, request_id])), 500).text
+def _request_facts(task: BackgroundTask, admin: ReadOnlyAdmin, request: HttpRequest) -> Iterator[Fact]:
+    """Yield what is known of the request that fired it, none of which is more than a text of whoever sent it."""
+    known = task.fired_by if isinstance(task.fired_by, dict) else {}
+    line = " ".join(printable(known[key]) for key in ("method", "path") if known.get(key))
+    if line:
+        yield Fact(_("Request"), cut(line, MAX_REQUEST).text)
+    if known.get("user_id") is not None:
+        user_id = cut(printable(known["user_id"]), MAX_REQUEST).text
+        yield Fact(_("User"), _("user %(id)s") % {"id": user_id}, url=_user_url(user_id, admin, request))
+    if known.get("request_id"):
+        yield Fact(_("Request id"), cut(printable(known["request_id"]), MAX_REQUEST).text)
+
+
+def _user_url(user_id: str, admin: ReadOnlyAdmin, request: HttpRequest) -> str:
+    user = get_user_model()._meta
+    if not request.user.has_perm(f"{user.app_label}.view_{user.model_name}"):
+        return ""
+    return admin.page_of(get_user_model(), quote(user_id))
 
 
 def _priority(task: BackgroundTask) -> str:
@@ -128,6 +164,57 @@ def _verdict(task: BackgroundTask) -> tuple[str, str]:
         )
         return _("Run again"), note % {"count": task.max_attempts}
     return _("Fail"), _("it ends as lost and is not run again: at most once")
+
+
+def _shown_box(box: Box | Fold, task: BackgroundTask, now: datetime) -> dict[str, Any]:
+    """Return a box with its words: what the task did there, for how long, and why it came there."""
+    if isinstance(box, Fold):
+        attempts = ngettext("%(count)s attempt", "%(count)s attempts", box.attempt_count) % {"count": box.attempt_count}
+        steps = ngettext("%(count)s step more", "%(count)s steps more", box.count) % {"count": box.count}
+        return {"is_fold": True, "label": steps, "words": f"{attempts}, {duration(box.length)}"}
+    step = box.step
+    return {
+        "status": step.status,
+        "label": step.label,
+        "attempt": step.attempt if step.status != Status.READY and step.attempt != "0" else "",
+        "words": _words_of(box, task, now),
+        "is_open": box.is_open,
+        "is_end": box.is_end,
+        "why": shorten(step.why),
+        "whole_why": step.why,
+    }
+
+
+def shorten(why: str) -> str:
+    """
+    Return so much of a reason as has room between two boxes; of an exception its class.
+
+    >>> shorten("raised shop.errors.Declined: order 7; again in 2 s, attempt 2 of 3"), shorten("a slot became free")
+    ('raised Declined', 'a slot became free')
+    """
+    first = why.partition(";")[0]
+    if first.startswith(RAISED):
+        kind = first.removeprefix(RAISED).partition(":")[0]
+        first = RAISED + kind.rpartition(".")[2]
+    return first if len(first) <= MAX_WHY else f"{first[:MAX_WHY]}…"
+
+
+def _words_of(box: Box, task: BackgroundTask, now: datetime) -> str:
+    if box.is_end:
+        total = box.step.at - task.created_at if box.step.at else None
+        return _("after %(time)s in all") % {"time": duration(total)}
+    texts: dict[tuple[str, bool], str] = {
+        (Status.READY, False): _("waited %(time)s"),
+        (Status.READY, True): _("waits, %(time)s so far"),
+        (Status.RUNNING, False): _("ran %(time)s"),
+        (Status.RUNNING, True): _("runs, %(time)s so far"),
+    }
+    words = texts.get((box.step.status, box.is_open), "%(time)s") % {"time": duration(box.length)}
+    if box.is_again and not box.is_open:
+        return _("again after %(time)s") % {"time": duration(box.length)}
+    if box.is_open and task.status == Status.READY and task.run_after and task.run_after > now:
+        return _("%(words)s, due in %(time)s") % {"words": words, "time": duration(task.run_after - now)}
+    return words
 
 
 def _shown_step(step: Step, found: Labels) -> dict[str, Any]:
@@ -185,8 +272,6 @@ def _parameters(name: str) -> list[str]:
 
 
 def _values(task: BackgroundTask) -> Iterator[tuple[str, Shown]]:
-    if task.progress is not None:
-        yield _("Progress"), pretty_json(task.progress)
     if task.await_place is not None and task.status in LIVE:
         yield _("Waits at"), pretty_json(task.await_place)
     if task.status == Status.SUCCESSFUL:
@@ -202,7 +287,7 @@ def _error(task: BackgroundTask) -> dict[str, Any] | None:
         "type": task.error_type or _("Error"),
         "message": cut(task.error_message),
         "fingerprint": task.error_fingerprint,
-        "chain": read_traceback(task.traceback),
+        "chain": read_traceback(task.traceback[:MAX_TRACEBACK]),
         "traceback": cut(task.traceback, MAX_TRACEBACK),
     }
 

@@ -41,9 +41,9 @@ class Stay:
     length: timedelta
 
 
-def read_steps(history: object) -> list[Step]:
+def read_steps(history: object, most: int = MAX_STEPS) -> list[Step]:
     """
-    Return the steps of a stored history, oldest first; what is no step is left out.
+    Return the newest steps of a stored history, oldest first; what is no step is left out.
 
     >>> steps = read_steps([{"status": "READY", "at": "2026-01-02T03:04:05Z"}, 7, {"status": "RUNNING"}])
     >>> [(step.label, step.since_previous) for step in steps]
@@ -52,7 +52,7 @@ def read_steps(history: object) -> list[Step]:
     entries = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
     steps: list[Step] = []
     previous: datetime | None = None
-    for entry in entries[-MAX_STEPS:]:
+    for entry in entries[-most:]:
         at = parse_moment(entry.get("at"))
         steps.append(
             Step(

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import groupby
 
 from ..frames import is_project_file
 
-MAX_FRAMES = 25  # Of the project's own, per exception; a deep recursion has hundreds.
+MAX_FRAMES = 25  # In one stretch; a deep recursion has hundreds.
+MAX_STRETCHES = 20  # Of one exception.
+MAX_CHAIN = 10  # Exceptions.
+MAX_LIBRARIES = 3  # Names of them in one line.
 
 _HEADER = "Traceback (most recent call last):"
 _CAUSE = "The above exception was the direct cause of the following exception:"
 _CONTEXT = "During handling of the above exception, another exception occurred:"
 _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d{1,9})(?:, in (?P<function>.*))?')
 _CUT = re.compile(r"… \d+ characters left out …")  # Written into the middle of a traceback that is too long to store.
+_PACKAGE = re.compile(r"[/\\](?:site|dist)-packages[/\\]([^/\\]+)")
 _GROUP = re.compile(r"^  (\+ Exception Group Traceback|\| )", re.MULTILINE)
 
 
@@ -33,6 +38,35 @@ class Frame:
     def base(self) -> str:
         return re.split(r"[/\\]", self.file)[-1]
 
+    @property
+    def library(self) -> str:
+        """
+        The package that it belongs to, or the module of the standard library.
+
+        >>> [Frame(file, 1, "", "", False).library for file in ("/v/site-packages/httpx/_client.py", "/lib/smtplib.py")]
+        ['httpx', 'smtplib']
+        """
+        package = _PACKAGE.search(self.file)
+        return (package[1] if package else self.base).removesuffix(".py")
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Frames that follow one another and are all of the project, or all of libraries."""
+
+    frames: tuple[Frame, ...]
+    is_project: bool
+    hidden_count: int = 0
+
+    @property
+    def count(self) -> int:
+        return len(self.frames) + self.hidden_count
+
+    @property
+    def libraries(self) -> str:
+        names = list(dict.fromkeys(frame.library for frame in self.frames))
+        return ", ".join([*names[:MAX_LIBRARIES], *(["…"] if len(names) > MAX_LIBRARIES else [])])
+
 
 @dataclass(frozen=True)
 class Raised:
@@ -47,9 +81,21 @@ class Raised:
         return [frame for frame in self.frames if frame.is_project][:MAX_FRAMES]
 
     @property
+    def stretches(self) -> list[Stretch]:
+        """The frames, as they are unfolded and folded."""
+        found = [
+            _stretch(tuple(frames), own) for own, frames in groupby(self.frames, key=lambda frame: frame.is_project)
+        ]
+        return found[:MAX_STRETCHES]
+
+    @property
     def raised_in(self) -> Frame | None:
         """Where it was raised, if that is in a library."""
         return self.frames[0] if self.frames and not self.frames[0].is_project else None
+
+
+def _stretch(frames: tuple[Frame, ...], is_project: bool) -> Stretch:
+    return Stretch(frames[:MAX_FRAMES], is_project, max(len(frames) - MAX_FRAMES, 0))
 
 
 def read_traceback(text: str) -> list[Raised]:
@@ -75,7 +121,7 @@ def read_traceback(text: str) -> list[Raised]:
             chain.append(_Reader())
         elif chain:
             chain[-1].read(line)
-    raised = [reader.finish() for reader in reversed(chain)]
+    raised = [reader.finish() for reader in reversed(chain)][:MAX_CHAIN]
     return raised if any(each.frames for each in raised) else []
 
 

@@ -7,7 +7,8 @@ import doctest
 import pytest
 
 from bgtasks import frames, parameters, sensitive, status, uuid7, versions
-from bgtasks.admin import formats, timeline, traceback_view
+from bgtasks.admin import fire_form, formats, functions, progress, task_page, timeline, traceback_view
+from bgtasks.admin.pictures import states, strip
 from bgtasks.maintenance import deaths, observation
 from bgtasks.management import activity_view, base
 
@@ -23,7 +24,13 @@ from bgtasks.management import activity_view, base
         parameters,
         sensitive,
         status,
+        fire_form,
         formats,
+        functions,
+        progress,
+        states,
+        strip,
+        task_page,
         timeline,
         traceback_view,
         uuid7,
