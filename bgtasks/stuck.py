@@ -53,11 +53,11 @@ class Reason(str):
         made.template, made.values = template, values
         return made
 
-    def translate(self) -> str:
+    def localize(self) -> str:
         """
         Return it in the language that is active.
 
-        >>> Reason("it runs for longer than %(seconds)s s", seconds="5").translate()
+        >>> Reason("it runs for longer than %(seconds)s s", seconds="5").localize()
         'it runs for longer than 5 s'
         """
         return gettext(self.template) % self.values

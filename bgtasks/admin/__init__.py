@@ -1,5 +1,9 @@
-"""The Django admin: an overview, background tasks, processes, drains, pauses and the ledger, each in a module of its own."""
+"""
+The Django admin: an overview, background tasks, what is stuck, processes, drains, pauses and the ledger.
 
-from . import background_task, drain, ledger, overview, pause, process
+Each is in a module of its own.
+"""
 
-__all__ = ["background_task", "drain", "ledger", "overview", "pause", "process"]
+from . import background_task, drain, ledger, overview, pause, process, stuck
+
+__all__ = ["background_task", "drain", "ledger", "overview", "pause", "process", "stuck"]
