@@ -6,8 +6,8 @@ import doctest
 
 import pytest
 
-from bgtasks import frames, parameters, sensitive, status, uuid7, versions
-from bgtasks.admin import formats, timeline, traceback_view
+from bgtasks import advice, frames, parameters, sensitive, status, stuck, uuid7, versions
+from bgtasks.admin import drain_advice, formats, timeline, traceback_view
 from bgtasks.maintenance import deaths, observation
 from bgtasks.management import base
 
@@ -15,13 +15,16 @@ from bgtasks.management import base
 @pytest.mark.parametrize(
     "module",
     [
+        advice,
         base,
         deaths,
+        drain_advice,
         frames,
         observation,
         parameters,
         sensitive,
         status,
+        stuck,
         formats,
         timeline,
         traceback_view,
