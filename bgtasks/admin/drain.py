@@ -28,7 +28,7 @@ class DrainAdmin(ReadOnlyAdmin):
     list_filter = [ProcessFilter]
 
     class Media:
-        css = {"all": ["bgtasks/processes.css"]}
+        css = {"all": ["bgtasks/pictures.css", "bgtasks/processes.css"]}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[PageOfRowsWithProcess]:
         return PageOfRowsWithProcess
@@ -60,6 +60,8 @@ class DrainAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("course"))
     def picture(self, drain: Drain) -> SafeString:
+        if not drain.running_at_start:
+            return SafeString("–")
         return render_to_string("bgtasks/admin/drain_picture.html", {"picture": draw_drain(drain)})
 
     @admin.display(description=gettext_lazy("asked by"))

@@ -53,7 +53,7 @@ def tell_drain(drain: Drain) -> str:
         return text % counts
     text = _(
         "%(running)s ran at the start, %(finished)s finished in time. After %(deadline)s the rest was cut short: "
-        "%(cut)s ended then, %(left)s were left when it was over after %(time)s."
+        "%(cut)s ended then, %(left)s did not. It took %(time)s."
     )
     return text % {**counts, "deadline": duration(drain.cut_short_after)}
 

@@ -69,14 +69,14 @@ class PageOfProcesses(PageOfRows):
 class ProcessAdmin(ProcessDrain):
     list_display = [
         *["address", "badge", "server_and_release", "started", "beat_age"],
-        *["lag", "memory_used", "running_tasks", "finished", "fired"],
+        *["memory_used", "running_tasks", "finished", "fired"],
     ]
     list_display_links = ["address"]
     sortable_by = ["started"]
     list_filter = [StateFilter]
 
     class Media:
-        css = {"all": ["bgtasks/processes.css"]}
+        css = {"all": ["bgtasks/pictures.css", "bgtasks/processes.css"]}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[PageOfProcesses]:
         return PageOfProcesses
@@ -134,11 +134,13 @@ class ProcessAdmin(ProcessDrain):
 
     @admin.display(description=gettext_lazy("last beat"))
     def beat_age(self, process: Process) -> SafeString:
-        return cell(_("Last beat"), *_beat_age(process))
-
-    @admin.display(description=gettext_lazy("loop lag"))
-    def lag(self, process: Process) -> SafeString:
-        return cell(_("Loop lag"), *_lag(process))
+        age = cell(_("Last beat"), *_beat_age(process))
+        if process.loop_lag is None or process.state not in Process.UP:
+            return age
+        lag, kind = _lag(process)
+        return format_html(
+            '{} <span class="bgtasks-note {}">{}</span>', age, kind, _("loop lag %(time)s") % {"time": lag}
+        )
 
     @admin.display(description=gettext_lazy("memory"))
     def memory_used(self, process: Process) -> SafeString:
@@ -150,7 +152,7 @@ class ProcessAdmin(ProcessDrain):
         count = format_html('<a href="{}" title="{}">{}</a>', url, _("Its live tasks"), process.running)
         return cell(_("Running"), count if url and process.state in Process.UP else process.running)
 
-    @admin.display(description=gettext_lazy("finished in 60 min"))
+    @admin.display(description=gettext_lazy("finished, 60 min"))
     def finished(self, process: Process) -> SafeString:
         counts: list[int | None] = process.finished_lately  # type: ignore[attr-defined]  # Put there by PageOfProcesses.
         measured = [count for count in counts if count is not None]

@@ -6,6 +6,7 @@ What is asked for stands in the process's row, and `DrainRequest` writes it; her
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from django.db import router, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ..conf import get_settings
@@ -98,7 +100,9 @@ class ProcessDrain(ReadOnlyAdmin):
 
     def _describe_drain(self, request: HttpRequest, process: Process) -> dict[str, Any]:
         alias = router.db_for_write(BackgroundTask)
-        taking = Process.objects.using(alias).filter(state=Process.State.ALIVE, drain_requested_at=None)
+        alive_since = timezone.now() - timedelta(seconds=get_settings().dead_after)
+        alive = Process.objects.using(alias).filter(state=Process.State.ALIVE, beat_at__gte=alive_since)
+        taking = alive.filter(drain_requested_at=None)
         return {
             **self.admin_site.each_context(request),
             "title": _("Drain %(process)s?") % {"process": process},

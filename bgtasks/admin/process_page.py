@@ -116,7 +116,7 @@ def _draw_lane(
     default: float | None,
     now: datetime,
 ) -> list[dict[str, Any]]:
-    lane = Lane(f"{process.host}:{process.pid}", process.state, str(process.get_state_display()))
+    lane = Lane("", process.state, str(process.get_state_display()))
     tasks = [_shown(row, urls[row["id"]], default) for row in rows if row["started_at"] is not None]
     lanes.fill(lane, tasks, list(_marks(process)), Scale(now, SECONDS))
     running = lane.running_count

@@ -35,7 +35,7 @@ class StuckAdmin(StuckActions):
     template = "admin/bgtasks/stuck.html"
 
     class Media:
-        css = {"all": ["bgtasks/processes.css"]}
+        css = {"all": ["bgtasks/pictures.css", "bgtasks/processes.css"]}
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
         now, settings = timezone.now(), get_settings()

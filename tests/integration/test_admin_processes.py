@@ -376,8 +376,8 @@ def test_the_page_of_a_drain_draws_it_and_tells_it(page):
     body = page(page_of(drain))
 
     words = (
-        "9 ran at the start, 4 finished in time. After 20.0 s the rest was cut short: 3 ended then, 2 were left when "
-        "it was over after 22.5 s."
+        "9 ran at the start, 4 finished in time. After 20.0 s the rest was cut short: 3 ended then, 2 did not. It took "
+        "22.5 s."
     )
     assert f'aria-label="{words}"' in body
     assert f"<figcaption>{words}</figcaption>" in body
@@ -396,11 +396,13 @@ def test_a_drain_in_time_has_no_deadline(page):
     assert "What did not finish" not in body
 
 
-def test_the_list_draws_each_drain(page):
+def test_the_list_draws_each_drain_with_tasks(page):
     for _ in range(3):
         make_drain(uuid4())
+    empty = make_drain(uuid4(), running_at_start=0, finished_count=0, course=[], cut_short_after=None)
 
     assert page(DRAINS).count("bgtasks-drain-picture") == 3
+    assert "Nothing ran in it." in page(page_of(empty))
 
 
 def test_names_lead_nowhere_for_whoever_may_not_see_tasks(db):
