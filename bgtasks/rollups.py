@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -60,10 +60,23 @@ def find_resolution(span: timedelta) -> Rollup.Resolution:
     return next((resolution for longest, resolution in FINEST if span <= longest), TWO_HOURS)
 
 
-def read(using: str, resolution: Rollup.Resolution, now: datetime, span: timedelta) -> list[Stretch]:
-    """Return the rollups that reach into the last `span` before `now`, oldest first. One query."""
+def read(
+    using: str,
+    resolution: Rollup.Resolution,
+    now: datetime,
+    span: timedelta,
+    processes: Collection[UUID] | None = None,
+) -> list[Stretch]:
+    """
+    Return the rollups that reach into the last `span` before `now`, oldest first. One query.
+
+    Args:
+        processes: those of these. None: of all.
+    """
     since = now - span - timedelta(seconds=resolution)
     rows = Rollup.objects.using(using).filter(resolution=resolution, starts_at__gt=since).order_by("starts_at")
+    if processes is not None:
+        rows = rows.filter(process__in=processes)
     return [Stretch(*row) for row in rows.values_list("starts_at", "process", "tasks", "lag")]
 
 

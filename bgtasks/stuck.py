@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 from uuid import UUID
+
+from django.utils.translation import gettext, gettext_noop
 
 from .conf import Settings
 from .models import BackgroundTask, Process
@@ -21,6 +24,52 @@ _FIELDS = (
 )  # fmt: skip
 
 
+class Standing(Enum):
+    """How a process stands, as far as its row and this machine's clock can say."""
+
+    UP = "it beats"
+    SILENT = "it has not beaten for DEAD_AFTER, which is no proof that it died: clocks differ"
+    UNKNOWN = "its row is missing"
+    OVER = "it has stopped, or was declared dead"
+
+
+def find_standing(process: Process | None, settings: Settings, now: datetime) -> Standing:
+    if process is None:
+        return Standing.UNKNOWN
+    if process.state not in Process.UP:
+        return Standing.OVER
+    return Standing.SILENT if _silence(process, now) > settings.dead_after else Standing.UP
+
+
+class Reason(str):
+    """A reason in English, which a page may write in another language."""
+
+    template: str
+    values: dict[str, str]
+
+    def __new__(cls, template: str, **values: str) -> Reason:
+        made = super().__new__(cls, template % values if values else template)
+        made.template, made.values = template, values
+        return made
+
+    def localize(self) -> str:
+        """
+        Return it in the language that is active.
+
+        >>> Reason("it runs for longer than %(seconds)s s", seconds="5").localize()
+        'it runs for longer than 5 s'
+        """
+        return gettext(self.template) % self.values
+
+
+NOT_KNOWN = gettext_noop("its process is not known")
+ENDED = gettext_noop("its process has ended (%(state)s)")
+SILENT = gettext_noop("its process has not beaten for %(seconds)s s")
+IGNORES = gettext_noop("it ignores its cancellation for %(seconds)s s")
+RUNS = gettext_noop("it runs for longer than %(seconds)s s")
+WAITS = gettext_noop("it waits for longer than %(seconds)s s")
+
+
 @dataclass(frozen=True)
 class StuckTask:
     """A live task that needs a look."""
@@ -29,7 +78,7 @@ class StuckTask:
     name: str
     status: str
     kind: str  # "process", "running" or "waiting": which of the three rules it breaks.
-    reason: str
+    reason: Reason
     age: float  # Seconds for which it runs, or waits.
     process: UUID | None
     process_name: str
@@ -86,14 +135,16 @@ class Finder:
             return self._describe(row, process, "process", why, age)
         if is_running:
             if (ignored := self._ignores_for(row)) is not None:
-                return self._describe(row, process, "running", f"it ignores its cancellation for {ignored:.0f} s", age)
+                reason = Reason(IGNORES, seconds=f"{ignored:.0f}")
+                return self._describe(row, process, "running", reason, age)
             longest = self.older_than
             if longest is None:
                 longest = row["stuck_after"] if row["stuck_after"] is not None else self.settings.stuck_after
             if longest is not None and age > longest:
-                return self._describe(row, process, "running", f"it runs for longer than {longest:g} s", age)
+                return self._describe(row, process, "running", Reason(RUNS, seconds=f"{longest:g}"), age)
         elif age > self._longest_wait:
-            return self._describe(row, process, "waiting", f"it waits for longer than {self._longest_wait:g} s", age)
+            reason = Reason(WAITS, seconds=f"{self._longest_wait:g}")
+            return self._describe(row, process, "waiting", reason, age)
         return None
 
     def _waits_since(self, row: dict[str, Any]) -> datetime | None:
@@ -104,16 +155,20 @@ class Finder:
             moments.append(parse_moment(history[-1].get("at"), like=row["created_at"]))
         return max((moment for moment in moments if moment is not None), default=None)
 
-    def _is_gone(self, process: Process | None) -> str:
-        """Return why a process cannot go on with its tasks; empty if it can."""
+    def _is_gone(self, process: Process | None) -> Reason | None:
+        """Return why a process cannot go on with its tasks; None if it can."""
+        standing = find_standing(process, self.settings, self.now)
+        if standing is Standing.UP:
+            return None
         if process is None:
-            return "its process is not known"
-        if process.state not in Process.UP:
-            return f"its process has ended ({process.state})"
-        silence = (self.now - (process.beat_at or process.started_at)).total_seconds()
-        return f"its process has not beaten for {silence:.0f} s" if silence > self.settings.dead_after else ""
+            return Reason(NOT_KNOWN)
+        if standing is Standing.OVER:
+            return Reason(ENDED, state=process.state)
+        return Reason(SILENT, seconds=f"{_silence(process, self.now):.0f}")
 
-    def _describe(self, row: dict[str, Any], process: Process | None, kind: str, reason: str, age: float) -> StuckTask:
+    def _describe(
+        self, row: dict[str, Any], process: Process | None, kind: str, reason: Reason, age: float
+    ) -> StuckTask:
         is_alive = kind != "process" and process is not None
         return StuckTask(
             row["id"],
@@ -139,3 +194,7 @@ class Finder:
         if process is None or process.blocked_since is None:
             return None
         return max((self.now - process.blocked_since).total_seconds(), 0.0)
+
+
+def _silence(process: Process, now: datetime) -> float:
+    return (now - (process.beat_at or process.started_at)).total_seconds()

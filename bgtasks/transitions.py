@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -104,7 +105,9 @@ class Verdict:
     attempt: int
 
 
-def give_verdicts(using: str, process: UUID, by: str, why: str, limit: int, counts: bool) -> list[Verdict]:
+def give_verdicts(
+    using: str, process: UUID, by: str, why: str, limit: int, counts: bool, only: Collection[UUID] | None = None
+) -> list[Verdict]:
     """
     Give up to `limit` live tasks of an ended process their declared verdicts, in one transaction.
 
@@ -114,19 +117,22 @@ def give_verdicts(using: str, process: UUID, by: str, why: str, limit: int, coun
     Args:
         by: who gives them: a process or a command.
         counts: whether the attempt counts. One that a drain cut short does not.
+        only: the tasks to give them to. None: all.
 
     Returns:
         The verdicts that were given. Empty: nothing was left.
     """
     with transaction.atomic(using=using):
         rows = BackgroundTask.objects.using(using).filter(process=process)
+        if only is not None:
+            rows = rows.filter(pk__in=only)
         can_skip = connections[using].features.has_select_for_update_skip_locked
         verdicts: list[Verdict] = []
         for status, found in ((Status.RUNNING, rows.running()), (Status.READY, rows.waiting())):
             if can_skip:
                 found = found.select_for_update(skip_locked=True)
             for row in found.order_by("id").values(*_JUDGED)[: limit - len(verdicts)]:
-                verdict = _judge(row, status, counts)
+                verdict = judge(row, status, counts)
                 entry = history_entry(verdict.status, verdict.attempt, by, _reason(row, verdict, why))
                 if _write_verdict(rows, row, status, verdict, entry):
                     verdicts.append(verdict)
@@ -145,10 +151,12 @@ def give_back(using: str, task_id: UUID, process: UUID, started_at: datetime | N
         return _write_verdict(rows, row, Status.RUNNING, verdict, entry)
 
 
-_JUDGED = ("id", "name", "attempt", "max_attempts", "on_lost", "cancel_requested_at", "transitions")
+JUDGED = ("id", "name", "attempt", "max_attempts", "on_lost", "cancel_requested_at")  # The columns that decide it.
+_JUDGED = (*JUDGED, "transitions")
 
 
-def _judge(row: dict[str, Any], status: Status, counts: bool) -> Verdict:
+def judge(row: Mapping[str, Any], status: Status, counts: bool) -> Verdict:
+    """Return which verdict a task would get now that its process is over; nothing is written."""
     attempt = row["attempt"]
     if row["cancel_requested_at"] is not None:
         verdict = Status.CANCELLED

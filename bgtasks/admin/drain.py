@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from ..models import Drain, Process
-from .base import Fact, PageOfRowsWithProcess, ReadOnlyAdmin, breakable, cell, find_processes, label_of, short_id
-from .formats import duration, printable, write_moment
+from ..models import Drain
+from .base import PageOfRowsWithProcess, ReadOnlyAdmin, breakable, cell, find_processes, label_of, short_id
+from .drain_advice import describe_advice
+from .drain_page import describe, draw_drain
+from .formats import duration, write_moment
 from .task_filters import ProcessFilter
-
-MAX_NAMES = 100
 
 
 @admin.register(Drain)
 class DrainAdmin(ReadOnlyAdmin):
-    list_display = ["on_process", "asked", "started", "took", "running", "finished", "cancelled", "left"]
+    list_display = ["on_process", "picture", "asked", "started", "took", "running", "finished", "cancelled", "left"]
     list_display_links = ["on_process"]
     sortable_by = ["started"]
     list_filter = [ProcessFilter]
 
+    class Media:
+        css = {"all": ["bgtasks/pictures.css", "bgtasks/processes.css"]}
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[PageOfRowsWithProcess]:
         return PageOfRowsWithProcess
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"advice": describe_advice(self, request), **(extra_context or {})})
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -39,8 +45,8 @@ class DrainAdmin(ReadOnlyAdmin):
             "title": _("Drain of %(process)s") % {"process": label},
             "subtitle": None,
             "drain": drain,
-            "facts": list(self._facts(drain, label)),
-            "names": _names(drain),
+            **describe(drain, label, self, request),
+            "advice": describe_advice(self, request),
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -51,6 +57,12 @@ class DrainAdmin(ReadOnlyAdmin):
             '<span class="bgtasks-name">{}</span><span class="bgtasks-under"><span title="{}">{}</span></span>',
             *(breakable(label), drain.pk, short_id(drain.pk)),
         )
+
+    @admin.display(description=gettext_lazy("course"))
+    def picture(self, drain: Drain) -> SafeString:
+        if not drain.running_at_start:
+            return SafeString("–")
+        return render_to_string("bgtasks/admin/drain_picture.html", {"picture": draw_drain(drain)})
 
     @admin.display(description=gettext_lazy("asked by"))
     def asked(self, drain: Drain) -> SafeString:
@@ -79,18 +91,3 @@ class DrainAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("left"))
     def left(self, drain: Drain) -> SafeString:
         return cell(_("Left"), drain.left_count, "bgtasks-alarm" if drain.left_count else "")
-
-    def _facts(self, drain: Drain, label: str) -> Iterator[Fact]:
-        yield Fact(_("Process"), label, url=self.page_of(Process, drain.process))
-        yield Fact(_("Asked by"), drain.asked_by)
-        yield Fact(_("Started at"), write_moment(drain.started_at, milliseconds=True))
-        yield Fact(_("Took"), duration(drain.seconds))
-        yield Fact(_("Running at start"), drain.running_at_start)
-        yield Fact(_("Finished in time"), drain.finished_count)
-        yield Fact(_("Cancelled"), drain.cancelled_count, _("cut short at the deadline"))
-        yield Fact(_("Left"), drain.left_count, _("did not end even when cancelled"))
-
-
-def _names(drain: Drain) -> list[tuple[str, str]]:
-    names = drain.names if isinstance(drain.names, dict) else {}
-    return [(printable(name), printable(count)) for name, count in list(names.items())[:MAX_NAMES]]

@@ -12,17 +12,23 @@ from django.contrib.admin import SimpleListFilter
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
+from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from .. import rollups
 from ..conf import get_settings
-from ..models import BackgroundTask, Drain, Process
-from .base import Fact, ReadOnlyAdmin, badge, breakable, cell, short_id
+from ..models import BackgroundTask, Process
+from .base import Fact, PageOfRows, badge, breakable, cell, short_id
 from .formats import duration, printable, write_moment
 from .no_drain import describe_if_without_drain, describe_processes_without_drain, has_no_drain
+from .page import live_context
+from .pictures import sparkline
+from .process_drain import ProcessDrain
+from .process_page import HOUR, describe, finished_by_minute
 from .task_filters import ProcessFilter, ShowFilter
 
 MAX_NAMES = 100
@@ -41,19 +47,44 @@ class StateFilter(SimpleListFilter):
         return queryset.filter(state=self.value()) if self.value() in Process.State.values else queryset.none()
 
 
+class PageOfProcesses(PageOfRows):
+    """The processes of one page, and in one more query what ended in each of them in the last hour."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        now = timezone.now()
+        rows = list(self.result_list)
+        lately = [row for row in rows if row.state in Process.UP or (row.stopped_at or row.started_at) > now - HOUR]
+        stretches = rollups.read(self.root_queryset.db, rollups.MINUTE, now, HOUR, [row.pk for row in lately])
+        by_process: dict[Any, list[rollups.Stretch]] = {}
+        for stretch in stretches:
+            by_process.setdefault(stretch.process, []).append(stretch)
+        for row in rows:
+            found = by_process.get(row.pk)
+            row.finished_lately = finished_by_minute(row, found, now) if found else []
+        self.result_list = rows
+
+
 @admin.register(Process)
-class ProcessAdmin(ReadOnlyAdmin):
+class ProcessAdmin(ProcessDrain):
     list_display = [
         *["address", "badge", "server_and_release", "started", "beat_age"],
-        *["lag", "memory_used", "running_tasks", "fired"],
+        *["memory_used", "running_tasks", "finished", "fired"],
     ]
     list_display_links = ["address"]
     sortable_by = ["started"]
     list_filter = [StateFilter]
 
+    class Media:
+        css = {"all": ["bgtasks/pictures.css", "bgtasks/processes.css"]}
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[PageOfProcesses]:
+        return PageOfProcesses
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         found = describe_processes_without_drain(self, request)
-        return super().changelist_view(request, {"no_drain": found, **(extra_context or {})})
+        context = {"no_drain": found, **live_context(is_moving=False), "socket_path": ""}  # Beats are not pushed.
+        return super().changelist_view(request, {**context, **(extra_context or {})})
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -67,7 +98,8 @@ class ProcessAdmin(ReadOnlyAdmin):
             "no_drain": describe_if_without_drain(process),
             "died_with": _died_with(process),
             "live_tasks_url": self._live_tasks_of(process),
-            "drains": self._drains_of(process),
+            **self.describe_buttons(request, process),
+            **describe(process, self, request),
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -102,11 +134,13 @@ class ProcessAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("last beat"))
     def beat_age(self, process: Process) -> SafeString:
-        return cell(_("Last beat"), *_beat_age(process))
-
-    @admin.display(description=gettext_lazy("loop lag"))
-    def lag(self, process: Process) -> SafeString:
-        return cell(_("Loop lag"), *_lag(process))
+        age = cell(_("Last beat"), *_beat_age(process))
+        if process.loop_lag is None or process.state not in Process.UP:
+            return age
+        lag, kind = _lag(process)
+        return format_html(
+            '{} <span class="bgtasks-note {}">{}</span>', age, kind, _("loop lag %(time)s") % {"time": lag}
+        )
 
     @admin.display(description=gettext_lazy("memory"))
     def memory_used(self, process: Process) -> SafeString:
@@ -118,6 +152,18 @@ class ProcessAdmin(ReadOnlyAdmin):
         count = format_html('<a href="{}" title="{}">{}</a>', url, _("Its live tasks"), process.running)
         return cell(_("Running"), count if url and process.state in Process.UP else process.running)
 
+    @admin.display(description=gettext_lazy("finished, 60 min"))
+    def finished(self, process: Process) -> SafeString:
+        counts: list[int | None] = process.finished_lately  # type: ignore[attr-defined]  # Put there by PageOfProcesses.
+        measured = [count for count in counts if count is not None]
+        if not measured:
+            return cell(_("Finished in 60 min"), "–")
+        words = _("at most %(count)s in a minute") % {"count": max(measured)}
+        picture = render_to_string(
+            "bgtasks/admin/spark.html", {"picture": sparkline.draw(counts, 1.0), "text": f"{sum(measured)}, {words}"}
+        )
+        return cell(_("Finished in 60 min"), format_html("{} {}", sum(measured), picture))
+
     @admin.display(description=gettext_lazy("fired"))
     def fired(self, process: Process) -> SafeString:
         return cell(_("Fired"), process.fired_count)
@@ -126,13 +172,6 @@ class ProcessAdmin(ReadOnlyAdmin):
         url = self.list_of(BackgroundTask)
         query = urlencode({ShowFilter.parameter_name: "live", ProcessFilter.parameter_name: str(process.pk)})
         return f"{url}?{query}" if url else ""
-
-    def _drains_of(self, process: Process) -> list[dict[str, Any]]:
-        drains = Drain.objects.using(process._state.db).filter(process=process.pk).order_by("-id")[:10]
-        return [
-            {"drain": drain, "at": write_moment(drain.started_at), "url": self.page_of(Drain, drain.pk)}
-            for drain in drains
-        ]
 
     def _facts(self, process: Process) -> Iterator[Fact]:
         yield Fact(_("Server"), process.server or "–", process.release)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -60,13 +60,18 @@ def declare_dead(using: str, process: UUID, beat: Beat) -> bool:
         return bool(silent.update(state=Process.State.DEAD, stopped_at=timezone.now()))
 
 
-def rescue(using: str, process: UUID, by: str) -> Iterator[list[Verdict]]:
-    """Give the tasks of an ended process their verdicts; yield after each batch, a transaction of its own."""
-    while verdicts := _rescue_batch(using, process, by):
+def rescue(using: str, process: UUID, by: str, only: Collection[UUID] | None = None) -> Iterator[list[Verdict]]:
+    """
+    Give the tasks of an ended process their verdicts; yield after each batch, a transaction of its own.
+
+    Args:
+        only: these tasks. None: all.
+    """
+    while verdicts := _rescue_batch(using, process, by, only):
         yield verdicts
 
 
-def _rescue_batch(using: str, process: UUID, by: str) -> list[Verdict]:
+def _rescue_batch(using: str, process: UUID, by: str, only: Collection[UUID] | None) -> list[Verdict]:
     """Give up to BATCH verdicts, and note in the row of the process what it died with."""
     with bounded_transaction(using):
         rows = Process.objects.using(using).filter(pk=process)
@@ -76,7 +81,7 @@ def _rescue_batch(using: str, process: UUID, by: str) -> list[Verdict]:
         is_drained = row is not None and row.state == Process.State.STOPPED
         name = str(row) if row is not None else f"process {process}"
         why = f"its {name} stopped before it ended" if is_drained else f"its {name} died"
-        verdicts = give_verdicts(using, process, by, why, BATCH, counts=not is_drained)
+        verdicts = give_verdicts(using, process, by, why, BATCH, counts=not is_drained, only=only)
         if row is not None and not is_drained:
             ran = Counter(verdict.name for verdict in verdicts if verdict.previous is Status.RUNNING)
             if ran:

@@ -6,9 +6,19 @@ import doctest
 
 import pytest
 
-from bgtasks import frames, parameters, sensitive, status, uuid7, versions
-from bgtasks.admin import fire_form, formats, functions, progress, task_page, timeline, traceback_view
-from bgtasks.admin.pictures import states, strip
+from bgtasks import advice, frames, histogram, parameters, rollups, sensitive, status, stuck, uuid7, versions
+from bgtasks.admin import (
+    drain_advice,
+    fire_form,
+    formats,
+    functions,
+    overview,
+    progress,
+    task_page,
+    timeline,
+    traceback_view,
+)
+from bgtasks.admin.pictures import columns, drains, elapsed, sparkline, states, strip
 from bgtasks.maintenance import deaths, observation
 from bgtasks.management import activity_view, base
 
@@ -17,14 +27,24 @@ from bgtasks.management import activity_view, base
     "module",
     [
         activity_view,
+        histogram,
+        rollups,
+        columns,
+        drains,
+        elapsed,
+        sparkline,
+        overview,
+        advice,
         base,
         deaths,
+        drain_advice,
         frames,
         observation,
         parameters,
         sensitive,
         status,
         fire_form,
+        stuck,
         formats,
         functions,
         progress,

@@ -15,12 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ...conf import get_settings
-from ...maintenance.observation import Observation
-from ...maintenance.rescue import Look, declare_dead, rescue
-from ...runtime.statements import statements_for
+from ...maintenance.hand_rescue import longest_watch, watch_for_deaths
+from ...maintenance.rescue import rescue
 from ...stuck import Finder, StuckTask
 from ...transitions import cancel
-from ...uuid7 import uuid7
 from ..base import FOUND, TaskCommand, seconds, show_length, visible
 
 
@@ -73,25 +71,16 @@ class Command(TaskCommand):
     def _apply(self) -> Counter[str]:
         """Observe until each process has beaten or is dead; return the verdicts that were given, by status."""
         settings = get_settings()
-        own = uuid7()  # It has no row, and judges nobody's beats but by its own clock.
-        statements_for(self.alias, own, settings.release).prepare()
-        observation = Observation(settings.dead_after, settings.heartbeat)
         began = time.monotonic()
-        end = began + settings.dead_after + settings.heartbeat
         verdicts: Counter[str] = Counter()
         with self.make_progress() as progress:
-            bar = progress.add_task("Watching for beats (s)", total=round(end - began))
-            while True:
-                look = Look(self.alias, None)
-                dead = observation.look(look.began, look.ended, look.beats)
-                ended = look.left_behind | {one for one, beat in dead.items() if declare_dead(self.alias, one, beat)}
+            bar = progress.add_task("Watching for beats (s)", total=round(longest_watch(settings)))
+            for ended in watch_for_deaths(self.alias, settings):
                 for process in ended:
                     for batch in rescue(self.alias, process, "manage.py stuck_tasks --apply"):
                         verdicts.update(verdict.status.value for verdict in batch)
-                if not look.beats or time.monotonic() >= end:
-                    return verdicts
-                time.sleep(min(settings.heartbeat, settings.dead_after / 4, max(end - time.monotonic(), 0)))
                 progress.update(bar, completed=round(time.monotonic() - began))
+        return verdicts
 
     def _cancel(self, found: list[StuckTask]) -> list[str]:
         """Ask what runs for too long to stop; return the ids."""

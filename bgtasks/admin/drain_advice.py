@@ -1,0 +1,69 @@
+"""The advice on DRAIN_TIMEOUT, in words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from django.db import router
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from .. import advice
+from ..conf import get_settings
+from ..models import BackgroundTask
+from .drain_page import tasks_url
+from .formats import duration, printable, split_name
+
+if TYPE_CHECKING:
+    from .base import ReadOnlyAdmin
+
+MAX_FUNCTIONS = 8
+
+
+def describe_advice(admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any] | None:
+    """Return what the pages of drains say of DRAIN_TIMEOUT; None if too little was measured. One query."""
+    found = advice.read(router.db_for_write(BackgroundTask), get_settings(), timezone.now())
+    if found is None:
+        return None
+    covers = ngettext(
+        "%(time)s covers %(part)s of the tasks: %(count)s was measured in the last 7 days.",
+        "%(time)s covers %(part)s of the tasks: %(count)s were measured in the last 7 days.",
+        found.measured,
+    )
+    values = {"time": duration(found.timeout), "part": percent(found.covered_part), "count": found.measured}
+    cut = _("Of those that run at any moment %(part)s would not end in time, since long ones are there for longer.")
+    return {
+        "covers": covers % values,
+        "cut": cut % {"part": percent(found.cut_part, is_rounded_up=True)} if found.cut_part > 0 else "",
+        "too_long": [_describe_function(each, admin, request) for each in found.too_long[:MAX_FUNCTIONS]],
+        "hidden_count": max(len(found.too_long) - MAX_FUNCTIONS, 0),
+        "least_timeout": found.least_timeout,
+        "least_patience": found.least_patience,
+    }
+
+
+def _describe_function(each: advice.TooLong, admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
+    module, function = split_name(printable(each.name))
+    text = ngettext("p95 %(time)s, of %(count)s task", "p95 %(time)s, of %(count)s tasks", each.measured)
+    return {
+        "module": module,
+        "function": function,
+        "url": tasks_url(admin, request, printable(each.name)),
+        "text": text % {"time": duration(each.p95), "count": each.measured},
+        "reruns": each.reruns,
+    }
+
+
+def percent(part: float, *, is_rounded_up: bool = False) -> str:
+    """
+    Write a part so that it is "100 %" only if nothing is left out, and "0 %" only if nothing is there.
+
+    >>> percent(0.9912), percent(0.99999), percent(1.0), percent(0.0001, is_rounded_up=True)
+    ('99.1 %', '99.9 %', '100 %', '0.1 %')
+    """
+    thousandths = 1000 * part
+    whole = math.ceil(thousandths - 1e-9) if is_rounded_up else math.floor(thousandths + 1e-9)
+    return f"{whole / 10:g} %"

@@ -1,0 +1,28 @@
+"""The Stuck page after a real SIGKILL, when no process is left that would give verdicts by itself."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from tests.acceptance.test_admin import log_in, press
+
+
+def test_the_task_of_a_killed_server_gets_its_verdict_from_the_page(start_server, tmp_path):
+    runs = start_server(name="uvicorn")
+    shows = start_server(name="gunicorn-sync", TESTS_DEAD_AFTER="1.5")  # WSGI: it has no runtime, and rescues nobody.
+    [lost, left] = runs.fire("sleep", 3600, times=2, recorded=1)
+    runs.wait_for_statuses({"RUNNING": 2})
+    runs.kill()
+
+    with closing(log_in(shows, tmp_path)) as client:
+        page = "/admin/bgtasks/stucktask/"
+        shows.wait_until(lambda: lost in client.get(page).text, "it is shown as stuck")
+        assert "Nobody is up to see whether it died" in client.get(page).text
+        press(client, page, f"{page}apply/", task=lost)
+        assert "is watched for" in client.get(page).text
+        shows.wait_for_statuses({"LOST": 1, "RUNNING": 1})
+        assert lost not in client.get(page).text
+        assert left in client.get(page).text
+        press(client, page, f"{page}apply/", one=left)  # The process is known to be dead now.
+        shows.wait_for_statuses({"LOST": 2})
+        assert "Nothing is stuck." in client.get(page).text
