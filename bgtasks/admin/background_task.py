@@ -21,6 +21,7 @@ from ..status import LIVE, Status
 from . import horizon
 from .base import PageOfRows, badge, breakable, cell, find_processes, label_of, process_cell, short_id
 from .bulk_actions import UNTIL, BulkActions
+from .export import FORMAT, Exports
 from .formats import duration, split_name, write_moment
 from .keyset import AFTER, BEFORE, KeysetPaginator, Page, read_id
 from .no_drain import describe_processes_without_drain
@@ -42,7 +43,7 @@ from .task_page import describe
 from .task_search import may_view_arguments, read_argument, search
 
 MAX_ON_TAB = 999
-NO_FILTERS = (BEFORE, AFTER, UNTIL)  # Of the address.
+NO_FILTERS = (BEFORE, AFTER, UNTIL, FORMAT)  # Of the address.
 
 # What the list shows. The other columns are large, and a page of them would be megabytes.
 LIST_FIELDS = [
@@ -55,7 +56,7 @@ class PageOfTasks(PageOfRows):
     """
     A page of the list by id, and not by number. What is looked at is read when it is asked for.
 
-    Actions take the filter and the search from here, and ask for no page.
+    Actions and exports take the filter and the search from here, and ask for no page.
     """
 
     paginator: KeysetPaginator
@@ -114,6 +115,10 @@ class PageOfTasks(PageOfRows):
         return any(spec.value() for spec in self.more_filters)
 
     @property
+    def exports(self) -> Any:
+        return self.model_admin.export_urls(self.request)  # type: ignore[attr-defined]
+
+    @property
     def notes(self) -> list[str]:
         """What the page has to say of where it has not looked."""
         notes = horizon.describe(self.request)
@@ -152,7 +157,7 @@ class PageOfTasks(PageOfRows):
 
 
 @admin.register(BackgroundTask)
-class BackgroundTaskAdmin(BulkActions):
+class BackgroundTaskAdmin(BulkActions, Exports):
     list_display = ["task", "state", "fired", "waited", "took", "attempts", "on_process"]
     list_display_links = ["task"]
     sortable_by = ["fired"]
