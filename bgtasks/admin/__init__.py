@@ -1,5 +1,5 @@
-"""The Django admin: an overview, background tasks, processes, drains, pauses and the ledger, each in a module of its own."""
+"""The Django admin, each page in a module of its own."""
 
-from . import background_task, drain, ledger, overview, pause, process
+from . import background_task, drain, failures, ledger, overview, pause, process
 
-__all__ = ["background_task", "drain", "ledger", "overview", "pause", "process"]
+__all__ = ["background_task", "drain", "failures", "ledger", "overview", "pause", "process"]

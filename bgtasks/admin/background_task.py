@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from ..models import BackgroundTask
+from ..models import BackgroundTask, FailedTask
 from ..querysets import UNSUCCESSFUL
 from ..status import LIVE, Status
 from . import horizon
@@ -115,6 +115,10 @@ class PageOfTasks(PageOfRows):
         return any(spec.value() for spec in self.more_filters)
 
     @property
+    def is_of_failures(self) -> bool:
+        return self.params.get(ShowFilter.parameter_name) == "failed"
+
+    @property
     def exports(self) -> Any:
         return self.model_admin.export_urls(self.request)  # type: ignore[attr-defined]
 
@@ -181,7 +185,8 @@ class BackgroundTaskAdmin(BulkActions, Exports):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         found = describe_processes_without_drain(self, request)
-        return super().changelist_view(request, {"no_drain": found, **(extra_context or {})})
+        context = {"no_drain": found, "failures_url": self.list_of(FailedTask), **(extra_context or {})}
+        return super().changelist_view(request, context)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
