@@ -350,6 +350,9 @@ def argued(declare: Any) -> dict[str, UUID]:
     ],
 )
 def test_search_for_an_argument(find, argued, term, names):
+    if connection.vendor == "mysql" and term == 'args.user_id:"5"':
+        names = {*names, "by_position", "by_keyword"}  # To MariaDB a number in JSON equals its text.
+
     assert find(q=term) == {argued[name] for name in names}
 
 
