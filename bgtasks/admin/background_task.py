@@ -15,19 +15,35 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from ..models import BackgroundTask
+from ..models import BackgroundTask, FailedTask
 from ..querysets import UNSUCCESSFUL
 from ..status import LIVE, Status
-from .base import PageOfRowsWithProcess, badge, breakable, cell, process_cell, short_id
+from . import horizon
+from .base import PageOfRows, badge, breakable, cell, find_processes, label_of, process_cell, short_id
+from .bulk_actions import UNTIL, BulkActions
+from .export import FORMAT, Exports
 from .formats import duration, split_name, write_moment
+from .keyset import AFTER, BEFORE, KeysetPaginator, Page, read_id
 from .no_drain import describe_processes_without_drain
 from .paginator import count_up_to
-from .task_actions import TaskActions
-from .task_filters import FiredFilter, NameFilter, ProcessFilter, ShowFilter, StatusFilter
+from .task_filters import (
+    ErrorFilter,
+    FingerprintFilter,
+    FinishedFilter,
+    FiredFilter,
+    NameFilter,
+    QueueFilter,
+    ReleaseFilter,
+    ShowFilter,
+    StatusFilter,
+    TaskProcessFilter,
+    UserFilter,
+)
 from .task_page import describe
-from .task_search import search
+from .task_search import may_view_arguments, read_argument, search
 
 MAX_ON_TAB = 999
+NO_FILTERS = (BEFORE, AFTER, UNTIL, FORMAT)  # Of the address.
 
 # What the list shows. The other columns are large, and a page of them would be megabytes.
 LIST_FIELDS = [
@@ -36,9 +52,84 @@ LIST_FIELDS = [
 ]
 
 
-class PageOfTasks(PageOfRowsWithProcess):
+class PageOfTasks(PageOfRows):
+    """
+    A page of the list by id, and not by number. What is looked at is read when it is asked for.
+
+    Actions and exports take the filter and the search from here, and ask for no page.
+    """
+
+    paginator: KeysetPaginator
+
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        for name in NO_FILTERS:  # They choose among what the filters find.
+            self.params.pop(name, None)
+            self.filter_params.pop(name, None)
         return super().get_queryset(request, exclude_parameters).only(*LIST_FIELDS)
+
+    def get_results(self, request: HttpRequest) -> None:
+        self.request = request
+        self.paginator = KeysetPaginator(self.queryset, self.list_per_page)
+        self.show_full_result_count = False
+        self.show_admin_actions = True
+        self.full_result_count = None
+        self.can_show_all = self.multi_page = False
+
+    @cached_property
+    def page(self) -> Page:
+        page = self.paginator.page_at(read_id(self.request.GET, BEFORE), read_id(self.request.GET, AFTER))
+        found = find_processes(row.process for row in page.rows)
+        for row in page.rows:
+            row.process_label = label_of(row.process, found)
+        return page
+
+    @cached_property
+    def result_list(self) -> list[Any]:  # An attribute there, which `get_results` sets.
+        return self.page.rows
+
+    @cached_property
+    def result_count(self) -> int:  # type: ignore[override]
+        return self.paginator.count
+
+    @property
+    def turns(self) -> list[dict[str, str]]:
+        """The links to the pages next to this one, in the order of the list."""
+        rows = self.page.rows
+        words = [(_("Newer"), AFTER), (_("Older"), BEFORE)]
+        (back, back_by), (on, on_by) = words if self.paginator.is_newest_first else words[::-1]
+        # Where no row is left, back is to the first page.
+        back_url = self.get_query_string({back_by: rows[0].pk} if rows else {}) if self.page.has_previous else ""
+        on_url = self.get_query_string({on_by: rows[-1].pk}) if rows and self.page.has_next else ""
+        return [
+            {"label": f"‹ {back}", "url": back_url, "rel": "prev"},
+            {"label": f"{on} ›", "url": on_url, "rel": "next"},
+        ]
+
+    @property
+    def more_filters(self) -> list[Any]:
+        """The filters that are folded away, unless one of them is in use."""
+        return [spec for spec in self.filter_specs if getattr(spec, "is_folded", False)]
+
+    @property
+    def has_more_filters_in_use(self) -> bool:
+        return any(spec.value() for spec in self.more_filters)
+
+    @property
+    def is_of_failures(self) -> bool:
+        return self.params.get(ShowFilter.parameter_name) == "failed"
+
+    @property
+    def exports(self) -> Any:
+        return self.model_admin.export_urls(self.request)  # type: ignore[attr-defined]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the page has to say of where it has not looked."""
+        notes = horizon.describe(self.request)
+        if read_argument(self.query.strip()) and not may_view_arguments(self.request):
+            text = _("To search for arguments takes the permission to view them: %(permission)s.")
+            notes.append(text % {"permission": "bgtasks.view_task_args"})
+        return notes
 
     @cached_property
     def tabs(self) -> list[dict[str, Any]]:
@@ -70,13 +161,19 @@ class PageOfTasks(PageOfRowsWithProcess):
 
 
 @admin.register(BackgroundTask)
-class BackgroundTaskAdmin(TaskActions):
+class BackgroundTaskAdmin(BulkActions, Exports):
     list_display = ["task", "state", "fired", "waited", "took", "attempts", "on_process"]
     list_display_links = ["task"]
     sortable_by = ["fired"]
-    list_filter = [ShowFilter, StatusFilter, NameFilter, FiredFilter, ProcessFilter]
+    list_filter = [
+        *[ShowFilter, StatusFilter, NameFilter, FiredFilter, QueueFilter, ReleaseFilter, ErrorFilter, UserFilter],
+        *[TaskProcessFilter, FinishedFilter, FingerprintFilter],
+    ]
     search_fields = ["id", "key", "name"]  # For the form to appear; `get_search_results` does the work.
-    search_help_text = gettext_lazy("Id, key or name")
+    search_help_text = gettext_lazy("Id, key, name, args.user_id:5")
+
+    class Media:
+        css = {"all": ["bgtasks/lists.css"]}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[PageOfTasks]:
         return PageOfTasks
@@ -84,11 +181,12 @@ class BackgroundTaskAdmin(TaskActions):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        return search(queryset, search_term), False
+        return search(request, queryset, search_term), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         found = describe_processes_without_drain(self, request)
-        return super().changelist_view(request, {"no_drain": found, **(extra_context or {})})
+        context = {"no_drain": found, "failures_url": self.list_of(FailedTask), **(extra_context or {})}
+        return super().changelist_view(request, context)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -138,5 +236,5 @@ class BackgroundTaskAdmin(TaskActions):
 
     @admin.display(description=gettext_lazy("process"))
     def on_process(self, task: BackgroundTask) -> SafeString:
-        label: str = task.process_label  # type: ignore[attr-defined]  # Put there by PageOfRowsWithProcess.
+        label: str = task.process_label  # type: ignore[attr-defined]  # Put there by PageOfTasks.
         return process_cell(label)

@@ -1,36 +1,39 @@
 """
-What staff may do with background tasks: cancel them, fire them again.
+What staff may do with background tasks: cancel them, fire them again, delete what has finished.
 
-What that does to a row is decided by `transitions` and `fire_again`; here it is asked for, logged and told. None of it
-needs the runtime, so it works in any process that serves the admin.
+What that does to a row is decided by `transitions`, `fire_again` and the queryset; here it is asked for, logged and
+told. None of it needs the runtime, so it works in any process that serves the admin. `bulk_actions` asks first when it
+is about many.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import router, transaction
-from django.db.models import QuerySet
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError, router, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext_lazy
+from django.utils.translation import ngettext_lazy
 
 from .. import fire_again, transitions
 from ..definition import declared
 from ..failure import storable
-from ..fire_again import Refusal
+from ..fire_again import FiredAgain, Refusal
+from ..log import log
 from ..models import BackgroundTask
 from ..transitions import Cancellation
 from .base import ReadOnlyAdmin
 from .formats import printable
 
-MAX_AT_ONCE = 1000  # Tasks of one action.
+BATCH = 200  # Tasks of one transaction.
 MAX_NAMED = 5  # Names in one message.
 
 WHY_CANCELLED = "cancelled in the admin"  # For the history, which is not translated.
@@ -89,12 +92,16 @@ NOT_FIRED = {
         "count",
     ),
 }
+DELETED = ngettext_lazy("%(count)s task is deleted.", "%(count)s tasks are deleted.", "count")
+NOT_DELETED = ngettext_lazy(
+    "%(count)s task is not deleted: it has not finished, or was deleted already.",
+    "%(count)s tasks are not deleted: they have not finished, or were deleted already.",
+    "count",
+)
 
 
 class TaskActions(ReadOnlyAdmin):
-    """The actions on a selection of the list, and the buttons on the page of one task, each with its permission."""
-
-    actions = ["cancel_tasks", "fire_tasks_again"]
+    """What is done with tasks, and the buttons on the page of one, each with its permission."""
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("bgtasks.cancel_task"))
@@ -102,27 +109,9 @@ class TaskActions(ReadOnlyAdmin):
     def has_fire_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("bgtasks.fire_task"))
 
-    @admin.action(description=gettext_lazy("Cancel"), permissions=["cancel"])
-    def cancel_tasks(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        self._cancel(request, self._select(request, queryset))
-
-    @admin.action(description=gettext_lazy("Fire again"), permissions=["fire"])
-    def fire_tasks_again(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        self._fire_again(request, self._select(request, queryset))
-
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        if request.method == "POST" and not self.get_actions(request):
-            raise PermissionDenied
-        return super().changelist_view(request, extra_context)
-
-    def response_action(
-        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse | None:
-        try:
-            return super().response_action(request, queryset, *args, **kwargs)
-        except ValidationError:  # An id that is none: no form of ours has sent it.
-            self.message_user(request, _("What was selected are no tasks. Nothing was done."), messages.ERROR)
-            return None
+    def has_delete_finished_permission(self, request: HttpRequest) -> bool:
+        """Only what has finished can be deleted, and there is no page for it: `has_delete_permission` stays false."""
+        return bool(request.user.has_perm("bgtasks.delete_backgroundtask"))
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
@@ -163,42 +152,77 @@ class TaskActions(ReadOnlyAdmin):
             return HttpResponseRedirect(self.list_of(BackgroundTask))
         return HttpResponseRedirect(self.page_of(BackgroundTask, act(task).pk))
 
-    def _select(self, request: HttpRequest, queryset: QuerySet[Any]) -> Sequence[BackgroundTask]:
-        """Return the tasks of a selection, oldest first; none of one that is too large for a request."""
-        selected = list(queryset.order_by("pk")[: MAX_AT_ONCE + 1])
-        if len(selected) <= MAX_AT_ONCE:
-            return selected
-        too_many = _("More than %(count)s tasks are selected, which is too many at once. Nothing was done.")
-        self.message_user(request, too_many % {"count": MAX_AT_ONCE}, messages.ERROR)
-        return []
-
     def _cancel(self, request: HttpRequest, tasks: Iterable[BackgroundTask]) -> None:
         alias = router.db_for_write(BackgroundTask)
         logged = {Cancellation.DONE: _("Cancelled."), Cancellation.ASKED: _("Asked to stop.")}
         counts: Counter[Cancellation] = Counter()
-        for task in tasks:
-            with transaction.atomic(using=alias):
-                outcome = transitions.cancel(alias, task.pk, _name(request), WHY_CANCELLED)
-                if outcome in logged:
-                    self.log_change(request, task, logged[outcome])
-            counts[outcome] += 1
-        for outcome in Cancellation:
-            level = messages.SUCCESS if outcome in logged else messages.WARNING
-            self._tell(request, level, CANCELLED[outcome], counts[outcome])
+        with self._telling(request, lambda: self._tell_cancelled(request, counts)):
+            for task in tasks:
+                with transaction.atomic(using=alias):
+                    outcome = transitions.cancel(alias, task.pk, _name(request), WHY_CANCELLED)
+                    if outcome in logged:
+                        self.log_change(request, task, logged[outcome])
+                counts[outcome] += 1
 
     def _fire_again(self, request: HttpRequest, tasks: Sequence[BackgroundTask]) -> dict[UUID, BackgroundTask]:
         alias = router.db_for_write(BackgroundTask)
-        with transaction.atomic(using=alias):
-            outcome = fire_again.fire_again(alias, [task.pk for task in tasks], _name(request), WHY_FIRED)
-            for task in tasks:
-                if task.pk in outcome.fired:
-                    self.log_change(request, task, _("Fired again as %(id)s.") % {"id": outcome.fired[task.pk].pk})
+        total = FiredAgain()
+        with self._telling(request, lambda: self._tell_fired(request, total)):
+            for batch in _in_batches(tasks):
+                with transaction.atomic(using=alias):
+                    outcome = fire_again.fire_again(alias, [task.pk for task in batch], _name(request), WHY_FIRED)
+                    for task in batch:
+                        if task.pk in outcome.fired:
+                            text = _("Fired again as %(id)s.") % {"id": outcome.fired[task.pk].pk}
+                            self.log_change(request, task, text)
+                total.fired.update(outcome.fired)
+                total.refused.update(outcome.refused)
+        return total.fired
+
+    def _delete(self, request: HttpRequest, tasks: Sequence[BackgroundTask]) -> None:
+        """Delete those that have finished, which they remain; the queryset counts them in the ledger."""
+        alias = router.db_for_write(BackgroundTask)
+        rows = BackgroundTask.objects.using(alias)
+        counts: Counter[str] = Counter()
+        with self._telling(request, lambda: self._tell_deleted(request, counts)):
+            for batch in _in_batches(tasks):
+                with transaction.atomic(using=alias):
+                    found = rows.finished().filter(pk__in=[task.pk for task in batch])
+                    finished = list(found.select_for_update().order_by("pk").only("name"))
+                    self.log_deletions(request, finished)  # type: ignore[arg-type]  # It only goes through them.
+                    rows.finished().filter(pk__in=[task.pk for task in finished]).delete()
+                counts["deleted"] += len(finished)
+                counts["left"] += len(batch) - len(finished)
+
+    @contextmanager
+    def _telling(self, request: HttpRequest, tell: Callable[[], None]) -> Iterator[None]:
+        """Tell what was done, also when the database gave up after a part of it."""
+        try:
+            yield
+        except DatabaseError as error:
+            log(logging.ERROR, "The database stopped an action of the admin.", exc_info=error)
+            tell()
+            text = _("The database stopped it: what is said above is done, and the rest is not.")
+            self.message_user(request, text, messages.ERROR)
+            raise
+        else:
+            tell()
+
+    def _tell_cancelled(self, request: HttpRequest, counts: Counter[Cancellation]) -> None:
+        for outcome in Cancellation:
+            is_well = outcome in (Cancellation.DONE, Cancellation.ASKED)
+            self._tell(request, messages.SUCCESS if is_well else messages.WARNING, CANCELLED[outcome], counts[outcome])
+
+    def _tell_fired(self, request: HttpRequest, outcome: FiredAgain) -> None:
         self._tell(request, messages.SUCCESS, FIRED, len(outcome.fired))
         counts = Counter(outcome.refused.values())
         for refusal in Refusal:
             self._tell(request, messages.WARNING, NOT_FIRED[refusal], counts[refusal])
         self._warn_of_unknown(request, outcome.fired.values())
-        return outcome.fired
+
+    def _tell_deleted(self, request: HttpRequest, counts: Counter[str]) -> None:
+        self._tell(request, messages.SUCCESS, DELETED, counts["deleted"])
+        self._tell(request, messages.WARNING, NOT_DELETED, counts["left"])
 
     def _warn_of_unknown(self, request: HttpRequest, fired: Iterable[BackgroundTask]) -> None:
         """Name the functions that this process does not know: if no other one does either, their tasks just wait."""
@@ -216,3 +240,7 @@ class TaskActions(ReadOnlyAdmin):
 def _name(request: HttpRequest) -> str:
     """Return who asks, for the history."""
     return storable(f"user {request.user.get_username()}")[:200]
+
+
+def _in_batches(tasks: Sequence[BackgroundTask]) -> Iterator[Sequence[BackgroundTask]]:
+    return (tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH))

@@ -2,30 +2,77 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
+from django.db.models.fields.json import KeyTransform
+from django.http import HttpRequest
 
-from ..definition import MAX_NAME_LENGTH, declared
-from ..models import BackgroundTask
+from ..definition import declared
+from ..parameters import positional_names
+from .horizon import is_searchable, newest
 
-RECENT = 50_000  # Tasks searched where no index helps: by a finished task's key, and by a part of a name.
 MAX_NAMES = 100  # Declared names that one search may match.
+MAX_DIGITS = 18  # Of a number: as many as every database holds exactly.
+ARGUMENT = re.compile(r"(?:args|kwargs)\.(?P<name>\w{1,100}):(?P<value>.*)", re.DOTALL)
 
 
-def search(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
+def search(request: HttpRequest, rows: QuerySet[Any], term: str) -> Any:
     """
-    Narrow `rows` to the tasks with this id, this key or this in their name.
+    Narrow `rows` to the tasks with this id, this key, this in their name or, of `args.user_id:5`, this argument.
 
     Ids, keys of live tasks and names of declared task functions are found among all tasks, the rest among the newest.
+    Arguments are found by who may view them: otherwise the search would tell them, one guess at a time.
     """
     term = term.strip()
     if not term:
         return rows
-    if len(term) > MAX_NAME_LENGTH or "\x00" in term:  # PostgreSQL refuses NUL in a text.
+    if not is_searchable(term):
         return rows.none()
-    return rows.filter(_by_index(term) | _among_recent(rows.db, term))
+    argument = read_argument(term)
+    if argument is None:
+        found = Q(key=term) | Q(name__icontains=term)
+        return rows.filter(_by_index(term) | (found & newest(request, rows.db)))
+    if not may_view_arguments(request):
+        return rows.none()
+    return _find_argument(rows.filter(newest(request, rows.db)), argument)
+
+
+def may_view_arguments(request: HttpRequest) -> bool:
+    return bool(request.user.has_perm("bgtasks.view_task_args"))
+
+
+def read_scalars(text: str) -> list[Any]:
+    """
+    Return what a typed value may stand for in JSON.
+
+    >>> read_scalars("5"), read_scalars('"5"'), read_scalars("true"), read_scalars("ann"), read_scalars("NaN")
+    ([5, '5'], ['5', '"5"'], [True, 'true'], ['ann'], ['NaN'])
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return [text]
+    is_number = isinstance(value, int | float) and len(text) <= MAX_DIGITS and math.isfinite(value)
+    return [value, text] if is_number or (isinstance(value, str) and is_searchable(value)) else [text]
+
+
+@dataclass(frozen=True)
+class Argument:
+    name: str  # Of a parameter; or a number, which is a position.
+    values: Sequence[Any]
+
+
+def read_argument(term: str) -> Argument | None:
+    """Return the argument that a term asks for; None if it asks for something else."""
+    found = ARGUMENT.fullmatch(term)
+    return Argument(found["name"], read_scalars(found["value"].strip())) if found else None
 
 
 def _by_index(term: str) -> Q:
@@ -37,8 +84,31 @@ def _by_index(term: str) -> Q:
         return found
 
 
-def _among_recent(alias: str, term: str) -> Q:
-    matches = Q(key=term) | Q(name__icontains=term)
-    ids = BackgroundTask.objects.using(alias).order_by("-pk").values_list("pk", flat=True)
-    older = list(ids[RECENT : RECENT + 1])
-    return matches & Q(pk__gt=older[0]) if older else matches
+def _find_argument(rows: QuerySet[Any], argument: Argument) -> Any:
+    """Narrow `rows` to those with this argument by keyword, or by position where the function is known here."""
+    if argument.name.isascii() and argument.name.isdigit():
+        positions: dict[int, list[str] | None] = {int(argument.name[:4]): None}
+    else:
+        positions = dict(_positions_of(argument.name))
+    # As expressions: as the words of a lookup, what was typed could be other lookups.
+    columns = {f"at_{position}": KeyTransform(str(position), F("args")) for position in positions}
+    if argument.name.isidentifier():
+        columns["by_keyword"] = KeyTransform(argument.name, F("kwargs"))
+    found = Q(pk__in=[])
+    for column in columns:
+        matches = Q()
+        for value in argument.values:
+            matches |= Q(**{column: value})
+        names = None if column == "by_keyword" else positions[int(column.removeprefix("at_"))]
+        found |= matches & (Q(name__in=names) if names is not None else Q())
+    return rows.alias(**columns).filter(found)
+
+
+def _positions_of(parameter: str) -> dict[int, list[str]]:
+    """Return the names of the declared functions that have this parameter, by its position among their arguments."""
+    positions: dict[int, list[str]] = {}
+    for name, function in sorted(declared.items()):
+        names = positional_names(function.signature)
+        if parameter in names:
+            positions.setdefault(names.index(parameter), []).append(name)
+    return positions

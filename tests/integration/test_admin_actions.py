@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from html import unescape
 from threading import Barrier
 from typing import Any
 from uuid import uuid4
@@ -11,10 +13,10 @@ from uuid import uuid4
 import pytest
 from asgiref.sync import sync_to_async
 from django.apps import apps
-from django.contrib.admin.models import LogEntry
+from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.auth.models import Permission, User
 from django.contrib.messages import get_messages
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models import JSONField, Value
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -22,10 +24,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 import bgtasks
+from bgtasks import fire_again as fire_again_module
 from bgtasks import transitions
-from bgtasks.admin import task_actions
+from bgtasks.admin import bulk_actions, paginator, task_actions
 from bgtasks.fire_again import COPIED, Refusal, fire_again
-from bgtasks.models import BackgroundTask
+from bgtasks.models import BackgroundTask, Ledger
 from bgtasks.status import FINISHED, LIVE, Status
 from bgtasks.transitions import Cancellation
 from tests.app import tasks
@@ -59,11 +62,28 @@ def client(db: None) -> Client:
 
 
 def act(client: Client, action: str, *rows: Any, **more: Any) -> list[str]:
-    """Run an action on the list; return what it said."""
-    ids = [str(getattr(row, "pk", row)) for row in rows]
-    answer = client.post(LIST, {"action": action, "_selected_action": ids, "index": 0, **more})
+    """Run an action on the list, and confirm it where it asks; return what it said."""
+    answer = choose(client, action, *rows, **more)
+    if answer.status_code == 200:
+        answer = confirm(client, answer)
     assert (answer.status_code, answer["Location"]) == (302, LIST)
     return said(client)
+
+
+def choose(client: Client, action: str, *rows: Any, address: str = LIST, **more: Any) -> Any:
+    """Run an action on the list; return the answer, which may be the page that asks whether it is meant."""
+    ids = [str(getattr(row, "pk", row)) for row in rows]
+    answer = client.post(address, {"action": action, "_selected_action": ids, "index": 0, **more})
+    return client.get(answer["Location"]) if "/ask/" in answer.get("Location", "") else answer
+
+
+def confirm(client: Client, asked: Any) -> Any:
+    """Press the button of the page that asks."""
+    body = asked.content.decode()
+    address = re.search(r'<form method="post" action="([^"]*)"', body)
+    assert address
+    selected = re.findall(r'name="_selected_action" value="([^"]*)"', body)
+    return client.post(unescape(address[1]), {"_selected_action": selected} if selected else {})
 
 
 def press(client: Client, row: BackgroundTask, button: str) -> Any:
@@ -172,19 +192,21 @@ def test_ids_of_nothing_are_no_error(client):
     row = make_task()
     BackgroundTask.objects.all().delete()
 
-    assert act(client, "cancel_tasks", uuid4()) == []
+    assert act(client, "cancel_tasks", uuid4()) == [
+        "None of the selected tasks is there any more, or matches the filter. Nothing was done."
+    ]
     assert press(client, row, "cancel")["Location"] == LIST
     assert said(client) == ["This task was deleted."]
 
 
 @pytest.mark.parametrize("action", ["cancel_tasks", "fire_tasks_again"])
-def test_a_selection_that_is_too_large_is_refused_whole(client, monkeypatch, action):
-    monkeypatch.setattr(task_actions, "MAX_AT_ONCE", 2)
+def test_more_ids_than_a_list_shows_are_refused_whole(client, monkeypatch, action):
+    monkeypatch.setattr(bulk_actions, "MAX_SELECTED", 2)
     rows = make_rows()
 
-    said = act(client, action, rows[0], select_across=1)
+    said = act(client, action, *rows)
 
-    assert said == ["More than 2 tasks are selected, which is too many at once. Nothing was done."]
+    assert said == ["More than 2 tasks are named, which is too many at once. Nothing was done."]
     assert {row.status for row in BackgroundTask.objects.all()} == set(Status)
 
 
@@ -194,6 +216,204 @@ def test_all_pages_can_be_selected(client):
 
     assert act(client, "cancel_tasks", BackgroundTask.objects.first(), select_across=1) == ["60 tasks are cancelled."]
     assert not BackgroundTask.objects.exclude(status="CANCELLED").exists()
+
+
+# Asking first.
+
+
+@pytest.fixture
+def deleter(db: None) -> Client:
+    return log_in("cancel_task", "fire_task", "delete_backgroundtask")
+
+
+def change(monkeypatch: pytest.MonkeyPatch, action: str, **values: Any) -> None:
+    changed = {**bulk_actions.BULK_ACTIONS, action: replace(bulk_actions.BULK_ACTIONS[action], **values)}
+    monkeypatch.setattr(bulk_actions, "BULK_ACTIONS", changed)
+
+
+def test_many_are_asked_about_and_one_is_not(client):
+    rows = [make_task(status=Status.READY) for _ in range(7)]
+
+    asked = choose(client, "cancel_tasks", *rows)
+
+    body = asked.content.decode()
+    assert asked.status_code == 200
+    assert "Cancel 7 tasks?" in body
+    assert body.count("bgtasks-is-ready") == bulk_actions.SAMPLES
+    assert BackgroundTask.objects.filter(status="READY").count() == 7
+    assert act(client, "cancel_tasks", rows[0]) == ["1 task is cancelled."]
+    assert confirm(client, asked)["Location"] == LIST
+    assert said(client) == ["6 tasks are cancelled.", "1 task had finished already."]
+
+
+def test_all_that_match_are_asked_about_with_the_filter(client):
+    for _ in range(3):
+        make_task("shop.tasks.charge", Status.FAILED)
+    make_task("shop.tasks.charge", Status.READY)
+    make_task("shop.tasks.other", Status.FAILED)
+    address = f"{LIST}?name=shop.tasks.charge&fired=day"
+
+    asked = choose(client, "fire_tasks_again", uuid4(), address=address, select_across=1)
+
+    body = asked.content.decode()
+    assert "Fire 3 tasks again?" in body
+    assert "In the last 24 hours" in body
+    assert body.count(">shop.tasks.charge<") == 4  # The filter and three samples.
+    make_task("shop.tasks.charge", Status.FAILED)  # Later than the question: it is not meant.
+    assert confirm(client, asked)["Location"] == address
+    assert said(client)[0] == "3 tasks are fired again, as new ones that any process may start."
+    assert BackgroundTask.objects.exclude(fired_again_from=None).count() == 3
+
+
+@pytest.mark.parametrize("few", [1, 500])
+@pytest.mark.parametrize(
+    ("action", "most", "done"),
+    [
+        ("fire_tasks_again", 2, "2 tasks are fired again, as new ones that any process may start."),
+        ("cancel_tasks", 2, "2 tasks are cancelled."),
+        ("delete_tasks", 2, "2 tasks are deleted."),
+    ],
+)
+def test_what_is_too_much_for_a_request_is_done_in_parts_that_are_asked_about(
+    deleter, monkeypatch, action, most, done, few
+):
+    monkeypatch.setattr(paginator, "FEW", few)
+    change(monkeypatch, action, most=most)
+    status = Status.READY if action == "cancel_tasks" else Status.FAILED
+    rows = [make_task(status=status) for _ in range(5)]
+
+    asked = choose(deleter, action, rows[0], select_across=1)
+    told = []
+    for left in (5, 3, 1):
+        assert f"{left} " in asked.context["title"]
+        assert ("You are asked about the rest" in asked.content.decode()) is (left > most)
+        answer = confirm(deleter, asked)
+        asked = deleter.get(answer["Location"])
+        told.append([str(message) for message in get_messages(asked.wsgi_request)])
+
+    assert answer["Location"] == LIST
+    assert [len(each) for each in told] == [2, 2, 1]
+    assert told[0] == [done, "That was a part. More match: go on, or leave them."]
+    acted = {
+        "fire_tasks_again": BackgroundTask.objects.exclude(fired_again_from=None).count(),
+        "cancel_tasks": BackgroundTask.objects.filter(status="CANCELLED").count(),
+        "delete_tasks": 5 - BackgroundTask.objects.count(),
+    }
+    assert acted[action] == 5
+    assert len(read_log()) == 5
+
+
+def test_a_part_that_the_database_refuses_is_told(deleter, monkeypatch):
+    rows = [make_task() for _ in range(4)]
+    monkeypatch.setattr(task_actions, "BATCH", 2)
+    fire = fire_again_module.fire_again
+
+    def refuse_the_second(using: str, ids: Any, *args: Any) -> Any:
+        if rows[2].pk in ids:
+            raise OperationalError("the disk is full")
+        return fire(using, ids, *args)
+
+    monkeypatch.setattr(fire_again_module, "fire_again", refuse_the_second)
+
+    assert act(deleter, "fire_tasks_again", *rows) == [
+        "2 tasks are fired again, as new ones that any process may start.",
+        "The database stopped it: what is said above is done, and the rest is not.",
+    ]
+    assert BackgroundTask.objects.exclude(fired_again_from=None).count() == 2
+
+
+def test_a_number_past_the_cap_is_not_called_exact(deleter, monkeypatch):
+    monkeypatch.setattr(paginator, "MAX_COUNT", 3)
+    for _ in range(5):
+        make_task()
+
+    body = choose(deleter, "delete_tasks", uuid4(), select_across=1).content.decode()
+
+    assert "Delete finished: more than 3 tasks match" in body
+    assert "No filter is set: these are all there are." in body
+
+
+def test_nothing_to_act_on_is_said(deleter):
+    make_task(status=Status.READY)
+
+    answer = deleter.get(f"{LIST}ask/delete_tasks/")
+
+    assert answer["Location"] == LIST
+    assert said(deleter) == ["No task matches for which that could be done."]
+
+
+@pytest.mark.parametrize("action", bulk_actions.BULK_ACTIONS)
+def test_the_page_that_asks_is_for_those_who_may(db, action):
+    row = make_task(status=Status.READY if action == "cancel_tasks" else Status.FAILED)
+    permissions = {
+        "cancel_tasks": "cancel_task",
+        "fire_tasks_again": "fire_task",
+        "delete_tasks": "delete_backgroundtask",
+    }
+    address = f"{LIST}ask/{action}/"
+    others = log_in(*({*permissions.values()} - {permissions[action]}), name="others")
+
+    for client in (log_in(name="viewer"), others):
+        assert client.get(address).status_code == 403
+        assert client.post(f"{address}?until={row.pk}").status_code == 403
+        assert client.post(address, {"_selected_action": [str(row.pk)]}).status_code == 403
+    assert "/login/" in Client().post(address)["Location"]
+    strict = Client(enforce_csrf_checks=True)
+    log_in(permissions[action], name="may")
+    strict.force_login(User.objects.get(username="may"))
+    assert strict.get(address).status_code == 200
+    assert strict.post(f"{address}?until={row.pk}").status_code == 403
+
+    assert list(BackgroundTask.objects.values_list("pk", "status")) == [(row.pk, row.status)]
+    assert read_log() == []
+
+
+def test_a_post_that_was_not_asked_about_asks(client):
+    make_task()
+
+    answer = client.post(f"{LIST}ask/fire_tasks_again/")
+
+    assert "Fire 1 task again?" in answer.content.decode()
+    assert BackgroundTask.objects.count() == 1
+
+
+@pytest.mark.parametrize("query", [{"until": "x"}, {"after": "\x00"}, {"name": "\x00"}, {"x": "y"}, {"status": "x"}])
+def test_hostile_questions_are_no_errors(deleter, query):
+    make_task()
+
+    for action in bulk_actions.BULK_ACTIONS:
+        assert deleter.get(f"{LIST}ask/{action}/", query).status_code in (200, 302, 400)
+    assert deleter.get(f"{LIST}ask/other/").status_code == 404
+    assert deleter.post(f"{LIST}ask/delete_tasks/", {"_selected_action": ["x", "\x00"]}).status_code == 302
+    assert BackgroundTask.objects.count() == 1
+
+
+# Deleting.
+
+
+def test_what_has_finished_is_deleted_logged_and_counted(deleter):
+    counted = [make_task(status=status, origin=uuid4()) for status in sorted(FINISHED)]
+    uncounted = make_task()
+    live = [make_task(status=status) for status in sorted(LIVE)]
+    before = Ledger.objects.filter(pk=Ledger.ID).values_list("gone_count", flat=True).first() or 0
+
+    said = act(deleter, "delete_tasks", *counted, uncounted, *live)
+
+    assert said == ["6 tasks are deleted.", "2 tasks are not deleted: they have not finished, or were deleted already."]
+    assert set(BackgroundTask.objects.values_list("pk", flat=True)) == {row.pk for row in live}
+    assert Ledger.objects.get(pk=Ledger.ID).gone_count == before + 5
+    logged = LogEntry.objects.values_list("object_id", "action_flag", "object_repr")
+    assert sorted(logged) == sorted((str(row.pk), DELETION, str(row)) for row in [*counted, uncounted])
+
+
+def test_a_deletion_is_asked_about_even_if_it_is_of_one(deleter):
+    row = make_task()
+
+    asked = choose(deleter, "delete_tasks", row)
+
+    assert "Delete 1 finished task?" in asked.content.decode()
+    assert BackgroundTask.objects.exists()
+    assert act(deleter, "delete_tasks", row) == ["1 task is deleted."]
 
 
 # Cancelling.

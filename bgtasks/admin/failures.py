@@ -1,0 +1,216 @@
+"""The page "Failed": what went wrong, grouped by the same error at the same place, with one sample of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from ..definition import declared
+from ..models import BackgroundTask, FailedTask
+from ..querysets import UNSUCCESSFUL
+from ..status import Status
+from .base import breakable
+from .bulk_actions import BULK_ACTIONS
+from .formats import duration, printable, split_name, write_moment
+from .horizon import RECENT_FAILED
+from .page import PageAdmin
+from .pictures import sparkline
+from .task_filters import NO_FINGERPRINT
+
+MAX_GROUPS = 100
+POINTS = 32  # Of a sparkline.
+SHORTEST = timedelta(hours=1)  # That a sparkline shows.
+MAX_MESSAGE = 300  # Characters.
+
+ORDERS = {
+    "latest": gettext_lazy("Latest first"),
+    "most": gettext_lazy("Most first"),
+}
+PERMISSIONS = {"fire_tasks_again": "bgtasks.fire_task", "delete_tasks": "bgtasks.delete_backgroundtask"}
+BUTTONS = {"fire_tasks_again": gettext_lazy("Fire all again"), "delete_tasks": gettext_lazy("Delete all")}
+
+
+class Failed(NamedTuple):
+    """What is read of each row: nothing large."""
+
+    id: UUID
+    name: str
+    status: str
+    fingerprint: str
+    finished_at: datetime | None
+
+
+@dataclass
+class Group:
+    """
+    Tasks that went wrong in the same way.
+
+    Args:
+        name: of the function; not one of its aliases, where it is known.
+        status: of those without a fingerprint, which have no error: they were interrupted or got lost.
+        moments: when they ended.
+        sample: the newest of them.
+    """
+
+    name: str
+    fingerprint: str
+    status: str
+    sample: UUID
+    moments: list[datetime] = field(default_factory=list)
+    count: int = 0
+
+    def filters(self) -> dict[str, str]:
+        """Return what finds these rows in the list of all tasks."""
+        found = {"show": "failed", "name": self.name, "fingerprint": self.fingerprint or NO_FINGERPRINT}
+        return found if self.fingerprint else {**found, "status": self.status}
+
+
+@admin.register(FailedTask)
+class FailedTaskAdmin(PageAdmin):
+    template = "admin/bgtasks/failures.html"
+
+    class Media:
+        css = {"all": ["bgtasks/lists.css"]}
+
+    def describe(self, request: HttpRequest) -> dict[str, Any]:
+        now = timezone.now()
+        order = request.GET.get("order", "")
+        order = order if order in ORDERS else "latest"
+        rows, are_more = self._read()
+        groups = sort(group_up(rows), order)
+        shown = groups[:MAX_GROUPS]
+        start = min((moment for group in shown for moment in group.moments), default=now)
+        start = min(start, now - SHORTEST)
+        return {
+            "title": _("Failed"),
+            "groups": list(self._describe_groups(request, shown, start, now)),
+            "count": len(rows),
+            "are_more": are_more,
+            "most": RECENT_FAILED,
+            "left_out": len(groups) - len(shown),
+            "span": duration(now - start),
+            "orders": [(name, label, name == order) for name, label in ORDERS.items()],
+            "rows_url": self._tasks_url({"show": "failed"}),
+        }
+
+    def _read(self) -> tuple[list[Failed], bool]:
+        """
+        Return the newest rows, and whether there are more.
+
+        A query for each status, which an index answers in this order. Of one for all of them a database would rather
+        read and sort every failure that there ever was, or every task.
+        """
+        columns = ("id", "name", "status", "error_fingerprint", "finished_at")
+        rows: list[Failed] = []
+        for status in UNSUCCESSFUL:
+            found = BackgroundTask.objects.using(self.using).filter(status=status).order_by("-pk")
+            rows += [Failed(*row) for row in found.values_list(*columns)[: RECENT_FAILED + 1]]
+        rows.sort(key=lambda row: row.id, reverse=True)
+        return rows[:RECENT_FAILED], len(rows) > RECENT_FAILED
+
+    def _describe_groups(
+        self, request: HttpRequest, groups: Sequence[Group], start: datetime, now: datetime
+    ) -> Iterator[dict[str, Any]]:
+        columns = ("error_type", "error_message")
+        ids = [group.sample for group in groups]
+        samples = BackgroundTask.objects.using(self.using).only(*columns).in_bulk(ids)
+        for group in groups:
+            sample = samples.get(group.sample)
+            module, function = split_name(printable(group.name))
+            error = printable(sample.error_type or _("Error")) if sample is not None and group.fingerprint else ""
+            error_module, error_class = split_name(error)
+            message = printable(sample.error_message).strip() if sample is not None else ""
+            yield {
+                "is_error": bool(group.fingerprint),
+                "status": group.status,
+                "status_label": _label(group.status),
+                "error_class": breakable(error_class) if error else "",
+                "error_module": breakable(error_module) if error else "",
+                "message": Truncator(message).chars(MAX_MESSAGE),
+                "function": breakable(function),
+                "module": breakable(module),
+                "count": group.count,
+                "first": _moment(min(group.moments, default=None)),
+                "last": _moment(max(group.moments, default=None)),
+                "last_age": _age(max(group.moments, default=None), now),
+                "picture": sparkline.draw(count_by_time(group.moments, start, now), 1.0),
+                "sample_url": self.page_of(BackgroundTask, group.sample),
+                "rows_url": self._tasks_url(group.filters()),
+                "buttons": list(self._buttons(request, group)),
+            }
+
+    def _buttons(self, request: HttpRequest, group: Group) -> Iterator[dict[str, Any]]:
+        for name, permission in PERMISSIONS.items():
+            url = self._address("bgtasks_backgroundtask_ask", [name])
+            if url and request.user.has_perm(permission):
+                url = f"{url}?{urlencode(group.filters())}"
+                yield {"label": BUTTONS[name], "url": url, "is_alarming": BULK_ACTIONS[name].is_alarming}
+
+    def _tasks_url(self, filters: dict[str, str]) -> str:
+        url = self.list_of(BackgroundTask)
+        return f"{url}?{urlencode(filters)}" if url else ""
+
+
+def group_up(rows: Sequence[Failed]) -> list[Group]:
+    """Return the groups of rows that are sorted by id, the newest first."""
+    groups: dict[tuple[str, str, str], Group] = {}
+    for row in rows:
+        function = declared.get(row.name)
+        name = function.name if function is not None else row.name
+        key = (name, row.fingerprint, "" if row.fingerprint else row.status)
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = Group(name, row.fingerprint, row.status, row.id)
+        group.count += 1
+        if row.finished_at is not None:
+            group.moments.append(row.finished_at)
+    return list(groups.values())
+
+
+def sort(groups: list[Group], order: str) -> list[Group]:
+    if order == "most":
+        return sorted(groups, key=lambda group: group.count, reverse=True)
+    # Those without a moment last: moments may be naive or not, so there is none to compare all with.
+    dated = sorted((group for group in groups if group.moments), key=lambda group: max(group.moments), reverse=True)
+    return [*dated, *(group for group in groups if not group.moments)]
+
+
+def count_by_time(moments: Sequence[datetime], start: datetime, end: datetime) -> list[int]:
+    """
+    Return how many of the moments lie in each of the equal parts of a stretch of time.
+
+    >>> start = datetime(2026, 1, 1)
+    >>> counts = count_by_time([start, start + timedelta(hours=8)], start, start + timedelta(hours=32))
+    >>> counts[:9], sum(counts)
+    ([1, 0, 0, 0, 0, 0, 0, 0, 1], 2)
+    """
+    counts = [0] * POINTS
+    for moment in moments:
+        place = (moment - start) / (end - start) * POINTS
+        counts[min(max(int(place), 0), POINTS - 1)] += 1
+    return counts
+
+
+def _label(status: str) -> str:
+    return str(Status(status).label) if status in Status.values else printable(status)
+
+
+def _moment(moment: datetime | None) -> str:
+    return write_moment(moment)[:16]
+
+
+def _age(moment: datetime | None, now: datetime) -> str:
+    if moment is None:
+        return ""
+    return _("%(time)s ago") % {"time": duration(max(now - moment, timedelta(0)))}
