@@ -24,10 +24,10 @@ DRIVER_mariadb := mysqlclient>=2.2,<3
 DRIVER := $(if $(DRIVER_$(DB)),$(VENV)/.driver-$(DB))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test lint types bench format clean force
+.PHONY: help demo smoke test lint types bench screenshots format clean force
 
 help: ## Say what there is.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  Variables: PYTHON=$(PYTHON) VENV=$(VENV) PORT=$(PORT) DJANGO=$(DJANGO) DB=$(DB) ARGS=$(ARGS)"
 
@@ -56,6 +56,9 @@ types: $(INSTALLED) ## Check types.
 
 bench: $(BENCH)/.installed ## Measure what it costs, on the database DB, and peers; ARGS="fire --quick" one suite.
 	@$(BENCH)/bin/python -m benchmarks --database $(DB) $(ARGS)
+
+screenshots: $(INSTALLED) ## Take the pictures of docs/admin.md anew; wants Chromium.
+	@$(RUN) docs/screenshots.py
 
 $(BENCH)/.installed: benchmarks/requirements.txt requirements.txt pyproject.toml
 	@echo "Preparing $(BENCH) …"

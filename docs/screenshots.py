@@ -34,6 +34,7 @@ PICTURES: list[tuple[str, str, int | None]] = [
     ("processes", "process/", 600),
     ("drains", "drain/", 700),
 ]
+DARK = ("overview", "functions")
 
 
 def main() -> None:
@@ -46,19 +47,23 @@ def main() -> None:
         server.manage("migrate", "--verbosity", "0")
         server.manage("make_demo_admin")
         environment = {**os.environ, "DEMO_VAR_DIR": folder, "DJANGO_SETTINGS_MODULE": "bgtasks_project.settings"}
-        seed = [sys.executable, "-m", "benchmarks.seed_rows", "--rows", str(ROWS), "--no-progress"]
-        subprocess.run(seed, cwd=ROOT, env=environment, check=True)  # noqa: S603  # Our own command.
+        seed = [sys.executable, "-m", "benchmarks.seed_rows", "--rows", str(ROWS), "--live", "40", "--beat"]
+        beating = subprocess.Popen(seed, cwd=ROOT, env=environment, stdout=subprocess.PIPE)  # noqa: S603  # Our own command.
+        assert beating.stdout is not None
+        while b"beat" not in beating.stdout.readline():  # It is filled.
+            pass
         server.start()
         try:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
                 fire(server.address)
                 for scheme in ("light", "dark"):
-                    options = {"base_url": server.address, "color_scheme": scheme, "device_scale_factor": 1.5}
+                    options = {"base_url": server.address, "color_scheme": scheme, "device_scale_factor": 1}
                     context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
                     page = log_in(context.new_page())
                     for name, address, height in PICTURES:
-                        take(page, f"{name}-{scheme}", address, height)
+                        if scheme == "light" or name in DARK:
+                            take(page, f"{name}-{scheme}", address, height)
                     context.close()
                 context = browser.new_context(
                     viewport={"width": 400, "height": 860}, base_url=server.address, device_scale_factor=2
@@ -68,6 +73,7 @@ def main() -> None:
                     take(page, f"{name}-narrow", {each[0]: each[1] for each in PICTURES}[name], 860)
                 browser.close()
         finally:
+            beating.kill()
             server.kill()
 
 
@@ -92,9 +98,9 @@ def fire(address: str) -> None:
 
 
 def take(page: Page, name: str, address: str, height: int | None) -> None:
-    if address == "FAILED":  # The page of the newest task that failed.
-        page.goto("/admin/bgtasks/backgroundtask/?status=FAILED")
-        page.locator("#result_list th a").first.click()
+    if address == "FAILED":  # The page of the newest task that failed after several attempts.
+        page.goto("/admin/bgtasks/backgroundtask/?status=FAILED&name=shop.payments.tasks.reconcile")
+        page.locator("#result_list tbody th a").first.click()
     else:
         page.goto(f"/admin/bgtasks/{address}")
     page.wait_for_timeout(800)

@@ -2,4 +2,15 @@
 
 from . import background_task, drain, failures, functions, ledger, live_tasks, overview, pause, process, stuck
 
-__all__ = ["background_task", "drain", "failures", "functions", "ledger", "live_tasks", "overview", "pause", "process", "stuck"]
+__all__ = [
+    "background_task",
+    "drain",
+    "failures",
+    "functions",
+    "ledger",
+    "live_tasks",
+    "overview",
+    "pause",
+    "process",
+    "stuck",
+]

@@ -76,10 +76,9 @@ class TaskFunctionAdmin(PageAdmin):
         css = {"all": ["bgtasks/task.css"]}
 
     def get_urls(self) -> list[URLPattern]:
-        """Return the addresses that there are. Not those of rows: these have their pages elsewhere."""
         view = self.admin_site.admin_view
         return [
-            path("", view(self.changelist_view), name="bgtasks_taskfunction_changelist"),
+            *super().get_urls(),
             path("function/", view(self.function_view), name="bgtasks_taskfunction_function"),
             path("function/pause/", view(self.pause_view), name="bgtasks_taskfunction_pause"),
             path("function/resume/", view(self.resume_view), name="bgtasks_taskfunction_resume"),

@@ -8,7 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import models, router
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
-from django.urls import get_script_prefix
+from django.urls import URLPattern, get_script_prefix, path
 from django.utils.text import capfirst
 
 from ..live import PATH, is_routed
@@ -41,6 +41,11 @@ class PageAdmin(ReadOnlyAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return bool(request.user.has_perm("bgtasks.view_backgroundtask"))
+
+    def get_urls(self) -> list[URLPattern]:
+        """Return the address of the page; what a page has besides is added. Not those of rows, which are elsewhere."""
+        name = f"{self.opts.app_label}_{self.opts.model_name}_changelist"
+        return [path("", self.admin_site.admin_view(self.changelist_view), name=name)]
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
         """Return what the template shows."""
