@@ -75,8 +75,11 @@ class BackgroundWatch:
         self._lock = threading.Lock()
         self._wishes: dict[UUID, list[Wish]] = {}  # Of the processes that are being watched. Guarded by the lock.
 
-    def is_watched(self, process: UUID | None) -> bool:
-        return process in self._wishes
+    def is_wished(self, process: UUID | None, task: UUID) -> bool:
+        """Tell whether a task gets its verdict if its process, which is being watched, turns out to be dead."""
+        with self._lock:
+            wishes = self._wishes.get(process, []) if process is not None else []
+            return any(task in wish.tasks for wish in wishes)
 
     def wish(self, alias: str, settings: Settings, process: UUID, wish: Wish) -> None:
         with self._lock:
