@@ -226,7 +226,9 @@ for status in ("RUNNING", "READY", "FAILED", "LOST"):
 
 PAGES = [
     OVERVIEW, LIVE,
-    *(f"{ROOT}/{model}/" for model in ("backgroundtask", "process", "drain", "ledger", "pause")),
+    *(f"{ROOT}/{model}/" for model in ("backgroundtask", "failedtask", "stucktask", "taskfunction")),
+    *(f"{ROOT}/{model}/" for model in ("process", "drain", "ledger", "pause")),
+    f"{ROOT}/taskfunction/function/?name=bgtasks_project.tasks.wait",
 ]  # fmt: skip
 
 
