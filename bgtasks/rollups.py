@@ -9,13 +9,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from . import histogram
 from .histogram import Histogram
 from .models import Rollup
 
 MINUTE, HALF_HOUR, TWO_HOURS = Rollup.Resolution
 # The finest resolution for a span, and the longest span that it is kept for and quick to read in.
 FINEST = ((timedelta(hours=3), MINUTE), (timedelta(days=3), HALF_HOUR), (timedelta(days=8), TWO_HOURS))
+
+
+PARTS = ("statuses", "took", "waited")
 
 
 @dataclass
@@ -26,11 +28,18 @@ class Total:
     took: Histogram = field(default_factory=dict)
     waited: Histogram = field(default_factory=dict)
 
-    def add(self, counts: Any) -> None:
-        """Add what a rollup says of a name."""
-        self.statuses.update(counts["statuses"])
-        histogram.add(self.took, _bins(counts["took"]))
-        histogram.add(self.waited, _bins(counts["waited"]))
+    def add(self, counts: Any, parts: Iterable[str] = PARTS) -> None:
+        """Add what a rollup says of a name. There may be thousands of these, so plain loops."""
+        for part in parts:
+            if part == "statuses":
+                statuses = self.statuses
+                for status, count in counts["statuses"].items():
+                    statuses[status] = statuses.get(status, 0) + count
+            else:
+                bins = self.took if part == "took" else self.waited
+                for text, count in counts[part].items():
+                    number = int(text)
+                    bins[number] = bins.get(number, 0) + count
 
     @property
     def count(self) -> int:
@@ -80,27 +89,33 @@ def read(
     return [Stretch(*row) for row in rows.values_list("starts_at", "process", "tasks", "lag")]
 
 
-def total_by_name(stretches: Iterable[Stretch], since: datetime | None = None) -> dict[str, Total]:
-    """Add up what came of each name, in all that began at `since` or later."""
+def total_by_name(stretches: Iterable[Stretch], parts: Iterable[str] = PARTS) -> dict[str, Total]:
+    """Add up what came of each name; of `parts` only, since histograms are what takes time."""
     totals: dict[str, Total] = {}
     for stretch in stretches:
-        if since is None or stretch.starts_at >= since:
-            for name, counts in stretch.tasks.items():
-                totals.setdefault(name, Total()).add(counts)
+        for name, counts in stretch.tasks.items():
+            total = totals.get(name)
+            if total is None:
+                total = totals[name] = Total()
+            total.add(counts, parts)
     return totals
 
 
-def total_of(stretches: Iterable[Stretch]) -> Total:
-    """Add up all there is."""
+def total_of(stretches: Iterable[Stretch], parts: Iterable[str] = PARTS) -> Total:
+    """Add up all there is; of `parts` only."""
     total = Total()
     for stretch in stretches:
         for counts in stretch.tasks.values():
-            total.add(counts)
+            total.add(counts, parts)
     return total
 
 
 def total_by_stretch(
-    stretches: Iterable[Stretch], resolution: Rollup.Resolution, now: datetime, span: timedelta
+    stretches: Iterable[Stretch],
+    resolution: Rollup.Resolution,
+    now: datetime,
+    span: timedelta,
+    parts: Iterable[str] = PARTS,
 ) -> list[tuple[datetime, Total]]:
     """Return a total for each stretch of the span, also of those in which nothing ended, oldest first."""
     count = int(span.total_seconds() // resolution)
@@ -110,9 +125,5 @@ def total_by_stretch(
     for stretch in stretches:
         if (total := totals.get(stretch.starts_at)) is not None:
             for counts in stretch.tasks.values():
-                total.add(counts)
+                total.add(counts, parts)
     return list(totals.items())
-
-
-def _bins(stored: dict[str, int]) -> Iterable[tuple[int, int]]:
-    return ((int(number), count) for number, count in stored.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -97,6 +98,13 @@ def keep_declarations() -> Iterator[None]:
     yield
     declared.clear()
     declared.update(before)
+
+
+@pytest.fixture(autouse=True)
+def read_anew() -> None:
+    """Forget what the admin keeps of the database for a minute: each test has another one."""
+    if (kept := sys.modules.get("bgtasks.admin.kept")) is not None:
+        kept.forget_all()
 
 
 @pytest.fixture(autouse=True)

@@ -38,6 +38,7 @@ from .formats import cut, duration, printable, split_name, write_moment
 from .neighbours import find_strip, function_url
 from .page import PageAdmin, live_context
 from .pictures import durations
+from .week import totals_of_week
 
 WEEK = timedelta(days=7)
 RECENT_FAILURES = 300  # Of each status: among these the last one of a function is looked for.
@@ -87,7 +88,7 @@ class TaskFunctionAdmin(PageAdmin):
     # All of them.
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
-        totals = rollups.total_by_name(rollups.read(self.using, rollups.TWO_HOURS, timezone.now(), WEEK))
+        totals = totals_of_week.get(self.using)
         failed = find_last_failed(self.using)
         paused, paused_queues = pauses.find_paused(self.using)
         tasks = {task.name: task for task in declared.values()}

@@ -14,18 +14,18 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from .. import rollups
 from ..conf import get_settings
-from ..histogram import Histogram, quantile
+from ..histogram import quantile
 from ..models import BackgroundTask, LiveTask, Process
+from ..rollups import Total
 from ..status import LIVE, Status
 from .base import find_processes, label_of, short_id
 from .formats import duration, parse_moment, printable, request_line, split_name, write_moment
-from .kept import Kept
 from .page import PageAdmin, live_context
 from .paginator import count_up_to
 from .pictures.elapsed import draw
 from .task_actions import TaskActions
+from .week import totals_of_week
 
 MAX_SHOWN = 100  # Of each kind.
 MAX_COUNT = 9999
@@ -38,15 +38,6 @@ FIELDS = (
 )  # fmt: skip
 
 
-def _read_durations(using: str) -> dict[str, Histogram]:
-    """Return how long the tasks of each function took in the last 7 days."""
-    week = rollups.read(using, rollups.TWO_HOURS, timezone.now(), timedelta(days=7))
-    return {name: total.took for name, total in rollups.total_by_name(week).items()}
-
-
-durations = Kept(60.0, _read_durations)
-
-
 @admin.register(LiveTask)
 class LiveTaskAdmin(PageAdmin):
     template = "admin/bgtasks/live.html"
@@ -57,12 +48,12 @@ class LiveTaskAdmin(PageAdmin):
         running = list(rows.running().order_by("id").only(*FIELDS)[:MAX_SHOWN])
         waiting = list(rows.waiting().order_by("id").only(*FIELDS)[:MAX_SHOWN])
         found = find_processes(task.process for task in [*running, *waiting])
-        took = durations.get(self.using)
+        week = totals_of_week.get(self.using)
         may_cancel = self._may_cancel(request)
         return {
             **live_context(is_moving=bool(running)),
-            "running": [self._line(task, found, took, now) for task in running],
-            "waiting": [self._line(task, found, took, now) for task in waiting],
+            "running": [self._line(task, found, week, now) for task in running],
+            "waiting": [self._line(task, found, week, now) for task in waiting],
             "running_count": self._count(running, rows.running()),
             "waiting_count": self._count(waiting, rows.waiting()),
             "max_shown": MAX_SHOWN,
@@ -120,10 +111,10 @@ class LiveTaskAdmin(PageAdmin):
         return f"{MAX_COUNT}+" if count > MAX_COUNT else str(count)
 
     def _line(
-        self, task: BackgroundTask, found: dict[UUID, Process], took_by_name: dict[str, Histogram], now: datetime
+        self, task: BackgroundTask, found: dict[UUID, Process], week: dict[str, Total], now: datetime
     ) -> dict[str, Any]:
         module, function = split_name(task.name)
-        took = took_by_name.get(task.name, {})
+        took = week[task.name].took if task.name in week else {}
         elapsed = self._elapsed(task, now)
         threshold = task.stuck_after if task.stuck_after is not None else get_settings().stuck_after
         p95 = quantile(took, 0.95)

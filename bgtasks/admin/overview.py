@@ -36,6 +36,7 @@ from .page import PageAdmin, live_context
 from .paginator import count_up_to
 from .pictures import columns, drains, durations, lanes, lives, sparkline
 from .pictures.lanes import Lane, Mark, Scale, Shown
+from .week import totals_of_week
 
 MAX_ON_TILE = 9999
 LANES_SECONDS = 60.0
@@ -83,12 +84,17 @@ def _count_unaccounted(using: str) -> int:
     return Auditor(using, get_settings()).balance().unaccounted
 
 
+def _read_days(using: str) -> list[rollups.Stretch]:
+    return rollups.read(using, rollups.HALF_HOUR, timezone.now(), timedelta(days=3))
+
+
 def _read_week(using: str) -> list[rollups.Stretch]:
     return rollups.read(using, rollups.TWO_HOURS, timezone.now(), timedelta(days=7))
 
 
 unaccounted = Kept(60.0, _count_unaccounted)  # It counts all rows: a million takes a tenth of a second.
-week = Kept(60.0, _read_week)  # Some hundred rows for each process.
+days = Kept(10.0, _read_days)  # These have some hundred rows for each process.
+week = Kept(60.0, _read_week)
 
 
 class Readings:
@@ -98,7 +104,7 @@ class Readings:
         self.now = now
         self.using = using
         self.minutes = rollups.read(using, rollups.MINUTE, now, timedelta(hours=3))
-        self.half_hours = rollups.read(using, rollups.HALF_HOUR, now, timedelta(days=3))
+        self.half_hours = days.get(using)
         self.two_hours = week.get(using)
         self.processes = list(Process.objects.using(using).order_by("-pk")[:MAX_LIVES])
         up = Process.objects.using(using).filter(state__in=Process.UP).exclude(pk__in=[p.pk for p in self.processes])
@@ -152,7 +158,7 @@ class OverviewAdmin(PageAdmin):
             **self._throughput(readings, span),
             "failures": list(self._failures(readings)),
             "windows": [label for label, _length, _value in WINDOWS],
-            "functions": list(self._functions(rollups.total_by_name(readings.two_hours))),
+            "functions": list(self._functions(totals_of_week.get(self.using))),
             "courses": list(self._courses(readings)),
             "lives": self._lives(readings),
             "drains": list(self._drains(readings)),
@@ -187,7 +193,7 @@ class OverviewAdmin(PageAdmin):
     # Tiles.
 
     def _tiles(self, readings: Readings) -> Iterator[Tile]:
-        day = rollups.total_of(readings.last(timedelta(hours=24)))
+        day = rollups.total_of(readings.last(timedelta(hours=24)), ("statuses",))
         ok, failed = day.statuses[Status.SUCCESSFUL], day.statuses[Status.FAILED]
         cut = day.statuses[Status.INTERRUPTED]
         lost = day.statuses[Status.LOST]
@@ -271,7 +277,7 @@ class OverviewAdmin(PageAdmin):
     def _throughput(self, readings: Readings, chosen: str) -> dict[str, Any]:
         span, _label = SPANS[chosen]
         resolution = {"hour": rollups.MINUTE, "day": rollups.HALF_HOUR, "week": rollups.TWO_HOURS}[chosen]
-        totals = rollups.total_by_stretch(readings.stretches(resolution), resolution, readings.now, span)
+        totals = rollups.total_by_stretch(readings.stretches(resolution), resolution, readings.now, span, ("statuses",))
         drawn, top = columns.draw(totals)
         sums: Total = Total()
         for _start, total in totals:
@@ -304,7 +310,7 @@ class OverviewAdmin(PageAdmin):
         """Yield a line for each function with failures: how many in each window, the worst first."""
         counts: dict[str, list[int]] = {}
         for index, (_label, length, _value) in enumerate(WINDOWS):
-            for name, total in rollups.total_by_name(readings.last(length)).items():
+            for name, total in rollups.total_by_name(readings.last(length), ("statuses",)).items():
                 failed = sum(total.statuses[status] for status in UNSUCCESSFUL)
                 if failed:
                     counts.setdefault(name, [0] * len(WINDOWS))[index] = failed
@@ -342,7 +348,9 @@ class OverviewAdmin(PageAdmin):
             }
 
     def _courses(self, readings: Readings) -> Iterator[Course]:
-        totals = rollups.total_by_stretch(readings.minutes, rollups.MINUTE, readings.now, timedelta(minutes=60))
+        totals = rollups.total_by_stretch(
+            readings.minutes, rollups.MINUTE, readings.now, timedelta(minutes=60), ("waited",)
+        )
         waits = [quantile(total.waited, 0.95) for _start, total in totals]
         yield _course(_("Wait for a slot, p95 of each minute"), waits, 0.05)
         lags: dict[datetime, float] = {}

@@ -6,8 +6,9 @@ import re
 
 from playwright.sync_api import Page, expect
 
-# The fixtures are those of the other pages.
-from .test_admin import WAIT, browser, demo, needs_browser, open_as, status_on  # noqa: F401
+from tests.browsers import WAIT, needs_browser
+
+from .test_admin import status_on
 
 FUNCTION = "/admin/bgtasks/taskfunction/function/?name=bgtasks_project.tasks."
 
@@ -20,7 +21,7 @@ def fire(page: Page, function: str, **typed: str) -> None:
 
 
 @needs_browser
-def test_a_task_is_fired_grows_and_ends_on_its_page(open_as):  # noqa: F811
+def test_a_task_is_fired_grows_and_ends_on_its_page(open_as):
     """Without a reload by hand."""
     page = open_as("demo")
 
@@ -38,7 +39,7 @@ def test_a_task_is_fired_grows_and_ends_on_its_page(open_as):  # noqa: F811
 
 
 @needs_browser
-def test_bad_input_is_told_where_it_was_typed_in(open_as):  # noqa: F811
+def test_bad_input_is_told_where_it_was_typed_in(open_as):
     page = open_as("demo")
 
     fire(page, "wait", seconds="")
@@ -48,7 +49,7 @@ def test_bad_input_is_told_where_it_was_typed_in(open_as):  # noqa: F811
 
 
 @needs_browser
-def test_a_traceback_is_copied(open_as):  # noqa: F811
+def test_a_traceback_is_copied(open_as):
     page = open_as("demo")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     fire(page, "import_prices")
@@ -62,7 +63,7 @@ def test_a_traceback_is_copied(open_as):  # noqa: F811
 
 
 @needs_browser
-def test_a_function_is_paused_and_resumed(open_as):  # noqa: F811
+def test_a_function_is_paused_and_resumed(open_as):
     page = open_as("demo")
     page.goto(FUNCTION + "block")
 
@@ -75,7 +76,7 @@ def test_a_function_is_paused_and_resumed(open_as):  # noqa: F811
 
 
 @needs_browser
-def test_who_may_only_look_sees_no_arguments_and_no_form(demo, open_as):  # noqa: F811
+def test_who_may_only_look_sees_no_arguments_and_no_form(demo, open_as):
     fire(staff := open_as("demo"), "wait", seconds="0.25")
     expect(status_on(staff)).to_have_text("Successful", timeout=WAIT)
     page = open_as("viewer")

@@ -27,11 +27,6 @@ OVERVIEW, LIVE = "/admin/bgtasks/overview/", "/admin/bgtasks/livetask/"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> javascript:alert(3)"
 
 
-@pytest.fixture(autouse=True)
-def read_anew() -> None:
-    kept.forget_all()
-
-
 def log_in(*permissions: str) -> Client:
     user = User.objects.create(username=uuid4().hex, is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
