@@ -272,8 +272,8 @@ class BulkActions(TaskActions):
     def _carry_out(self, request: HttpRequest, name: str, ids: Sequence[UUID]) -> bool:
         """Do it, and tell what was done; return whether all of it was."""
         carry_out: dict[str, Callable[[HttpRequest, Sequence[BackgroundTask]], Any]] = {
-            "fire_tasks_again": self._fire_again,
-            "cancel_tasks": self._cancel,
+            "fire_tasks_again": self.fire_again,
+            "cancel_tasks": self.cancel,
             "delete_tasks": self._delete,
         }
         tasks: list[BackgroundTask] = []

@@ -82,10 +82,10 @@ class LiveTaskAdmin(PageAdmin):
         if action not in ("cancel", "again") or not tasks:
             self.message_user(request, _("No task was chosen. Nothing was done."), messages.WARNING)
         elif isinstance(actions, TaskActions):
-            actions._cancel(request, tasks)
+            actions.cancel(request, tasks)
             if fires_again:
                 self._wait_for_end([task.pk for task in tasks])
-                actions._fire_again(request, tasks)
+                actions.fire_again(request, tasks)
         return HttpResponseRedirect(self.list_of(LiveTask))
 
     def _find(self, ids: list[UUID]) -> list[BackgroundTask]:

@@ -123,14 +123,14 @@ class TaskActions(ReadOnlyAdmin):
 
     def cancel_view(self, request: HttpRequest, task_id: UUID) -> HttpResponse:
         def act(task: BackgroundTask) -> BackgroundTask:
-            self._cancel(request, [task])
+            self.cancel(request, [task])
             return task
 
         return self._act_on(request, task_id, self.has_cancel_permission, act)
 
     def fire_again_view(self, request: HttpRequest, task_id: UUID) -> HttpResponse:
         def act(task: BackgroundTask) -> BackgroundTask:
-            return self._fire_again(request, [task]).get(task.pk, task)
+            return self.fire_again(request, [task]).get(task.pk, task)
 
         return self._act_on(request, task_id, self.has_fire_permission, act)
 
@@ -152,7 +152,7 @@ class TaskActions(ReadOnlyAdmin):
             return HttpResponseRedirect(self.list_of(BackgroundTask))
         return HttpResponseRedirect(self.page_of(BackgroundTask, act(task).pk))
 
-    def _cancel(self, request: HttpRequest, tasks: Iterable[BackgroundTask]) -> None:
+    def cancel(self, request: HttpRequest, tasks: Iterable[BackgroundTask]) -> None:
         alias = router.db_for_write(BackgroundTask)
         logged = {Cancellation.DONE: _("Cancelled."), Cancellation.ASKED: _("Asked to stop.")}
         counts: Counter[Cancellation] = Counter()
@@ -164,7 +164,7 @@ class TaskActions(ReadOnlyAdmin):
                         self.log_change(request, task, logged[outcome])
                 counts[outcome] += 1
 
-    def _fire_again(self, request: HttpRequest, tasks: Sequence[BackgroundTask]) -> dict[UUID, BackgroundTask]:
+    def fire_again(self, request: HttpRequest, tasks: Sequence[BackgroundTask]) -> dict[UUID, BackgroundTask]:
         alias = router.db_for_write(BackgroundTask)
         total = FiredAgain()
         with self._telling(request, lambda: self._tell_fired(request, total)):

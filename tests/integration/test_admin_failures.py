@@ -173,7 +173,7 @@ def test_view_permission_is_what_it_takes(db):
     viewer = log_in(name="viewer")
     assert viewer.get(PAGE).status_code == 200
     assert viewer.post(PAGE).status_code == 405
-    assert client.get(f"{PAGE}add/").status_code == 403
+    assert client.get(f"{PAGE}add/").status_code == 404
 
 
 def test_nothing_failed_is_said(client):
