@@ -35,9 +35,9 @@ from ..status import Status
 from .base import Fact, breakable
 from .fire_form import FireForm, describe_signature, tell_errors
 from .formats import cut, duration, printable, split_name, write_moment
+from .histogram_card import describe_durations
 from .neighbours import find_strip, function_url
 from .page import PageAdmin, live_context
-from .pictures import durations
 from .week import totals_of_week
 
 WEEK = timedelta(days=7)
@@ -113,7 +113,7 @@ class TaskFunctionAdmin(PageAdmin):
             "options": list(tell_options(task)) if task is not None else [],
             "verdict": _verdict(task),
             "numbers": list(self._numbers(name, total)),
-            "durations": _describe_durations(total, task),
+            "durations": describe_durations(total, task) if total.measured else None,
             "failed": self._describe_failed(failed),
         }
 
@@ -357,23 +357,6 @@ def _paused_words(task: Task[..., Any], paused: frozenset[str], queues: frozense
     return {
         "is_paused": task.name in paused,
         "paused_queue": task.options.queue if task.options.queue in queues else "",
-    }
-
-
-def _describe_durations(total: Total, task: Task[..., Any] | None) -> dict[str, Any] | None:
-    if not total.measured:
-        return None
-    picture = durations.draw(total.took, task.options.timeout if task is not None else None)
-    longest = picture.bins[-1].longest
-    if picture.timeout is not None:  # The scale reaches as far.
-        longest = max(longest, picture.timeout.seconds)
-    return {
-        "picture": picture,
-        "p50": duration(picture.p50.seconds) if picture.p50 else "–",
-        "p95": duration(picture.p95.seconds) if picture.p95 else "–",
-        "timeout": duration(picture.timeout.seconds) if picture.timeout else "",
-        "shortest": duration(picture.bins[0].shortest),
-        "longest": duration(longest),
     }
 
 

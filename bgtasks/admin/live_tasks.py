@@ -17,13 +17,15 @@ from django.utils.translation import gettext as _
 from ..conf import get_settings
 from ..histogram import quantile
 from ..models import BackgroundTask, LiveTask, Process
+from ..places import parse_moment, read_place
 from ..rollups import Total
 from ..status import LIVE, Status
 from .base import find_processes, label_of, short_id
-from .formats import duration, parse_moment, printable, request_line, split_name, write_moment
+from .formats import duration, printable, request_line, split_name, write_moment
 from .page import PageAdmin, live_context
 from .paginator import count_up_to
 from .pictures.elapsed import draw
+from .progress import describe_progress
 from .task_actions import TaskActions
 from .week import totals_of_week
 
@@ -136,7 +138,7 @@ class LiveTaskAdmin(PageAdmin):
             "measured": sum(took.values()),
             "due_in": duration(task.run_after - now) if task.run_after and task.run_after > now else "",
             "attempt": f"{task.attempt}/{task.max_attempts}" if task.attempt > 1 else "",
-            "progress": _progress(task.progress) if is_running else None,
+            "progress": describe_progress(task) if is_running else None,
             "place": _place(task, now) if is_running else None,
             "is_asked": task.cancel_requested_at is not None,
         }
@@ -147,32 +149,16 @@ class LiveTaskAdmin(PageAdmin):
         return max(now - since, timedelta(0))
 
 
-def _progress(stored: Any) -> dict[str, Any] | None:
-    """Read what a task has told of how far it is."""
-    if not isinstance(stored, dict) or not isinstance(stored.get("done"), int | float):
-        return None
-    done, total = stored["done"], stored.get("total")
-    has_total = isinstance(total, int | float) and total > 0
-    return {
-        "done": f"{done:g}",
-        "total": f"{total:g}" if has_total else "",
-        "percent": round(100 * min(done / total, 1.0)) if has_total else None,
-        "note": printable(stored.get("note") or "")[:200],
-    }
-
-
 def _place(task: BackgroundTask, now: datetime) -> dict[str, str] | None:
-    """Read where it awaits, and since when; of this attempt only."""
-    place = task.await_place
-    if not isinstance(place, dict):
+    """Return where it awaits, and since when."""
+    place = read_place(task.await_place, task.started_at)
+    if place is None:
         return None
-    since = parse_moment(place.get("since"))
-    if since is None or task.started_at is None or since < task.started_at:
-        return None
+    since = parse_moment(place["since"], like=now)
     return {
         "function": printable(place.get("function") or "")[:200],
         "at": f"{printable(place.get('file') or '')[-120:]}:{printable(place.get('line') or '')[:10]}",
-        "since": duration(max(now - since, timedelta(0))),
+        "since": duration(max(now - since, timedelta(0))) if since is not None else "–",
     }
 
 

@@ -27,19 +27,19 @@ from ..models import BackgroundTask, Drain, Ledger, Overview, Process, Rollup
 from ..querysets import UNSUCCESSFUL
 from ..rollups import Total
 from ..status import Status
-from ..uuid7 import lowest_uuid7
+from . import lane_tasks
 from .banners import find_banners
-from .formats import duration, printable, split_name, write_moment
+from .formats import duration, split_name, write_moment
+from .histogram_card import describe_durations
 from .kept import Kept
 from .no_drain import describe_processes_without_drain
 from .page import PageAdmin, live_context
 from .paginator import count_up_to
-from .pictures import columns, drains, durations, lanes, lives, sparkline
+from .pictures import columns, drains, lanes, lives, sparkline
 from .pictures.lanes import Lane, Mark, Scale, Shown
 from .week import totals_of_week
 
 MAX_ON_TILE = 9999
-LANES_SECONDS = 60.0
 MAX_LANES = 8
 MAX_BARS = 400  # Tasks that are read for the lanes: the newest, and the oldest that run.
 MAX_FUNCTIONS = 12  # With a histogram.
@@ -144,16 +144,9 @@ class OverviewAdmin(PageAdmin):
             "no_drain": describe_processes_without_drain(self, request),
             "banners": list(find_banners(self, self.using, readings.up, now)),
             "tiles": list(self._tiles(readings)),
-            "lanes": [
-                {
-                    "lane": lane,
-                    "text": _lane_text(lane),
-                    "bars": [{"bar": bar, "text": _bar_text(bar, now)} for bar in lane.bars],
-                }
-                for lane in self._lanes(readings)
-            ],
-            "lanes_seconds": int(LANES_SECONDS),
-            "lanes_half": int(LANES_SECONDS / 2),
+            "lanes": [lane_tasks.describe_lane(lane, _lane_text(lane), now) for lane in self._lanes(readings)],
+            "lanes_seconds": int(lane_tasks.SECONDS),
+            "lanes_half": int(lane_tasks.SECONDS / 2),
             **self._ledger_of(request),
             **self._throughput(readings, span),
             "failures": list(self._failures(readings)),
@@ -239,8 +232,8 @@ class OverviewAdmin(PageAdmin):
     # Pictures.
 
     def _lanes(self, readings: Readings) -> list[Lane]:
-        scale = Scale(readings.now, LANES_SECONDS)
-        since = readings.now - timedelta(seconds=LANES_SECONDS)
+        scale = Scale(readings.now, lane_tasks.SECONDS)
+        since = readings.now - timedelta(seconds=lane_tasks.SECONDS)
         tasks = self._tasks_for_lanes(readings, since)
         shown = [*readings.up, *(each for each in readings.processes if _ended_after(each, since))][:MAX_LANES]
         deploys = {new.pk for new, old in pairwise(readings.processes) if new.release != old.release}
@@ -259,19 +252,15 @@ class OverviewAdmin(PageAdmin):
 
     def _tasks_for_lanes(self, readings: Readings, since: datetime) -> dict[Any, list[Shown]]:
         """Return the tasks of the minute by their process. Two queries, neither of more rows than can be drawn."""
-        fields = ("id", "name", "status", "process", "started_at", "finished_at", "stuck_after")
         rows = BackgroundTask.objects.using(self.using)
-        oldest = rows.running().order_by("id").values_list(*fields)[:MAX_BARS]
-        recent = rows.filter(pk__gte=_lowest_id(since - timedelta(minutes=10)), finished_at__gte=since)
-        newest = recent.order_by("-id").values_list(*fields)[:MAX_BARS]
+        oldest = rows.running().order_by("id").values(*lane_tasks.FIELDS)[:MAX_BARS]
+        newest = lane_tasks.ended_since(rows, since).values(*lane_tasks.FIELDS)[:MAX_BARS]
         default = get_settings().stuck_after
         found: dict[Any, list[Shown]] = {}
-        for id_, name, status, process, started_at, finished_at, stuck_after in [*oldest, *newest]:
-            if started_at is not None:
-                threshold = stuck_after if stuck_after is not None else default
-                url = self.page_of(BackgroundTask, id_)
-                task = Shown(id_, name, status, started_at, finished_at, threshold, url)
-                found.setdefault(process, []).append(task)
+        for row in [*oldest, *newest]:
+            if row["started_at"] is not None:
+                task = lane_tasks.show(row, lambda id_: self.page_of(BackgroundTask, id_), default)
+                found.setdefault(row["process"], []).append(task)
         return found
 
     def _throughput(self, readings: Readings, chosen: str) -> dict[str, Any]:
@@ -332,19 +321,12 @@ class OverviewAdmin(PageAdmin):
         for name, total in ranked[:MAX_FUNCTIONS]:
             if not total.measured:
                 continue
-            task = declared.get(name)
-            picture = durations.draw(total.took, task.options.timeout if task is not None else None)
             module, function = split_name(name)
             yield {
                 "module": module,
                 "function": function,
                 "url": self.tasks_url(name=name),
-                "picture": picture,
-                "p50": duration(picture.p50.seconds) if picture.p50 else "–",
-                "p95": duration(picture.p95.seconds) if picture.p95 else "–",
-                "timeout": duration(picture.timeout.seconds) if picture.timeout else "",
-                "shortest": duration(picture.bins[0].shortest),
-                "longest": duration(picture.bins[-1].longest),
+                **describe_durations(total, declared.get(name)),
             }
 
     def _courses(self, readings: Readings) -> Iterator[Course]:
@@ -400,11 +382,6 @@ def _lane_text(lane: Lane) -> str:
     return text % {**names, "running": running, "ended": len(lane.bars) - running}
 
 
-def _bar_text(bar: lanes.Bar, now: datetime) -> str:
-    took = duration((bar.task.finished_at or now) - bar.task.started_at)
-    return f"{printable(bar.task.name)} · {Status(bar.task.status).label} · {took}"
-
-
 def percent(part: int, whole: int) -> str:
     """
     >>> percent(1, 200), percent(1, 3), percent(0, 0)
@@ -444,7 +421,3 @@ def _marks(process: Process, drains: Sequence[Drain], is_deploy: bool) -> Iterat
         yield Mark("drain", process.drain_requested_at, _("asked to drain"))
     if process.state == Process.State.DEAD and process.stopped_at:
         yield Mark("end", process.stopped_at, _("declared dead"))
-
-
-def _lowest_id(moment: datetime) -> Any:
-    return lowest_uuid7(max(int(moment.timestamp() * 1000), 0) * 1_000_000)

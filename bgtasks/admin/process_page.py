@@ -17,14 +17,13 @@ from .. import rollups
 from ..conf import get_settings
 from ..models import BackgroundTask, Drain, Process
 from ..rollups import Stretch
-from ..status import Status
-from ..uuid7 import lowest_uuid7
+from . import lane_tasks
 from .base import short_id
 from .drain_page import draw_drain, tell_drain
 from .formats import duration, printable, split_name, write_moment
 from .page import live_context
 from .pictures import lanes, sparkline
-from .pictures.lanes import Bar, Lane, Mark, Scale, Shown
+from .pictures.lanes import Lane, Mark, Scale
 
 if TYPE_CHECKING:
     from .base import ReadOnlyAdmin
@@ -32,11 +31,8 @@ if TYPE_CHECKING:
 MAX_LISTED = 50  # Tasks that run.
 MAX_ENDED = 150  # Tasks that ended in the last minute: bars of the picture.
 MAX_DRAINS = 10
-SECONDS = 60.0  # The stretch that the lane shows.
 HOUR = timedelta(minutes=60)
 LEAST_LAG = 0.05  # Seconds that the upper edge of the lag stands for, at least.
-
-_SHOWN = ("id", "name", "status", "started_at", "finished_at", "stuck_after")
 
 
 @dataclass(frozen=True)
@@ -76,12 +72,11 @@ def _may_view_tasks(request: HttpRequest) -> bool:
 def _describe_tasks(using: str, process: Process, admin: ReadOnlyAdmin, now: datetime) -> dict[str, Any]:
     """Return its running tasks, the oldest first, and the picture of the last minute. Two queries."""
     rows = BackgroundTask.objects.using(using).filter(process=process.pk)
-    running = list(rows.running().order_by("id").values(*_SHOWN, "attempt")[: MAX_LISTED + 1])
+    running = list(rows.running().order_by("id").values(*lane_tasks.FIELDS, "attempt")[: MAX_LISTED + 1])
     ended: list[dict[str, Any]] = []
     if process.state in Process.UP:
-        since = now - timedelta(seconds=SECONDS)
-        recent = rows.filter(pk__gte=_lowest_id(since - timedelta(minutes=10)), finished_at__gte=since)
-        ended = list(recent.order_by("-id").values(*_SHOWN)[:MAX_ENDED])
+        since = now - timedelta(seconds=lane_tasks.SECONDS)
+        ended = list(lane_tasks.ended_since(rows, since).values(*lane_tasks.FIELDS)[:MAX_ENDED])
     default = get_settings().stuck_after
     urls = {row["id"]: admin.page_of(BackgroundTask, row["id"]) for row in [*running, *ended]}
     return {
@@ -90,8 +85,8 @@ def _describe_tasks(using: str, process: Process, admin: ReadOnlyAdmin, now: dat
         "are_more": len(running) > MAX_LISTED,
         "max_listed": MAX_LISTED,
         "lanes": _draw_lane(process, [*running, *ended], urls, default, now) if running or ended else [],
-        "lanes_seconds": int(SECONDS),
-        "lanes_half": int(SECONDS / 2),
+        "lanes_seconds": int(lane_tasks.SECONDS),
+        "lanes_half": int(lane_tasks.SECONDS / 2),
     }
 
 
@@ -117,32 +112,18 @@ def _draw_lane(
     now: datetime,
 ) -> list[dict[str, Any]]:
     lane = Lane("", process.state, str(process.get_state_display()))
-    tasks = [_shown(row, urls[row["id"]], default) for row in rows if row["started_at"] is not None]
-    lanes.fill(lane, tasks, list(_marks(process)), Scale(now, SECONDS))
+    tasks = [lane_tasks.show(row, urls.__getitem__, default) for row in rows if row["started_at"] is not None]
+    lanes.fill(lane, tasks, list(_marks(process)), Scale(now, lane_tasks.SECONDS))
     running = lane.running_count
     text = _("%(running)s running, %(ended)s ended in the last minute")
     told = text % {"running": running, "ended": len(lane.bars) - running}
-    return [{"lane": lane, "text": told, "bars": [{"bar": bar, "text": _bar_text(bar, now)} for bar in lane.bars]}]
-
-
-def _shown(row: Mapping[str, Any], url: str, default: float | None) -> Shown:
-    threshold = row["stuck_after"] if row["stuck_after"] is not None else default
-    return Shown(row["id"], row["name"], row["status"], row["started_at"], row["finished_at"], threshold, url)
-
-
-def _bar_text(bar: Bar, now: datetime) -> str:
-    took = duration((bar.task.finished_at or now) - bar.task.started_at)
-    return f"{printable(bar.task.name)} · {Status(bar.task.status).label} · {took}"
+    return [lane_tasks.describe_lane(lane, told, now)]
 
 
 def _marks(process: Process) -> Iterator[Mark]:
     yield Mark("start", process.started_at, _("started"))
     if process.drain_requested_at:
         yield Mark("drain", process.drain_requested_at, _("asked to drain"))
-
-
-def _lowest_id(moment: datetime) -> UUID:
-    return lowest_uuid7(max(int(moment.timestamp() * 1000), 0) * 1_000_000)
 
 
 # The last hour.

@@ -228,7 +228,7 @@ def test_the_live_page_shows_what_runs(root: Client) -> None:
     body = root.get(LIVE).content.decode()
 
     assert f'data-bgtasks-task="{task.pk}"' in body
-    for text in ("order 7", "3 / 4", "page 3", "awaits in send", "shop/tasks.py:7", "POST /orders · user 5", "p95",
+    for text in ("order 7", "3 of 4", "page 3", "awaits in send", "shop/tasks.py:7", "POST /orders · user 5", "p95",
                  "of 20 tasks in 7 days", "web-1:4312", "due in"):  # fmt: skip
         assert text in body
 
