@@ -28,7 +28,6 @@ class Broadcaster:
         self._next = 0.0
         self._told = 0
         self._sending: asyncio.Task[None] | None = None
-        self._is_away = False
 
     def seconds_until_due(self, now: float) -> float:
         if self._runner.journal.tally.writes == self._told:
@@ -52,10 +51,5 @@ class Broadcaster:
             async with asyncio.timeout(SEND_TIMEOUT):
                 layer: Any = get_channel_layer()
                 await layer.group_send(GROUP, MESSAGE)
-        except Exception as error:  # noqa: BLE001, RUF100  # Whatever a layer raises.
-            if not self._is_away:
-                told = "The channel layer fails (%s: %s): admin pages are not pushed to, and ask every few seconds."
-                log(logging.WARNING, told, type(error).__name__, error)
-            self._is_away = True
-        else:
-            self._is_away = False
+        except Exception as error:  # noqa: BLE001, RUF100  # Whatever a layer raises. The mailbox tells of it once.
+            log(logging.DEBUG, "The admin's pages were not pushed to (%s: %s).", type(error).__name__, error)

@@ -27,7 +27,10 @@ SEND_TIMEOUT = 5.0  # Seconds.
 MAX_SENDS = 100  # On their way at once. A layer that hangs would have them grow without end.
 LAST_WORDS = 0.3  # Seconds that the end of the process waits for what is on its way, and for the listener.
 
-AWAY = "The channel layer fails (%s: %s). Tasks that run in other processes are polled for until it is back."
+AWAY = (
+    "The channel layer fails (%s: %s). Until it is back tasks that run in other processes are polled for, and the "
+    "admin's pages ask by themselves."
+)
 
 
 class Mailbox:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -16,10 +17,12 @@ from tests.servers import Server
 def test_a_blocked_loop_is_told_of_once(start_server: Callable[..., Server]) -> None:
     server = start_server(TESTS_BLOCKED_AFTER="1", TESTS_DEAD_AFTER="3")
     watcher = start_server(TESTS_DEAD_AFTER="3")
-    [blocking] = server.fire("block", 6, recorded=1)
     blocked = "SELECT blocked_by, blocked_since FROM bgtasks_process WHERE blocked_since IS NOT NULL"
-    server.wait_until(lambda: server.query(blocked), "its row says so")
-    [row] = server.query(blocked)
+    with ThreadPoolExecutor(1) as pool:  # The loop may be blocked before it has sent the answer.
+        firing = pool.submit(server.fire, "block", 6, recorded=1)
+        server.wait_until(lambda: server.query(blocked), "its row says so")
+        [row] = server.query(blocked)
+        [blocking] = firing.result()
     assert f"task tests.app.tasks.block ({blocking})" in row["blocked_by"]
     assert "time.sleep(seconds)" in row["blocked_by"]
     server.wait_until(lambda: server.count_by_status() == {"SUCCESSFUL": 1}, "the task has ended")
