@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
-from . import histogram, rollups
+from . import histogram
 from .conf import Settings
 from .definition import declared
 from .histogram import BINS_PER_DOUBLING, Histogram
 from .rollups import Total
 
 LEAST_MEASURED = 20  # Of fewer durations nothing is concluded.
-SPAN = timedelta(days=7)
 STEPS = ((20.0, 1), (100.0, 5), (1000.0, 10), (math.inf, 60))  # Up to so many seconds advice is rounded up to this.
 
 
@@ -39,13 +37,8 @@ class DrainAdvice:
     least_patience: int | None  # Seconds that the platform then has to wait before it kills.
 
 
-def read(using: str, settings: Settings, now: datetime) -> DrainAdvice | None:
-    """Advise from what all processes measured in the last 7 days. One query, of the rollups."""
-    return advise(rollups.total_by_name(rollups.read(using, rollups.TWO_HOURS, now, SPAN)), settings)
-
-
 def advise(totals: Mapping[str, Total], settings: Settings) -> DrainAdvice | None:
-    """Return advice from what came of the tasks of each name; None if too little was measured."""
+    """Return advice from what came of the tasks of each name in the last 7 days; None if too little was measured."""
     took: Histogram = {}
     for total in totals.values():
         histogram.add(took, total.took)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import router
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -16,6 +15,7 @@ from ..conf import get_settings
 from ..models import BackgroundTask
 from .drain_page import tasks_url
 from .formats import duration, printable, split_name
+from .week import totals_of_week
 
 if TYPE_CHECKING:
     from .base import ReadOnlyAdmin
@@ -25,7 +25,7 @@ MAX_FUNCTIONS = 8
 
 def describe_advice(admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any] | None:
     """Return what the pages of drains say of DRAIN_TIMEOUT; None if too little was measured. One query."""
-    found = advice.read(router.db_for_write(BackgroundTask), get_settings(), timezone.now())
+    found = advice.advise(totals_of_week.get(router.db_for_write(BackgroundTask)), get_settings())
     if found is None:
         return None
     covers = ngettext(

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from bgtasks.admin import horizon, paginator
+from bgtasks.admin import horizon, kept, paginator
 from bgtasks.admin.task_filters import first_id_of
 from bgtasks.definition import declared, task
 from bgtasks.models import BackgroundTask, Drain, Process
@@ -333,6 +333,7 @@ def test_pages_ask_as_much_of_many_rows_as_of_one(admin_client, name, declare):
             make_drain(process.pk)
 
     def ask(**query):
+        kept.forget_all()
         with CaptureQueriesContext(connection) as queries:
             assert admin_client.get(address, query).status_code == 200
         return [each["sql"] for each in queries]
