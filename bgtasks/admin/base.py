@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin
@@ -20,6 +21,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from ..models import BackgroundTask, Process
+from .formats import printable
 from .paginator import CappedPaginator
 
 if TYPE_CHECKING:
@@ -85,6 +87,11 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def list_of(self, model: type[models.Model]) -> str:
         return self._address(f"{model._meta.app_label}_{model._meta.model_name}_changelist", [])
+
+    def tasks_url(self, **filters: str) -> str:
+        """Return the address of the list of background tasks, filtered."""
+        url = self.list_of(BackgroundTask)
+        return f"{url}?{urlencode({name: printable(value) for name, value in filters.items()})}" if url else ""
 
     def _address(self, name: str, args: list[object]) -> str:
         try:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
-from ..models import BackgroundTask, Drain, Process
+from ..models import Drain, Process
 from .base import Fact
 from .formats import duration, printable, split_name, write_moment
 from .pictures import drains
@@ -84,7 +83,5 @@ def _names(drain: Drain, admin: ReadOnlyAdmin, request: HttpRequest) -> Iterator
 
 def tasks_url(admin: ReadOnlyAdmin, request: HttpRequest, name: str) -> str:
     """Return the address of the list of a function's tasks, or "" for whoever may not see it."""
-    url = admin.list_of(BackgroundTask)
-    if not url or not request.user.has_perm("bgtasks.view_backgroundtask"):
-        return ""
-    return f"{url}?{urlencode({NameFilter.parameter_name: name})}"
+    may_view = request.user.has_perm("bgtasks.view_backgroundtask")
+    return admin.tasks_url(**{NameFilter.parameter_name: name}) if may_view else ""

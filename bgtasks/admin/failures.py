@@ -101,7 +101,7 @@ class FailedTaskAdmin(PageAdmin):
             "left_out": len(groups) - len(shown),
             "span": duration(now - start),
             "orders": [(name, label, name == order) for name, label in ORDERS.items()],
-            "rows_url": self._tasks_url({"show": "failed"}),
+            "rows_url": self.tasks_url(**{"show": "failed"}),
         }
 
     def _read(self) -> tuple[list[Failed], bool]:
@@ -146,7 +146,7 @@ class FailedTaskAdmin(PageAdmin):
                 "last_age": _age(max(group.moments, default=None), now),
                 "picture": sparkline.draw(count_by_time(group.moments, start, now), 1.0),
                 "sample_url": self.page_of(BackgroundTask, group.sample),
-                "rows_url": self._tasks_url(group.filters()),
+                "rows_url": self.tasks_url(**group.filters()),
                 "buttons": list(self._buttons(request, group)),
             }
 
@@ -156,10 +156,6 @@ class FailedTaskAdmin(PageAdmin):
             if url and request.user.has_perm(permission):
                 url = f"{url}?{urlencode(group.filters())}"
                 yield {"label": BUTTONS[name], "url": url, "is_alarming": BULK_ACTIONS[name].is_alarming}
-
-    def _tasks_url(self, filters: dict[str, str]) -> str:
-        url = self.list_of(BackgroundTask)
-        return f"{url}?{urlencode(filters)}" if url else ""
 
 
 def group_up(rows: Sequence[Failed]) -> list[Group]:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -119,17 +118,13 @@ class TaskFunctionAdmin(PageAdmin):
 
     def _numbers(self, name: str, total: Total) -> Iterator[Fact]:
         def url(**filters: str) -> str:
-            return self._tasks_url(name=name, fired="week", **filters)
+            return self.tasks_url(name=name, fired="week", **filters)
 
         ok = total.statuses[Status.SUCCESSFUL]
         failed = sum(total.statuses[status] for status in UNSUCCESSFUL)
         yield Fact(_("ended"), total.count, url=url() if total.count else "")
         yield Fact(_("ok"), ok, url=url(status="SUCCESSFUL") if ok else "")
         yield Fact(_("failed"), failed, "alarm" if failed else "", url(show="failed") if failed else "")
-
-    def _tasks_url(self, **filters: str) -> str:
-        url = self.list_of(BackgroundTask)
-        return f"{url}?{urlencode({name: printable(value) for name, value in filters.items()})}" if url else ""
 
     def _describe_failed(self, failed: Failed | None) -> dict[str, Any] | None:
         if failed is None:
@@ -189,7 +184,7 @@ class TaskFunctionAdmin(PageAdmin):
             "card": self._card(shown, task, total, _newest(find_last_failed(self.using), names)),
             "name": shown,
             "name_parts": breakable(shown),
-            "tasks_url": self._tasks_url(name=shown),
+            "tasks_url": self.tasks_url(name=shown),
             "doc": inspect.cleandoc(task.__doc__ or "") if task is not None else "",
             "facts": list(_facts(task)) if task is not None else [],
             "signature": _signature(task) if task is not None else "",
@@ -216,7 +211,7 @@ class TaskFunctionAdmin(PageAdmin):
             recent = (stretch for stretch in stretches[resolution] if stretch.starts_at > since)
             total = add_up(rollups.total_by_name(recent), names)
             count = sum(total.statuses[status] for status in UNSUCCESSFUL)
-            url = self._tasks_url(name=name, show="failed", fired=value) if count else ""
+            url = self.tasks_url(name=name, show="failed", fired=value) if count else ""
             windows.append({"label": label, "count": count, "ended": total.count, "url": url})
         return windows, total
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -78,6 +77,10 @@ class Course:
     picture: sparkline.Sparkline
     last: str
     most: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.label}: {self.last}"
 
 
 def _count_unaccounted(using: str) -> int:
@@ -177,11 +180,6 @@ class OverviewAdmin(PageAdmin):
             "unaccounted_url": url,
             "unaccounted": unaccounted.get_known(self.using),
         }
-
-    def tasks_url(self, **filters: str) -> str:
-        """Return the address of the list of all tasks, filtered."""
-        url = self.list_of(BackgroundTask)
-        return f"{url}?{urlencode(filters)}" if url else ""
 
     # Tiles.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
@@ -21,7 +20,7 @@ from django.utils.translation import gettext_lazy
 
 from .. import rollups
 from ..conf import get_settings
-from ..models import BackgroundTask, Process
+from ..models import Process
 from .base import Fact, PageOfRows, badge, breakable, cell, short_id
 from .formats import duration, printable, write_moment
 from .no_drain import describe_if_without_drain, describe_processes_without_drain, has_no_drain
@@ -169,9 +168,7 @@ class ProcessAdmin(ProcessDrain):
         return cell(_("Fired"), process.fired_count)
 
     def _live_tasks_of(self, process: Process) -> str:
-        url = self.list_of(BackgroundTask)
-        query = urlencode({ShowFilter.parameter_name: "live", ProcessFilter.parameter_name: str(process.pk)})
-        return f"{url}?{query}" if url else ""
+        return self.tasks_url(**{ShowFilter.parameter_name: "live", ProcessFilter.parameter_name: str(process.pk)})
 
     def _facts(self, process: Process) -> Iterator[Fact]:
         yield Fact(_("Server"), process.server or "–", process.release)

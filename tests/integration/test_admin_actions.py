@@ -33,6 +33,7 @@ from bgtasks.status import FINISHED, LIVE, Status
 from bgtasks.transitions import Cancellation
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.staff import log_in
 
 LIST = "/admin/bgtasks/backgroundtask/"
 NULL = Value(None, JSONField())  # As JSON, not as SQL.
@@ -43,17 +44,6 @@ def make_task(name: str = "tests.app.tasks.succeed", status: Status = Status.FAI
     now = timezone.now()
     ends = {"finished_at": now, "attempt": 1} if status in FINISHED else {}
     return BackgroundTask.objects.create(name=name, status=status, **({"created_at": now} | ends | more))
-
-
-def log_in(*permissions: str, name: str = "ann") -> Client:
-    """Return the client of a member of staff who has these permissions beside that to look at tasks."""
-    user = User.objects.create(username=name, is_staff=True)
-    wanted = Permission.objects.filter(codename__in=["view_backgroundtask", *permissions])
-    assert len(wanted) == len(permissions) + 1
-    user.user_permissions.set(wanted)
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture

@@ -27,21 +27,12 @@ from bgtasks.status import FINISHED, Status
 from bgtasks.testing import fired
 from bgtasks.uuid7 import uuid7
 from tests.conftest import Runtime, wait_until
+from tests.staff import log_in
 
 LIST = "/admin/bgtasks/taskfunction/"
 PAGE = f"{LIST}function/"
 TASKS = "/admin/bgtasks/backgroundtask/"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7|add:7 }}{% now %} javascript:alert(3)"
-
-
-def log_in(*permissions: str, name: str = "ann") -> Client:
-    user = User.objects.create(username=name, is_staff=True)
-    wanted = Permission.objects.filter(codename__in=["view_backgroundtask", *permissions])
-    assert len(wanted) == len(permissions) + 1
-    user.user_permissions.set(wanted)
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from bgtasks.models import BackgroundTask, Process
 from bgtasks.status import FINISHED, Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.staff import log_in
 
 PAGE = "/admin/bgtasks/stucktask/"
 APPLY, CANCEL = f"{PAGE}apply/", f"{PAGE}cancel/"
@@ -61,17 +62,6 @@ def make_task(name: str = "shop.tasks.export", **more: Any) -> BackgroundTask:
 
 def make_waiting(**more: Any) -> BackgroundTask:
     return make_task(**({"status": Status.READY, "started_at": None, "attempt": 0} | more))
-
-
-def log_in(*permissions: str, name: str = "ann") -> Client:
-    """Return the client of a member of staff who has these permissions beside that to look at tasks."""
-    user = User.objects.create(username=name, is_staff=True)
-    wanted = Permission.objects.filter(codename__in=["view_backgroundtask", *permissions])
-    assert len(wanted) == len(permissions) + 1
-    user.user_permissions.set(wanted)
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture
