@@ -26,6 +26,7 @@ from .status import Status
 MAX_COUNT = 10_000  # Of what runs, and of what waits: no more are counted.
 MAX_NUMBER = 1e100  # JSON has longer ones, which no float holds.
 HOUR, DAY = timedelta(hours=1), timedelta(hours=24)
+NEEDED = ("statuses", "took")  # Of the rollups. To add up histograms is what takes time.
 
 _FIELDS = (
     "id", "name", "status", "key", "attempt", "process", "created_at", "started_at", "progress", "await_place",
@@ -126,7 +127,7 @@ class Activity:
 
 def look(using: str, settings: Settings, now: datetime, limit: int) -> Activity:
     """Return how things are at the moment `now`, with up to `limit` tasks and functions. Seven queries at most."""
-    day = rollups.total_by_name(rollups.read(using, rollups.find_resolution(DAY), now, DAY))
+    day = rollups.total_by_name(rollups.read(using, rollups.find_resolution(DAY), now, DAY), NEEDED)
     live = BackgroundTask.objects.using(using)
     return Activity(
         now,
@@ -160,7 +161,7 @@ def live_tasks(
     if not found:
         return []
     if usual is None:
-        usual = rollups.total_by_name(rollups.read(using, rollups.find_resolution(DAY), now, DAY))
+        usual = rollups.total_by_name(rollups.read(using, rollups.find_resolution(DAY), now, DAY), NEEDED)
     owners = {row["process"] for row in found if row["process"] is not None}
     processes = Process.objects.using(using).in_bulk(owners)
     p95s = {name: quantile(usual[name].took, 0.95) for name in {row["name"] for row in found} if name in usual}
@@ -189,7 +190,7 @@ def count_processes(using: str, settings: Settings, now: datetime) -> ProcessCou
 
 def functions_of_the_hour(using: str, now: datetime, limit: int) -> list[FunctionHour]:
     """Return what ended in the last hour, by name: up to `limit` names, those of the most tasks first."""
-    totals = rollups.total_by_name(rollups.read(using, rollups.find_resolution(HOUR), now, HOUR))
+    totals = rollups.total_by_name(rollups.read(using, rollups.find_resolution(HOUR), now, HOUR), NEEDED)
     ranked = sorted(totals.items(), key=lambda item: (-item[1].count, item[0]))
     return [
         FunctionHour(
