@@ -170,7 +170,7 @@ class Statements(Rows):
             Rows of what `_CLAIMED` names, the id as a number and the history as it is after the claim; JSON as text, or
             read already.
         """
-        moment, _ = self.moment(at)
+        moment = self.moment(at)
         cursor.execute(
             f"""UPDATE {self._table} SET {self._claim_changes}
             WHERE id IN ({self._select_ready(wanted)}) AND status = 'READY' AND process IS NULL
@@ -239,7 +239,7 @@ class Statements(Rows):
         return ", ".join(self.connection.ops.quote_name(name) for name in _CLAIMED)
 
     def _claim_entry(self, at: float) -> str:
-        return self._transition((RUNNING, at, 0, "claimed"), self.moment(at)).replace('"attempt": 0, ', "")
+        return self.transition((RUNNING, at, 0, "claimed")).replace('"attempt": 0, ', "")
 
     def _select_ready(self, wanted: Wanted, columns: str = "id") -> str:
         return f"""SELECT {columns} FROM {self._table}

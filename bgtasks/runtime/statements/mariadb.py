@@ -67,7 +67,7 @@ class MariaDBStatements(Statements):
 
     def claim(self, cursor: CursorWrapper, wanted: Wanted, count: int, at: float) -> list[Row]:
         # An UPDATE here returns no rows. The ones that were selected stay locked until the commit.
-        moment, _ = self.moment(at)
+        moment = self.moment(at)
         cursor.execute(self._select_ready(wanted), [*wanted.values, moment, count])
         ids = [row[0] for row in cursor.fetchall()]
         if not ids:

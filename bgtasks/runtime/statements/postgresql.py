@@ -128,7 +128,7 @@ class PostgreSQLStatements(Statements):
         return json.dumps([dict(zip(_SHORT_NAMES, row, strict=False)) for row in rows])
 
     def claim(self, cursor: CursorWrapper, wanted: Wanted, count: int, at: float) -> list[Row]:
-        moment, _ = self.moment(at)
+        moment = self.moment(at)
         cursor.execute(_BY_THE_INDEX)
         # Materialized: as a plain subquery PostgreSQL may run it once per row, and take more than `count`.
         cursor.execute(

@@ -16,16 +16,14 @@ from ...failure import storable
 from ...status import Status
 from ..extras import Extras
 from ..record import Entry, Record
-from .moments import split_second, to_datetime
+from .moments import stamp, to_datetime
 
 Row = tuple[Any, ...]
-Moment = tuple[Any, str]  # As the database takes it, and as ISO text for the history.
 
 # Looking a member up on its class takes longer than the rest of a comparison.
 READY, RUNNING, SUCCESSFUL, FAILED = Status.READY, Status.RUNNING, Status.SUCCESSFUL, Status.FAILED
 
 _dumps = json.dumps
-_quote = lru_cache(200)(json.dumps)  # Most histories say the same: "fired", "returned", "claimed".
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,42 +81,38 @@ class Rows:
         # What Django makes of a moment for SQLite and MariaDB, unless the project keeps local times: its text in UTC.
         self._takes_utc_text = self.connection.timezone is UTC
 
-    def moment(self, seconds: float) -> Moment:
-        """Return a moment in seconds since the epoch, as the database takes it and as ISO text."""
-        # 1 µs instead of 2 for each, as the text of a whole second is made once.
-        whole = int(seconds)
-        day, time = split_second(whole)
-        micros = min(int((seconds - whole) * 1_000_000 + 0.5), 999_999)
-        fraction = str(1_000_000 + micros)[1:]
-        stamp = f"{day}T{time}.{fraction}+00:00"
+    def moment(self, seconds: float) -> Any:
+        """Return a moment in seconds since the epoch as the database takes it."""
+        return self._moment(seconds, stamp(seconds))
+
+    def _moment(self, seconds: float, text: str) -> Any:
         if self.takes_iso_text:
-            return stamp, stamp
+            return f"{text}+00:00"
         if self._takes_utc_text:
-            return f"{day} {time}.{fraction}", stamp
-        moment = to_datetime(whole).replace(microsecond=micros)
-        return self.connection.ops.adapt_datetimefield_value(moment), stamp
+            return text.replace("T", " ")
+        return self.connection.ops.adapt_datetimefield_value(to_datetime(seconds))
 
-    def _transition(self, entry: Entry, moment: Moment) -> str:
-        status, _, attempt, why = entry
-        return (
-            f'{{"status": "{status._value_}", "at": "{moment[1]}", "attempt": {attempt}, "by": {self._by}, '
-            f'"why": {_quote(why)}}}'
-        )
+    def transition(self, entry: Entry) -> str:
+        """Return an entry of a history as JSON."""
+        before, after = _around_stamp(entry[0]._value_, entry[2], self._by, entry[3])
+        return f"{before}{stamp(entry[1])}{after}"
 
-    def _transitions(self, record: Record, entries: Sequence[Entry], moments: Sequence[Moment]) -> str:
-        new = [self._transition(entry, moment) for entry, moment in zip(entries, moments, strict=True)]
+    def _transitions(self, record: Record, entries: Sequence[Entry], stamps: Sequence[str]) -> str:
+        new = []
+        for (status, _, attempt, why), text in zip(entries, stamps, strict=True):
+            before, after = _around_stamp(status._value_, attempt, self._by, why)
+            new.append(f"{before}{text}{after}")
         if record.offset or record.prior:
             new[: record.offset] = [_dumps(entry) for entry in record.prior]
         return f"[{', '.join(new)}]"
 
-    @staticmethod
-    def _times(entries: Sequence[Entry], moments: Sequence[Moment]) -> tuple[Any, Any]:
+    def _times(self, entries: Sequence[Entry], stamps: Sequence[str]) -> tuple[Any, Any]:
         """Return when the last attempt started and when the task finished, each None if it did not."""
-        last = entries[-1][0]
-        finished = None if last is RUNNING or last is READY else moments[-1][0]
+        last, ended, _, _ = entries[-1]
+        finished = None if last is RUNNING or last is READY else self._moment(ended, stamps[-1])
         for index in range(len(entries) - 1, -1, -1):
             if entries[index][0] is RUNNING:
-                return moments[index][0], finished
+                return self._moment(entries[index][1], stamps[index]), finished
         return None, finished
 
     def _owner(self, record: Record, status: Status) -> str | None:
@@ -146,8 +140,8 @@ class Rows:
         status, _, attempt, _ = entries[-1]
         task = record.task
         args, kwargs = record.encode_arguments()
-        moments = [self.moment(entry[1]) for entry in entries]
-        started, finished = self._times(entries, moments)
+        stamps = [stamp(entry[1]) for entry in entries]
+        started, finished = self._times(entries, stamps)
         row = (
             f"{record.number:032x}",
             record.name,
@@ -158,14 +152,14 @@ class Rows:
             task.stuck_after if task is not None else None,
             attempt,
             task.max_attempts if task is not None and not record.is_stripped else 1,
-            moments[0][0],
+            self._moment(entries[0][1], stamps[0]),
             started,
             finished,
             self._owner(record, status),
             self._origin if is_counted else None,
             *self._failure(record, status),
             record.result_text if status is SUCCESSFUL else None,
-            self._transitions(record, entries, moments),
+            self._transitions(record, entries, stamps),
             fired_by(record.scope) if record.scope is not None else None,
             self._release,
             task.signature_fingerprint if task is not None else "",
@@ -180,27 +174,36 @@ class Rows:
         # `unique_for` counts from the end of a task that was carried out.
         stays_taken = extras.unique_for is not None and attempt > 0
         is_taken = extras.key and (status is RUNNING or status is READY or stays_taken)
-        run_after = None if extras.run_after is None else self.moment(extras.run_after)[0]
+        run_after = None if extras.run_after is None else self.moment(extras.run_after)
         return extras.key if is_taken else None, run_after, extras.progress, extras.checkpoint
 
     def update_row(self, record: Record, entries: Sequence[Entry], extras: Extras | None = None) -> Row:
         status, _, attempt, _ = entries[-1]
         assert record.written is not None  # Only what was inserted is updated.
-        moments = [self.moment(entry[1]) for entry in entries]
+        stamps = [stamp(entry[1]) for entry in entries]
         return (
             status._value_,
             attempt,
-            *self._times(entries, moments),
+            *self._times(entries, stamps),
             self._owner(record, status),
             *self._failure(record, status),
             record.result_text if status is SUCCESSFUL else None,
-            self._transitions(record, entries, moments),
+            self._transitions(record, entries, stamps),
             *(() if extras is None else self._extra_changes(extras, status, attempt)),
             f"{record.number:032x}",
             self._process,
             record.written[1],
             record.written[0]._value_,
         )
+
+
+@lru_cache(200)  # Most histories say the same: "fired", "started", "returned".
+def _around_stamp(status: str, attempt: int, by: str, why: str) -> tuple[str, str]:
+    """Return what comes before and after the moment in an entry of a history, as JSON."""
+    return (
+        f'{{"status": "{status}", "at": "',
+        f'+00:00", "attempt": {attempt}, "by": {by}, "why": {_dumps(why)}}}',
+    )
 
 
 def fired_by(scope: dict[str, Any]) -> str:
