@@ -12,7 +12,9 @@ from django.db.backends.utils import CursorWrapper
 from .base import LONGEST_LOCK_WAIT, Statements, change_text, insert_text, table_text
 from .rows import FENCE, FULL, PLAIN, Row, Shape
 
-LARGEST_BLOCK = 128  # Rows in one statement, which is prepared and kept.
+# Rows in one statement. Few sizes, so that the driver finds each statement prepared, and close enough together that two
+# or three make any number: between two of them a busy event loop keeps the interpreter for 5 ms.
+BLOCKS = (128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 
 
 class SQLiteStatements(Statements):
@@ -33,11 +35,9 @@ class SQLiteStatements(Statements):
         each row, and a busy event loop gives it 5 ms later (`sys.getswitchinterval`).
         """
         written = start = 0
-        size = self._largest_block
         with self.connection.wrap_database_errors:
             while start < len(rows):
-                while size > len(rows) - start:
-                    size //= 2  # Few sizes, so that the driver finds each statement prepared.
+                size = next(size for size in self._blocks if size <= len(rows) - start)
                 values = list(chain.from_iterable(rows[start : start + size]))
                 # Not by Django's cursor, which would look for each `%s` in the long text.
                 written += int(self.connection.connection.execute(make_block(self.alias, shape, size), values).rowcount)
@@ -45,12 +45,12 @@ class SQLiteStatements(Statements):
         return written
 
     @cached_property
-    def _largest_block(self) -> int:
-        """The rows that fit into one statement, a power of two."""
+    def _blocks(self) -> tuple[int, ...]:
+        """Those whose rows fit into one statement."""
         import sqlite3  # Python may have been built without it, for a project with another database.
 
         limit = int(self.connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER))
-        return min(LARGEST_BLOCK, 1 << (limit // len(FULL.inserted)).bit_length() - 1)
+        return tuple(size for size in BLOCKS if size * len(FULL.inserted) <= limit)
 
     def prepare(self) -> None:
         with self.connection.cursor() as cursor:
