@@ -17,8 +17,11 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+from django.utils import timezone
 
 import bgtasks
 from benchmarks import harness
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 SIZES = [0, 10_000, 100_000, 1_000_000]
 QUICK_SIZES = [0, 1000, 10_000]
 LIVE = 100  # RUNNING rows, and as many READY ones: what is claimed, rescued, stuck.
+RECENT = 10  # Seconds: of these there are about as many rows at each size.
 THROUGHPUT = "throughput"
 
 
@@ -116,6 +120,7 @@ def make_operations(client: Client) -> dict[str, Callable[[], Any]]:
     from bgtasks.maintenance.rescue import Look, rescue
     from tests import tables
 
+    auditor = Auditor("default", get_settings())
     table = tables.Table(LIVE)
     table.fill(0)
 
@@ -130,7 +135,8 @@ def make_operations(client: Client) -> dict[str, Callable[[], Any]]:
     return {
         "look of the rescuer": lambda: Look("default", None),
         "stuck_tasks": table.look_for_stuck,
-        "audit_tasks": Auditor("default", get_settings()).audit,
+        "audit_tasks": auditor.audit,
+        f"audit_tasks --since {RECENT}": lambda: auditor.audit(timezone.now() - timedelta(seconds=RECENT)),
         "the admin's list": look_at_admin,
         "look of the claimer": table.look_for_ready,
         f"claim {LIVE}": table.claim,

@@ -51,6 +51,11 @@ class BackgroundTaskQuerySet(models.QuerySet["BackgroundTask"]):
         waiting = live.waiting().exclude(process=None).values_list("process", flat=True).distinct()
         return {*running, *waiting}
 
+    def live_of(self, process: UUID) -> tuple[Any, Any]:
+        """Return what runs in a process and what waits for it alone: two querysets, as each has its own index."""
+        rows = self.filter(process=process)
+        return rows.running(), rows.waiting()
+
     def finished(self) -> Any:
         return self.filter(status__in=sorted(FINISHED))
 

@@ -6,8 +6,8 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from itertools import chain, islice
 from uuid import UUID
 
 from django.db import connections, transaction
@@ -17,6 +17,7 @@ from django.utils import timezone
 from ..conf import Settings
 from ..models import BackgroundTask, Ledger, Process
 from ..status import FINISHED
+from ..uuid7 import lowest_uuid7
 
 MAX_NAMED = 20  # Tasks named with a problem.
 
@@ -42,6 +43,7 @@ class Problem:
 class Audit:
     """What one snapshot of the rows shows."""
 
+    since: datetime | None = None  # Only what was fired since then was looked at; the balance was left out.
     fired: int = 0  # As the processes counted, those too whose rows are gone.
     waiting_to_be_counted: int = 0  # Recorded by a transaction of the project's; whoever claims one counts it.
     rows: int = 0  # Counted tasks that are in the table.
@@ -84,10 +86,17 @@ class Auditor:
             audit.waiting_to_be_counted = counts["all"] - counts["counted"]
         return audit
 
-    def audit(self) -> Audit:
-        audit = Audit()
+    def audit(self, since: datetime | None = None) -> Audit:
+        """
+        Look at each row, and at the owners of all live ones.
+
+        Args:
+            since: look only at the rows of tasks fired since then, and leave out the balance, which needs all of them.
+        """
+        audit = Audit(since)
         with self._snapshot():
-            self._read_counts(audit)
+            if since is None:
+                self._read_counts(audit)
             self._check_rows(audit)
             silent = self._check_processes(audit)
         if silent:
@@ -111,29 +120,31 @@ class Auditor:
         audit.gone = ledger.gone_count
 
     def _check_rows(self, audit: Audit) -> None:
-        """Read every row once."""
+        """Read each row once."""
         faults = self._faults()
+        recent, values = self._recent(audit)
         sums = ", ".join(f"SUM(CASE WHEN {condition} THEN 1 ELSE 0 END)" for _, _, condition in faults)
         statement = (
-            f"SELECT status, COUNT(*), SUM(CASE WHEN origin IS NULL THEN 1 ELSE 0 END), {sums} "  # noqa: S608
-            f"FROM {self._table} GROUP BY status ORDER BY status"  # Our own names only.
+            f"SELECT COALESCE(status, ''), COUNT(*), SUM(CASE WHEN origin IS NULL THEN 1 ELSE 0 END), {sums} "  # noqa: S608
+            # By an expression: SQLite would read all of the index of the statuses, and not just the recent rows.
+            f"FROM {self._table} WHERE {recent} GROUP BY 1 ORDER BY 1"
         )
         totals = [0] * len(faults)
         with connections[self._using].cursor() as cursor:
-            cursor.execute(statement)
+            cursor.execute(statement, values)
             for status, count, uncounted, *found in cursor.fetchall():
                 audit.by_status[status] = count
                 audit.rows += count - int(uncounted)
                 audit.waiting_to_be_counted += int(uncounted)
                 totals = [total + int(number) for total, number in zip(totals, found, strict=True)]
-        if audit.unaccounted:
+        if audit.since is None and audit.unaccounted:
             what = (
                 "fired, and neither in the table nor gone" if audit.unaccounted > 0 else "in the table, and never fired"
             )
             audit.problems.append(Problem("balance", what, abs(audit.unaccounted)))
         for (kind, what, condition), number in zip(faults, totals, strict=True):
             if number:
-                audit.problems.append(Problem(kind, what, number, self._name_some(condition)))
+                audit.problems.append(Problem(kind, what, number, self._name_some(audit, condition)))
 
     def _faults(self) -> list[tuple[str, str, str]]:
         """Return what no row may be: (kind, what, condition in SQL)."""
@@ -151,10 +162,20 @@ class Auditor:
             ("process", "running in no process", "status = 'RUNNING' AND process IS NULL"),
         ]
 
-    def _name_some(self, condition: str) -> list[str]:
+    @staticmethod
+    def _recent(audit: Audit) -> tuple[str, list[str]]:
+        """Return the condition that a row is looked at, with its parameters."""
+        if audit.since is None:
+            return "1 = 1", []
+        return "id >= %s", [lowest_uuid7(int(audit.since.timestamp() * 1000) * 1_000_000).hex]
+
+    def _name_some(self, audit: Audit, condition: str) -> list[str]:
+        recent, values = self._recent(audit)
         with connections[self._using].cursor() as cursor:
             cursor.execute(
-                f"SELECT name, id FROM {self._table} WHERE {condition} ORDER BY id LIMIT {MAX_NAMED}"  # noqa: S608
+                f"SELECT name, id FROM {self._table} WHERE {recent} AND {condition} "  # noqa: S608
+                f"ORDER BY id LIMIT {MAX_NAMED}",
+                values,
             )
             return [f"{name} {UUID(str(id_))}" for name, id_ in cursor.fetchall()]
 
@@ -174,7 +195,7 @@ class Auditor:
             elif row.stopped_at is None or now - row.stopped_at > self.time_for_rescue:
                 self._blame(audit, owner, f"of a process that has ended ({row}, {row.state}), and not rescued")
             else:
-                audit.being_rescued += self._tasks_of(owner).count()
+                audit.being_rescued += self._count_live_of(owner)
         return silent
 
     def _confirm_silent(self, audit: Audit, silent: dict[UUID, int]) -> None:
@@ -185,12 +206,12 @@ class Auditor:
             if row.beat == silent[row.pk]:
                 self._blame(audit, row.pk, f"of a process that does not beat ({row}), and not rescued")
 
-    def _tasks_of(self, process: UUID) -> Any:
-        tasks = BackgroundTask.objects.using(self._using).filter(process=process)
-        return tasks.exclude(status__in=sorted(FINISHED))
+    def _count_live_of(self, process: UUID) -> int:
+        return sum(rows.count() for rows in BackgroundTask.objects.using(self._using).live_of(process))
 
     def _blame(self, audit: Audit, process: UUID, what: str) -> None:
-        tasks = self._tasks_of(process)
-        if count := tasks.count():
-            named = [f"{name} {id_}" for name, id_ in tasks.order_by("id").values_list("name", "id")[:MAX_NAMED]]
+        if count := self._count_live_of(process):
+            parts = BackgroundTask.objects.using(self._using).live_of(process)
+            rows = chain.from_iterable(part.order_by("id").values_list("name", "id")[:MAX_NAMED] for part in parts)
+            named = [f"{name} {id_}" for name, id_ in islice(rows, MAX_NAMED)]
             audit.problems.append(Problem("process", f"live, {what}", count, named))

@@ -598,6 +598,7 @@ def _fire_until_it_breaks(server: Server) -> None:
 
 def test_audit_misused(manage: Manage) -> None:
     assert "not a number of seconds" in manage.run("audit_tasks", "--wait", "x", status=2).stderr
+    assert "not allowed with" in manage.run("audit_tasks", "--since", "60", "--deaths", status=2).stderr
 
 
 # prune_tasks.

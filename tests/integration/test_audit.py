@@ -19,7 +19,7 @@ from bgtasks.conf import get_settings
 from bgtasks.maintenance.audit import Audit, Auditor
 from bgtasks.maintenance.pruner import Retention
 from bgtasks.models import BackgroundTask, Ledger, Process
-from bgtasks.uuid7 import uuid7
+from bgtasks.uuid7 import lowest_uuid7, uuid7
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
 
@@ -216,3 +216,29 @@ def test_the_command() -> None:
     out = io.StringIO()
     call_command("audit_tasks", "--wait", "5", stdout=out)
     assert "All of it holds." in out.getvalue()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_command_since_a_while() -> None:
+    now = timezone.now()
+    for age, status in ((7200, "FAILED"), (60, "READY")):
+        moment = now - timedelta(seconds=age)
+        id_ = lowest_uuid7(int(moment.timestamp()) * 1_000_000_000)
+        # Both histories say READY: of the older one that is a fault.
+        BackgroundTask.objects.create(
+            id=id_, name="a", status=status, created_at=moment, finished_at=None, transitions=[{"status": "READY"}]
+        )
+    out = io.StringIO()
+    call_command("audit_tasks", "--since", "3600", "--format", "json", stdout=out)
+    document = json.loads(out.getvalue())
+    assert (document["ok"], document["by_status"]) == (True, {"READY": 1})
+    assert [document[name] for name in ("fired", "gone", "unaccounted")] == [None] * 3
+    out = io.StringIO()
+    call_command("audit_tasks", "--since", "3600", stdout=out)
+    assert "All that was looked at holds." in out.getvalue()
+    assert "Unaccounted" not in out.getvalue()
+    for age in ("7300", "1e300"):
+        out = io.StringIO()
+        with pytest.raises(SystemExit):
+            call_command("audit_tasks", "--since", age, stdout=out)
+        assert "1 task whose history ends with another status." in out.getvalue()
