@@ -447,6 +447,7 @@ class Seeder:
             loop_seen_at=_datetime(seen),
             loop_lag=rng.expovariate(300),
             memory=int(rng.uniform(90, 260) * 1e6),
+            connections=rng.randint(1, 5),
             running=life.running,
             has_lifespan=True,
             fired_count=life.fired,

@@ -198,6 +198,14 @@ class Process(models.Model):
         _("blocked by"), default="", help_text=_("What ran on its event loop when it was noticed: a task, the stack.")
     )
     memory = models.PositiveBigIntegerField(_("memory"), null=True, help_text=_("Resident bytes at the last beat."))
+    connections = models.PositiveIntegerField(
+        _("connections"),
+        null=True,
+        help_text=_(
+            "To databases, open at the last beat: of its journal, of the lanes and threads of its tasks, and of a watch "
+            "by hand. Those of its views are not known here."
+        ),
+    )
     running = models.PositiveIntegerField(_("running"), default=0, help_text=_("Tasks running at the last beat."))
     has_lifespan = models.BooleanField(
         _("drain is active"),

@@ -9,10 +9,9 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db import connections
-
 from ..conf import Settings
 from ..log import log
+from ..runtime.own_connections import own_connections
 from ..runtime.statements import statements_for
 from ..transitions import Verdict
 from ..uuid7 import uuid7
@@ -91,16 +90,16 @@ class BackgroundWatch:
 
     def _watch(self, alias: str, settings: Settings, process: UUID) -> None:
         try:
-            is_over = any(process in ended for ended in watch_for_deaths(alias, settings, [process]))
-            while wishes := self._take(process):
-                for wish in wishes if is_over else ():
-                    wish.tell(rescue_tasks(alias, process, wish.by, wish.tasks))
+            with own_connections():
+                is_over = any(process in ended for ended in watch_for_deaths(alias, settings, [process]))
+                while wishes := self._take(process):
+                    for wish in wishes if is_over else ():
+                        wish.tell(rescue_tasks(alias, process, wish.by, wish.tasks))
         except Exception as error:  # noqa: BLE001, RUF100  # Nobody waits for this thread.
             log(logging.WARNING, "Process %s could not be watched (%s): ask again.", process, error, exc_info=error)
         finally:
             with self._lock:
                 self._wishes.pop(process, None)
-            connections.close_all()
 
     def _take(self, process: UUID) -> list[Wish]:
         """Return the wishes so far; once there are none, the process is not watched any more."""

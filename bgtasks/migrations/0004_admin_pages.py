@@ -114,6 +114,15 @@ class Migration(migrations.Migration):
                 verbose_name="cut short after",
             ),
         ),
+        migrations.AddField(
+            model_name="process",
+            name="connections",
+            field=models.PositiveIntegerField(
+                help_text="To databases, open at the last beat: of its journal, of the lanes and threads of its tasks, and of a watch by hand. Those of its views are not known here.",
+                null=True,
+                verbose_name="connections",
+            ),
+        ),
         migrations.CreateModel(
             name="Rollup",
             fields=[

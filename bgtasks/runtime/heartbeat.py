@@ -17,6 +17,7 @@ from ..conf import Settings
 from ..models import Process
 from ..status import Status
 from .machine import name_server, read_memory
+from .own_connections import count_own_connections
 from .registry import Registry
 from .statements import Disowned, Statements, to_datetime
 
@@ -95,6 +96,7 @@ class Heartbeat:
             "loop_seen_at": to_datetime(self._loop_seen_at),
             "loop_lag": self._loop_lag,
             "memory": read_memory(),
+            "connections": count_own_connections(),
             "running": sum(record.status is Status.RUNNING for record in list(self._registry.live.values())),
             "has_lifespan": journal.has_lifespan,
             "state": Process.State.DRAINING if is_draining else Process.State.ALIVE,

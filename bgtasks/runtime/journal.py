@@ -32,6 +32,7 @@ from ..uuid7 import uuid7
 from . import spool
 from .announcer import announce, announce_all
 from .heartbeat import Heartbeat
+from .own_connections import own_connections
 from .record import Record
 from .registry import Registry
 from .statements import Disowned, is_missing_table, statements_for, to_datetime
@@ -248,12 +249,10 @@ class Journal:
         self._connection = connections[self._alias]
         self._statements = statements_for(self._alias, self.process_id, self._settings.release)
         self._writer = Writer(self._statements, self.process_id, self._wrote)
-        try:
+        with own_connections():
             while self._stop_by is None:
                 self._guard_all(self._turn)
             self._guard_all(self._write_the_rest)
-        finally:
-            connections.close_all()
 
     def _turn(self) -> None:
         self._gather()
