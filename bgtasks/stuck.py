@@ -152,7 +152,7 @@ class Finder:
         moments = [row["created_at"], row["run_after"]]
         history = row["transitions"]
         if isinstance(history, list) and history and isinstance(history[-1], dict):
-            moments.append(parse_moment(history[-1].get("at"), like=row["created_at"]))
+            moments.append(parse_moment(history[-1].get("at")))
         return max((moment for moment in moments if moment is not None), default=None)
 
     def _is_gone(self, process: Process | None) -> Reason | None:
@@ -186,7 +186,7 @@ class Finder:
     def _ignores_for(self, row: dict[str, Any]) -> float | None:
         """Return for how long this attempt has ignored its cancellation, if it does."""
         place = read_place(row["await_place"], row["started_at"]) or {}
-        since = parse_moment(place.get("ignores_cancellation_since"), like=row["created_at"])
+        since = parse_moment(place.get("ignores_cancellation_since"))
         return max((self.now - since).total_seconds(), 0.0) if since is not None else None
 
     def _blocked(self, process: Process | None) -> float | None:
