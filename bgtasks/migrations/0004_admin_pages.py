@@ -151,7 +151,7 @@ class Migration(migrations.Migration):
                     "tasks",
                     models.JSONField(
                         default=dict,
-                        help_text="{name: {statuses: {status: count}, took and waited: {bin: count}}}.",
+                        help_text="{name: {statuses: {status: count}, took and waited: {bin: count}, failed: the id of the last}}.",
                         verbose_name="tasks",
                     ),
                 ),

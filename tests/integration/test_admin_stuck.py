@@ -452,7 +452,7 @@ def test_no_verdict_is_given_where_none_is_due(client):
 
 def test_what_changes_at_that_moment_is_said(client, monkeypatch):
     row = make_task(process=make_dead().pk)
-    monkeypatch.setattr(stuck_actions, "rescue_tasks", lambda *args: [])
+    monkeypatch.setattr(stuck_actions, "rescue_by_hand", lambda *args: [])
 
     assert tick(client, APPLY, row) == ["1 task had changed, or finished, already: shop.tasks.export."]
 
