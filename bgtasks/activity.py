@@ -161,7 +161,7 @@ def live_tasks(
     if usual is None:
         usual = rollups.total_by_name(rollups.read(using, rollups.find_resolution(DAY), now, DAY), NEEDED)
     owners = {task.process for task in found if task.process is not None}
-    processes = Process.objects.using(using).in_bulk(owners)
+    processes = Process.objects.using(using).defer("functions").in_bulk(owners)
     p95s = {name: quantile(usual[name].took, 0.95) for name in {task.name for task in found} if name in usual}
     return [
         _describe(task, processes.get(task.process), p95s.get(task.name), usual.get(task.name), now) for task in found

@@ -207,6 +207,9 @@ class Process(models.Model):
         ),
     )
     running = models.PositiveIntegerField(_("running"), default=0, help_text=_("Tasks running at the last beat."))
+    functions = models.JSONField(
+        _("functions"), null=True, help_text=_("Names that it knows, aliases too. Empty: it has not told.")
+    )
     has_lifespan = models.BooleanField(
         _("drain is active"),
         default=False,

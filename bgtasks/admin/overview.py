@@ -97,8 +97,9 @@ class Readings:
         self.minutes = rollups.read(using, rollups.MINUTE, now, timedelta(hours=3))
         self.half_hours = days.get(using)
         self.two_hours = week.get(using)
-        self.processes = list(Process.objects.using(using).order_by("-pk")[:MAX_LIVES])
-        up = Process.objects.using(using).filter(state__in=Process.UP).exclude(pk__in=[p.pk for p in self.processes])
+        processes = Process.objects.using(using).defer("functions")
+        self.processes = list(processes.order_by("-pk")[:MAX_LIVES])
+        up = processes.filter(state__in=Process.UP).exclude(pk__in=[p.pk for p in self.processes])
         self.up = [*(each for each in self.processes if each.state in Process.UP), *up.order_by("-pk")[:MAX_LIVES]]
         self.drains = list(Drain.objects.using(using).order_by("-pk")[:MAX_LANES])
         live = BackgroundTask.objects.using(using)

@@ -129,7 +129,7 @@ class StuckActions(PageAdmin):
         """Return these processes, and all that are up. One query."""
         wanted = {each for each in ids if each is not None}
         rows = Process.objects.using(self.using).filter(Q(pk__in=wanted) | Q(state__in=Process.UP))
-        return {process.pk: process for process in rows.defer("blocked_by")}
+        return {process.pk: process for process in rows.defer("blocked_by", "functions")}
 
     def _act_on_selection(
         self,

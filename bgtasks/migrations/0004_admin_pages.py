@@ -123,6 +123,15 @@ class Migration(migrations.Migration):
                 verbose_name="connections",
             ),
         ),
+        migrations.AddField(
+            model_name="process",
+            name="functions",
+            field=models.JSONField(
+                help_text="Names that it knows, aliases too. Empty: it has not told.",
+                null=True,
+                verbose_name="functions",
+            ),
+        ),
         migrations.CreateModel(
             name="Rollup",
             fields=[

@@ -116,6 +116,24 @@ def test_each_span(root: Client, span: str) -> None:
     assert columns == {"day": 48, "week": 84}.get(span, 60)
 
 
+def test_functions_that_no_process_knows_are_named(root: Client) -> None:
+    make_process(functions=["shop.tasks.send"])
+    make_task("READY", attempt=0)
+    body = root.get(OVERVIEW).content.decode()
+    assert "No process knows a function" not in body
+
+    for name in (HOSTILE[:60], "shop.old.send", "shop.old.send"):
+        make_task("READY", name, attempt=0)
+    make_task("READY", "later", attempt=0, run_after=timezone.now() + timedelta(hours=1))
+    body = root.get(OVERVIEW).content.decode()
+
+    assert "3 tasks wait for a process that knows their functions: shop.old.send, " in body
+    assert "<script>alert" not in body
+
+    make_process(functions=["shop.old.send", HOSTILE[:60]])
+    assert "No process knows a function" not in root.get(OVERVIEW).content.decode()
+
+
 def test_banners(root: Client) -> None:
     now = timezone.now()
     make_process(pid=1, has_lifespan=False)

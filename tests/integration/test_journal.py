@@ -321,6 +321,23 @@ async def test_the_beat_tells_how_many_connections_its_own_threads_have_open(run
     await wait_until(lambda: _connections_are(1))
 
 
+async def test_a_process_tells_which_functions_it_knows(runtime: Runtime) -> None:
+    """Those that are declared later too."""
+    known = (await _read_process()).functions
+    assert "tests.app.tasks.succeed" in known
+    assert "late" not in known
+
+    bgtasks.task(name="late", aliases=["earlier"])(_nothing)
+
+    async def is_told() -> bool:
+        return {"late", "earlier"} <= set((await _read_process()).functions)
+
+    await wait_until(is_told)
+
+
+async def _nothing() -> None: ...
+
+
 async def test_the_beat_goes_on_while_the_loop_is_blocked(runtime: Runtime) -> None:
     before = (await _read_process()).beat
     time.sleep(1.3)
