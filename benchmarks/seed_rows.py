@@ -239,18 +239,20 @@ class Seeder:
             origin = self._life_at(created)
             entries[:1] = [("READY", created, 0, "fired"), (*first[:3], "claimed")]
         waited = entries[1][1] - created if entries[0][0] == "READY" else 0.0
-        self._rollups.add(life, end, function.name, status, took, waited if attempts == 1 else None)
-        return self._make_row(function, entries, life, origin, **values)
+        row = self._make_row(function, entries, life, origin, **values)
+        self._rollups.add(life, end, row, status, took, waited if attempts == 1 else None)
+        return row
 
     def _cancel(self, function: Function, end: float) -> Row:
         """Return one that somebody cancelled while it waited, or while it ran."""
         life = self._life_at(end)
-        self._rollups.add(life, end, function.name, "CANCELLED")
         created = end - self._rng.expovariate(1 / 30)
         entries = [("READY", created, 0, "fired"), ("CANCELLED", end, 0, "cancelled on request")]
         if self._rng.random() < 0.5:
             entries = [("RUNNING", created, 1, "fired"), ("CANCELLED", end, 1, "cancelled on request")]
-        return self._make_row(function, entries, life, life)
+        row = self._make_row(function, entries, life, life)
+        self._rollups.add(life, end, row, "CANCELLED")
+        return row
 
     def _cut_short(self, status: str, end: float) -> Row | None:
         """Return one that ran when its process ended, at a moment near `end`, if there is such a process."""
@@ -263,12 +265,15 @@ class Seeder:
         life.cut_short[function.name] += 1
         if status == "LOST":
             moment, why = life.ended + UNNOTICED + 0.5, f"its process {life.host}:{life.pid} died"
-            self._rollups.add(self._life_at(moment), moment, function.name, status)
         else:
             moment, why = life.ended - 0.2, "cut short by the drain"
-            self._rollups.add(life, moment, function.name, status, moment - started)
         entries = [("RUNNING", started, 1, "fired"), (status, moment, 1, why)]
-        return self._make_row(function, entries, life, life)
+        row = self._make_row(function, entries, life, life)
+        if status == "LOST":
+            self._rollups.add(self._life_at(moment), moment, row, status)
+        else:
+            self._rollups.add(life, moment, row, status, moment - started)
+        return row
 
     def _make_row(
         self,
@@ -447,6 +452,7 @@ class Seeder:
             loop_seen_at=_datetime(seen),
             loop_lag=rng.expovariate(300),
             memory=int(rng.uniform(90, 260) * 1e6),
+            connections=rng.randint(1, 5),
             running=life.running,
             has_lifespan=True,
             fired_count=life.fired,
@@ -516,13 +522,15 @@ class Rollups:
         self,
         life: Life,
         end: float,
-        name: str,
+        row: Row,
         status: str,
         took: float | None = None,
         waited: float | None = None,
     ) -> None:
         from bgtasks.histogram import bin_of
 
+        number, name = int(row[0], 16), row[1]
+        is_well = status in ("SUCCESSFUL", "CANCELLED")
         for resolution, since in self._since.items():
             if end < since:
                 continue
@@ -531,12 +539,13 @@ class Rollups:
             if counts is None:
                 counts = self._stretches[key][name] = self._counts()
             counts.statuses[status] = counts.statuses.get(status, 0) + 1
+            counts.failed = counts.failed if is_well else max(counts.failed, number)
             if took is not None:
-                number = bin_of(took)
-                counts.took[number] = counts.took.get(number, 0) + 1
+                which = bin_of(took)
+                counts.took[which] = counts.took.get(which, 0) + 1
             if waited is not None:
-                number = bin_of(waited)
-                counts.waited[number] = counts.waited.get(number, 0) + 1
+                which = bin_of(waited)
+                counts.waited[which] = counts.waited.get(which, 0) + 1
 
     def write(self, using: str) -> None:
         from bgtasks.models import Rollup

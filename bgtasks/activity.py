@@ -28,9 +28,9 @@ MAX_NUMBER = 1e100  # JSON has longer ones, which no float holds.
 HOUR, DAY = timedelta(hours=1), timedelta(hours=24)
 NEEDED = ("statuses", "took")  # Of the rollups. To add up histograms is what takes time.
 
-_FIELDS = (
-    "id", "name", "status", "key", "attempt", "process", "created_at", "started_at", "progress", "await_place",
-    "fired_by", "cancel_requested_at",
+FIELDS = (
+    "id", "name", "status", "key", "attempt", "max_attempts", "process", "created_at", "started_at", "run_after",
+    "stuck_after", "progress", "await_place", "fired_by", "cancel_requested_at",
 )  # fmt: skip
 
 
@@ -155,20 +155,36 @@ def live_tasks(
         status: RUNNING or READY.
         usual: what the tasks of the last 24 h came to, by name, for who has read it already.
     """
-    rows = BackgroundTask.objects.using(using)
-    rows = rows.running() if status is Status.RUNNING else rows.waiting()
-    found = list(rows.order_by("id").values(*_FIELDS)[:limit])
+    found = find_live(using, status, limit)
     if not found:
         return []
     if usual is None:
         usual = rollups.total_by_name(rollups.read(using, rollups.find_resolution(DAY), now, DAY), NEEDED)
-    owners = {row["process"] for row in found if row["process"] is not None}
-    processes = Process.objects.using(using).in_bulk(owners)
-    p95s = {name: quantile(usual[name].took, 0.95) for name in {row["name"] for row in found} if name in usual}
+    owners = {task.process for task in found if task.process is not None}
+    processes = Process.objects.using(using).defer("functions").in_bulk(owners)
+    p95s = {name: quantile(usual[name].took, 0.95) for name in {task.name for task in found} if name in usual}
     return [
-        _describe(row, processes.get(row["process"]), p95s.get(row["name"]), usual.get(row["name"]), now)
-        for row in found
+        _describe(task, processes.get(task.process), p95s.get(task.name), usual.get(task.name), now) for task in found
     ]
+
+
+def find_live(using: str, status: Status, limit: int) -> list[BackgroundTask]:
+    """Return the rows, with FIELDS, of up to `limit` tasks that run, or wait, those fired first at the head."""
+    rows = BackgroundTask.objects.using(using)
+    rows = rows.running() if status is Status.RUNNING else rows.waiting()
+    return list(rows.order_by("id").only(*FIELDS)[:limit])
+
+
+def elapsed(task: BackgroundTask, now: datetime) -> float:
+    """Return the seconds for which its attempt runs; or since it was fired, if it waits."""
+    since = task.started_at if task.status == Status.RUNNING else None
+    return _seconds_since(since or task.created_at, now)
+
+
+def awaits_for(place: dict[str, Any] | None, now: datetime) -> float | None:
+    """Return the seconds for which a task has been at a place."""
+    since = parse_moment(place["since"]) if place is not None else None
+    return _seconds_since(since, now) if since is not None else None
 
 
 def count_processes(using: str, settings: Settings, now: datetime) -> ProcessCounts:
@@ -219,34 +235,33 @@ def _day_of(totals: Iterable[Total]) -> Day:
 
 
 def _describe(
-    row: dict[str, Any], process: Process | None, p95: float | None, usual: Total | None, now: datetime
+    task: BackgroundTask, process: Process | None, p95: float | None, usual: Total | None, now: datetime
 ) -> LiveTask:
-    is_running = row["status"] == Status.RUNNING
-    since = row["started_at"] if is_running else row["created_at"]
-    place = read_place(row["await_place"], row["started_at"]) if is_running else None
+    place = read_place(task.await_place, task.started_at) if task.status == Status.RUNNING else None
+    blocked_since = process.blocked_since if process is not None else None
     return LiveTask(
-        row["id"],
-        row["name"],
-        row["status"],
-        row["key"],
-        row["attempt"],
-        _seconds_since(since, now) or 0.0,
+        task.pk,
+        task.name,
+        task.status,
+        task.key,
+        task.attempt,
+        elapsed(task, now),
         p95,
         usual.measured if usual is not None else 0,
-        row["process"],
+        task.process,
         f"{process.server} {process.host}:{process.pid}".strip() if process is not None else "",
-        _seconds_since(process.blocked_since, now) if process is not None else None,
-        _read_progress(row["progress"]),
+        _seconds_since(blocked_since, now) if blocked_since is not None else None,
+        _read_progress(task.progress),
         place,
-        _seconds_since(parse_moment(place["since"], like=row["started_at"]), now) if place is not None else None,
-        row["fired_by"] if isinstance(row["fired_by"], dict) else None,
-        row["cancel_requested_at"] is not None,
+        awaits_for(place, now),
+        task.fired_by if isinstance(task.fired_by, dict) else None,
+        task.cancel_requested_at is not None,
     )
 
 
-def _seconds_since(moment: datetime | None, now: datetime) -> float | None:
+def _seconds_since(moment: datetime, now: datetime) -> float:
     """Return the seconds, and 0 where the clocks of two machines differ."""
-    return max((now - moment).total_seconds(), 0.0) if moment is not None else None
+    return max((now - moment).total_seconds(), 0.0)
 
 
 def _read_progress(stored: Any) -> Progress | None:

@@ -198,7 +198,18 @@ class Process(models.Model):
         _("blocked by"), default="", help_text=_("What ran on its event loop when it was noticed: a task, the stack.")
     )
     memory = models.PositiveBigIntegerField(_("memory"), null=True, help_text=_("Resident bytes at the last beat."))
+    connections = models.PositiveIntegerField(
+        _("connections"),
+        null=True,
+        help_text=_(
+            "To databases, open at the last beat: of its journal, of the lanes and threads of its tasks, and of a "
+            "watch by hand. Those of its views are not known here."
+        ),
+    )
     running = models.PositiveIntegerField(_("running"), default=0, help_text=_("Tasks running at the last beat."))
+    functions = models.JSONField(
+        _("functions"), null=True, help_text=_("Names that it knows, aliases too. Empty: it has not told.")
+    )
     has_lifespan = models.BooleanField(
         _("drain is active"),
         default=False,
@@ -273,8 +284,8 @@ class Rollup(models.Model):
     """
     What the finished tasks of one process came to in one stretch of time: the admin's pictures are drawn from these.
 
-    Only that process writes it, every two seconds; so the last two seconds before a death are missing. What must add up
-    is in the ledger.
+    Only that process writes it, every two seconds; so the last two seconds before a death are missing. What was ended
+    by hand, where no process runs tasks, has rollups of no process. What must add up is in the ledger.
     """
 
     class Resolution(models.IntegerChoices):
@@ -289,7 +300,9 @@ class Rollup(models.Model):
     resolution = models.PositiveSmallIntegerField(_("resolution"), choices=Resolution.choices)
     starts_at = models.DateTimeField(_("starts at"), help_text=_("In UTC a multiple of the resolution."))
     tasks = models.JSONField(
-        _("tasks"), default=dict, help_text=_("{name: {statuses: {status: count}, took and waited: {bin: count}}}.")
+        _("tasks"),
+        default=dict,
+        help_text=_("{name: {statuses: {status: count}, took and waited: {bin: count}, failed: the id of the last}}."),
     )
     lag = models.FloatField(_("loop lag"), null=True, help_text=_("The longest, in seconds."))
 

@@ -17,7 +17,7 @@ MINUTE, HALF_HOUR, TWO_HOURS = Rollup.Resolution
 FINEST = ((timedelta(hours=3), MINUTE), (timedelta(days=3), HALF_HOUR), (timedelta(days=8), TWO_HOURS))
 
 
-PARTS = ("statuses", "took", "waited")
+PARTS = ("statuses", "took", "waited", "failed")
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Total:
     statuses: Counter[str] = field(default_factory=Counter)
     took: Histogram = field(default_factory=dict)
     waited: Histogram = field(default_factory=dict)
+    failed: str = ""  # The id of the newest that failed, or was lost or interrupted.
 
     def add(self, counts: Any, parts: Iterable[str] = PARTS) -> None:
         """Add what a rollup says of a name. There may be thousands of these, so plain loops."""
@@ -35,6 +36,8 @@ class Total:
                 statuses = self.statuses
                 for status, count in counts["statuses"].items():
                     statuses[status] = statuses.get(status, 0) + count
+            elif part == "failed":
+                self.failed = max(self.failed, counts.get("failed", ""))
             else:
                 bins = self.took if part == "took" else self.waited
                 for text, count in counts[part].items():

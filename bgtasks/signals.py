@@ -4,7 +4,8 @@ What bgtasks announces.
 The `task_…` signals are sent robustly, after the commit that recorded the change, on the journal's thread and never
 inside `fire`; a receiver that is slow holds up the recording. Their sender is the `Task` (None for a coroutine), their
 keywords `task_id` (UUID), `name`, `status`, `previous` (a status or None), `attempt` and `process_id` (UUID). Changes
-that fall between two writes are announced one by one, in their order.
+that fall between two writes are announced one by one, in their order. Where no journal runs, what is ended by hand is
+announced on the thread that did it, with None as the `process_id`.
 
 The other three are sent on the server's event loop with `Lifespan` as the sender: receivers may be async.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -41,6 +41,21 @@ def find_standing(process: Process | None, settings: Settings, now: datetime) ->
     return Standing.SILENT if _silence(process, now) > settings.dead_after else Standing.UP
 
 
+def find_known_functions(alias: str, settings: Settings, now: datetime) -> frozenset[str] | None:
+    """
+    Return the names that the processes know which are up. One query.
+
+    Returns:
+        None: that cannot be said, since none is up, or one has not told.
+    """
+    rows = Process.objects.using(alias).filter(state__in=Process.UP)
+    rows = rows.only("state", "started_at", "beat_at", "functions")
+    up = [process for process in rows if find_standing(process, settings, now) is Standing.UP]
+    if not up or any(not isinstance(process.functions, list) for process in up):
+        return None
+    return frozenset(name for process in up for name in process.functions or ())
+
+
 class Reason(str):
     """A reason in English, which a page may write in another language."""
 
@@ -68,6 +83,7 @@ SILENT = gettext_noop("its process has not beaten for %(seconds)s s")
 IGNORES = gettext_noop("it ignores its cancellation for %(seconds)s s")
 RUNS = gettext_noop("it runs for longer than %(seconds)s s")
 WAITS = gettext_noop("it waits for longer than %(seconds)s s")
+NOBODY_KNOWS = gettext_noop("it waits for longer than %(seconds)s s, and no process that is up knows its function")
 
 
 @dataclass(frozen=True)
@@ -105,12 +121,17 @@ class Finder:
         tasks = BackgroundTask.objects.using(self.alias).order_by("id")
         rows = [*tasks.running().values(*_FIELDS), *self._old_waiting(tasks)]
         owners = {row["process"] for row in rows if row["process"] is not None}
-        processes = {process.pk: process for process in Process.objects.using(self.alias).filter(pk__in=owners)}
+        of_owners = Process.objects.using(self.alias).filter(pk__in=owners).defer("functions")
+        processes = {process.pk: process for process in of_owners}
+        known = None
+        if any(row["process"] is None for row in rows):
+            known = find_known_functions(self.alias, self.settings, self.now)
         found: dict[str, list[StuckTask]] = {}
         for row in rows:
             group = found.setdefault(row["status"], [])
-            if len(group) < MAX_LISTED and (stuck := self._judge(row, processes.get(row["process"]))) is not None:
-                group.append(stuck)
+            if len(group) < MAX_LISTED:
+                stuck = self._judge(row, processes.get(row["process"]), known)
+                group += [stuck] if stuck is not None else []
         return [task for group in found.values() for task in group]
 
     def _old_waiting(self, tasks: Any) -> Iterator[dict[str, Any]]:
@@ -127,7 +148,7 @@ class Finder:
     def _longest_wait(self) -> float:
         return self.settings.stuck_waiting_after if self.older_than is None else self.older_than
 
-    def _judge(self, row: dict[str, Any], process: Process | None) -> StuckTask | None:
+    def _judge(self, row: dict[str, Any], process: Process | None, known: Collection[str] | None) -> StuckTask | None:
         is_running = row["status"] == "RUNNING"
         since = row["started_at"] if is_running else self._waits_since(row)
         age = max((self.now - since).total_seconds(), 0.0) if since is not None else 0.0
@@ -143,7 +164,8 @@ class Finder:
             if longest is not None and age > longest:
                 return self._describe(row, process, "running", Reason(RUNS, seconds=f"{longest:g}"), age)
         elif age > self._longest_wait:
-            reason = Reason(WAITS, seconds=f"{self._longest_wait:g}")
+            is_unknown = known is not None and row["process"] is None and row["name"] not in known
+            reason = Reason(NOBODY_KNOWS if is_unknown else WAITS, seconds=f"{self._longest_wait:g}")
             return self._describe(row, process, "waiting", reason, age)
         return None
 
@@ -152,7 +174,7 @@ class Finder:
         moments = [row["created_at"], row["run_after"]]
         history = row["transitions"]
         if isinstance(history, list) and history and isinstance(history[-1], dict):
-            moments.append(parse_moment(history[-1].get("at"), like=row["created_at"]))
+            moments.append(parse_moment(history[-1].get("at")))
         return max((moment for moment in moments if moment is not None), default=None)
 
     def _is_gone(self, process: Process | None) -> Reason | None:
@@ -186,7 +208,7 @@ class Finder:
     def _ignores_for(self, row: dict[str, Any]) -> float | None:
         """Return for how long this attempt has ignored its cancellation, if it does."""
         place = read_place(row["await_place"], row["started_at"]) or {}
-        since = parse_moment(place.get("ignores_cancellation_since"), like=row["created_at"])
+        since = parse_moment(place.get("ignores_cancellation_since"))
         return max((self.now - since).total_seconds(), 0.0) if since is not None else None
 
     def _blocked(self, process: Process | None) -> float | None:

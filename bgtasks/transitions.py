@@ -30,7 +30,20 @@ class Cancellation(Enum):
         return self is Cancellation.DONE
 
 
-def cancel(using: str, task_id: UUID, by: str, why: str, may_ask: bool = True) -> Cancellation:
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a task that was ended, or made ready again, from outside the process that ran it."""
+
+    id: UUID
+    name: str
+    previous: Status
+    status: Status
+    attempt: int
+
+
+def cancel(
+    using: str, task_id: UUID, by: str, why: str, may_ask: bool = True, ended: list[Verdict] | None = None
+) -> Cancellation:
     """
     Cancel a task that waits for anyone; ask the process that has it to cancel it, which it does within POLL_INTERVAL.
 
@@ -38,11 +51,12 @@ def cancel(using: str, task_id: UUID, by: str, why: str, may_ask: bool = True) -
         using: the database alias of the rows.
         by: who asked: a process or a user.
         may_ask: whether one that a process has is cancelled too.
+        ended: takes the task if it is cancelled now, which has to be counted and announced after the commit.
     """
     rows = BackgroundTask.objects.using(using).filter(pk=task_id)
     for _ in range(CANCEL_TRIES):
         now = timezone.now()
-        row = rows.values("status", "attempt", "process", "transitions", "cancel_requested_at").first()
+        row = rows.values("name", "status", "attempt", "process", "transitions", "cancel_requested_at").first()
         if row is None or Status(row["status"]).is_finished:
             return Cancellation.TOO_LATE
         as_seen = rows.filter(status=row["status"], attempt=row["attempt"], process=row["process"])
@@ -51,6 +65,9 @@ def cancel(using: str, task_id: UUID, by: str, why: str, may_ask: bool = True) -
             # `unique_for` counts from the end of a task that was carried out; this one frees its key at once.
             values = {"status": Status.CANCELLED, "finished_at": now, "live_key": None}
             if as_seen.update(**values, transitions=[*row["transitions"], entry]):
+                if ended is not None:
+                    previous = Status(row["status"])
+                    ended.append(Verdict(task_id, row["name"], previous, Status.CANCELLED, row["attempt"]))
                 return Cancellation.DONE
         elif not may_ask:
             return Cancellation.MISSED
@@ -92,17 +109,6 @@ def free_key(using: str, holder: KeyHolder) -> bool:
         return False
     BackgroundTask.objects.using(using).filter(pk=holder.id, status=holder.status).update(live_key=None)
     return True
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What became of a task whose process ended without it."""
-
-    id: UUID
-    name: str
-    previous: Status
-    status: Status
-    attempt: int
 
 
 def give_verdicts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +14,8 @@ from django.utils.translation import ngettext
 
 from ..conf import get_settings
 from ..models import BackgroundTask, Process
-from .formats import duration
+from ..stuck import find_known_functions
+from .formats import duration, printable
 from .paginator import count_up_to
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 2000  # Records that wait to be written: more than one batch.
 MAX_COUNT = 1000
+MAX_NAMED = 5  # Names in one banner.
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,10 @@ class Banner:
 
 
 def find_banners(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process], now: datetime) -> Iterator[Banner]:
-    """Look at the processes that are up, and at this one from within. One query."""
+    """Look at the processes that are up, and at this one from within. Three queries."""
     yield from _of_this_process()
     yield from _of_left_tasks(admin, using, processes)
+    yield from _of_unknown_functions(admin, using, now)
     for process in processes:
         url = admin.page_of(Process, process.pk)
         if process.blocked_since:
@@ -65,6 +69,24 @@ def _of_left_tasks(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process
             count,
         )
         yield Banner("alarm", _("A process died with running tasks"), text % {"count": count})
+
+
+def _of_unknown_functions(admin: ReadOnlyAdmin, using: str, now: datetime) -> Iterator[Banner]:
+    """Tell of tasks that wait for ever, unless a process comes that knows their function; among the next to start."""
+    known = find_known_functions(using, get_settings(), now)
+    if known is None:
+        return
+    ready = BackgroundTask.objects.using(using).ready(now).order_by("-priority", "id")
+    unknown = Counter(name for name in ready.values_list("name", flat=True)[:MAX_COUNT] if name not in known)
+    if unknown:
+        names = [printable(name)[:100] for name, _count in unknown.most_common(MAX_NAMED)]
+        text = ngettext(
+            "%(count)s task waits for a process that knows its function: %(names)s.",
+            "%(count)s tasks wait for a process that knows their functions: %(names)s.",
+            unknown.total(),
+        )
+        told = {"count": unknown.total(), "names": ", ".join([*names, *(["…"] if len(unknown) > MAX_NAMED else [])])}
+        yield Banner("hint", _("No process knows a function"), text % told, admin.tasks_url(show="waiting"))
 
 
 def _of_this_process() -> Iterator[Banner]:

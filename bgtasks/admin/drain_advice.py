@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from django.db import router
@@ -14,7 +13,7 @@ from .. import advice
 from ..conf import get_settings
 from ..models import BackgroundTask
 from .drain_page import tasks_url
-from .formats import duration, printable, split_name
+from .formats import duration, percent, printable, split_name
 from .week import totals_of_week
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def describe_advice(admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any
     cut = _("Of those that run at any moment %(part)s would not end in time, since long ones are there for longer.")
     return {
         "covers": covers % values,
-        "cut": cut % {"part": percent(found.cut_part, is_rounded_up=True)} if found.cut_part > 0 else "",
+        "cut": cut % {"part": percent(found.cut_part)} if found.cut_part > 0 else "",
         "too_long": [_describe_function(each, admin, request) for each in found.too_long[:MAX_FUNCTIONS]],
         "hidden_count": max(len(found.too_long) - MAX_FUNCTIONS, 0),
         "least_timeout": found.least_timeout,
@@ -55,15 +54,3 @@ def _describe_function(each: advice.TooLong, admin: ReadOnlyAdmin, request: Http
         "text": text % {"time": duration(each.p95), "count": each.measured},
         "reruns": each.reruns,
     }
-
-
-def percent(part: float, *, is_rounded_up: bool = False) -> str:
-    """
-    Write a part so that it is "100 %" only if nothing is left out, and "0 %" only if nothing is there.
-
-    >>> percent(0.9912), percent(0.99999), percent(1.0), percent(0.0001, is_rounded_up=True)
-    ('99.1 %', '99.9 %', '100 %', '0.1 %')
-    """
-    thousandths = 1000 * part
-    whole = math.ceil(thousandths - 1e-9) if is_rounded_up else math.floor(thousandths + 1e-9)
-    return f"{whole / 10:g} %"

@@ -6,13 +6,11 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
 MAX_SHOWN = 20_000  # Characters of one value on a page.
@@ -112,17 +110,17 @@ def duration(length: timedelta | float | None) -> str:
     return _("%(minutes)s min %(seconds)s s") % {"minutes": minutes, "seconds": seconds}
 
 
-def parse_moment(value: object) -> datetime | None:
-    """Read a moment of ISO 8601 out of JSON; without an offset it is UTC. None for what is none."""
-    try:
-        moment = parse_datetime(value) if isinstance(value, str) else None
-        if moment is None:
-            return None
-        moment = moment if timezone.is_aware(moment) else moment.replace(tzinfo=UTC)
-        local = timezone.localtime(moment)  # The years 1 and 9999 have no local time everywhere.
-    except (ValueError, OverflowError):
-        return None
-    return local if settings.USE_TZ else timezone.make_naive(local)
+def percent(part: float) -> str:
+    """
+    Write a part so that it is "100 %" only if nothing is left out, and "0 %" only if nothing is there.
+
+    >>> percent(0.9912), percent(0.99999), percent(1.0), percent(0.0001), percent(0.0)
+    ('99.1 %', '99.9 %', '100 %', '0.1 %', '0 %')
+    """
+    thousandths = round(1000 * part)
+    if 0 < part < 1:
+        thousandths = min(max(thousandths, 1), 999)
+    return f"{thousandths / 10:g} %"
 
 
 def write_moment(moment: datetime | None, *, milliseconds: bool = False) -> str:

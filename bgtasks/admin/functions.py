@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -40,7 +39,6 @@ from .page import PageAdmin, live_context
 from .week import totals_of_week
 
 WEEK = timedelta(days=7)
-RECENT_FAILURES = 300  # Of each status: among these the last one of a function is looked for.
 MAX_UNKNOWN = 50  # Names in the rollups that are not declared here; coroutine objects may each have one of their own.
 MAX_NAMES = 5  # Of a function whose last tasks are shown: its own and the first aliases.
 MAX_OPTION = 100  # Characters of an option's value.
@@ -54,17 +52,6 @@ WINDOWS = (  # Label, length, and the value of the list's filter that a click le
     (gettext_lazy("3 d"), timedelta(days=3), "3days"),
     (gettext_lazy("7 d"), WEEK, "week"),
 )
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The newest task of a function that did not succeed."""
-
-    id: UUID
-    name: str
-    status: str
-    error_type: str
-    finished_at: datetime | None
 
 
 @admin.register(TaskFunction)
@@ -88,20 +75,23 @@ class TaskFunctionAdmin(PageAdmin):
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
         totals = totals_of_week.get(self.using)
-        failed = find_last_failed(self.using)
         paused, paused_queues = pauses.find_paused(self.using)
         tasks = {task.name: task for task in declared.values()}
-        known = [
-            self._card(task.name, task, add_up(totals, task.names), _newest(failed, task.names))
-            | _paused_words(task, paused, paused_queues)
-            for _name, task in sorted(tasks.items())
-        ]
+        of_known = {name: add_up(totals, task.names) for name, task in sorted(tasks.items())}
         names = sorted(totals.keys() - declared.keys() - {OTHERS}, key=lambda name: (-totals[name].count, name))
-        unknown = [self._card(name, None, totals[name], failed.get(name)) for name in names[:MAX_UNKNOWN]]
+        of_unknown = {name: totals[name] for name in names[:MAX_UNKNOWN]}
+        failed = self._find_last_failed([*of_known.values(), *of_unknown.values()])
+        known = [
+            self._card(name, tasks[name], total, failed) | _paused_words(tasks[name], paused, paused_queues)
+            for name, total in of_known.items()
+        ]
+        unknown = [self._card(name, None, total, failed) for name, total in of_unknown.items()]
         title = capfirst(self.opts.verbose_name_plural)
         return {"title": title, "functions": known, "unknown": unknown, "hidden_count": len(names) - len(unknown)}
 
-    def _card(self, name: str, task: Task[..., Any] | None, total: Total, failed: Failed | None) -> dict[str, Any]:
+    def _card(
+        self, name: str, task: Task[..., Any] | None, total: Total, failed: Mapping[str, BackgroundTask]
+    ) -> dict[str, Any]:
         module, function = split_name(name)
         return {
             "function": breakable(function),
@@ -113,7 +103,7 @@ class TaskFunctionAdmin(PageAdmin):
             "verdict": _verdict(task),
             "numbers": list(self._numbers(name, total)),
             "durations": describe_durations(total, task) if total.measured else None,
-            "failed": self._describe_failed(failed),
+            "failed": self._describe_failed(failed.get(total.failed)),
         }
 
     def _numbers(self, name: str, total: Total) -> Iterator[Fact]:
@@ -126,13 +116,18 @@ class TaskFunctionAdmin(PageAdmin):
         yield Fact(_("ok"), ok, url=url(status="SUCCESSFUL") if ok else "")
         yield Fact(_("failed"), failed, "alarm" if failed else "", url(show="failed") if failed else "")
 
-    def _describe_failed(self, failed: Failed | None) -> dict[str, Any] | None:
+    def _find_last_failed(self, totals: Iterable[Total]) -> dict[str, BackgroundTask]:
+        """Return the tasks that these totals name, by id, as far as they are there. One query."""
+        rows = BackgroundTask.objects.using(self.using).only("status", "error_type", "finished_at")
+        return {str(pk): task for pk, task in rows.in_bulk({total.failed for total in totals if total.failed}).items()}
+
+    def _describe_failed(self, failed: BackgroundTask | None) -> dict[str, Any] | None:
         if failed is None:
             return None
         return {
-            "url": self.page_of(BackgroundTask, failed.id),
+            "url": self.page_of(BackgroundTask, failed.pk),
             "status": failed.status,
-            "label": Status(failed.status).label,
+            "label": failed.get_status_display(),
             "error": failed.error_type.rpartition(".")[2],
             "at": write_moment(failed.finished_at)[:16],
         }
@@ -181,7 +176,7 @@ class TaskFunctionAdmin(PageAdmin):
         paused, paused_queues = pauses.find_paused(self.using)
         return {
             "title": shown,
-            "card": self._card(shown, task, total, _newest(find_last_failed(self.using), names)),
+            "card": self._card(shown, task, total, self._find_last_failed([total])),
             "name": shown,
             "name_parts": breakable(shown),
             "tasks_url": self.tasks_url(name=shown),
@@ -284,24 +279,6 @@ class TaskFunctionAdmin(PageAdmin):
         return _name_in(request.POST)
 
 
-def find_last_failed(using: str) -> dict[str, Failed]:
-    """Return the newest unsuccessful task of each name, among the newest of each status. A query for a status."""
-    fields = ("pk", "name", "status", "error_type", "finished_at")
-    found: dict[str, Failed] = {}
-    for status in UNSUCCESSFUL:  # Each by its index: for all of them together a database may walk the whole table.
-        rows = BackgroundTask.objects.using(using).filter(status=status).order_by("-pk")
-        for values in rows.values_list(*fields)[:RECENT_FAILURES]:
-            failed = Failed(*values)
-            if failed.name not in found or found[failed.name].id < failed.id:
-                found[failed.name] = failed
-    return found
-
-
-def _newest(failed: dict[str, Failed], names: Iterable[str]) -> Failed | None:
-    found = [failed[name] for name in names if name in failed]
-    return max(found, key=lambda each: each.id, default=None)
-
-
 def add_up(totals: dict[str, Total], names: Iterable[str]) -> Total:
     """Return what became of all names of a function together."""
     whole = Total()
@@ -310,6 +287,7 @@ def add_up(totals: dict[str, Total], names: Iterable[str]) -> Total:
             whole.statuses.update(total.statuses)
             histogram.add(whole.took, total.took)
             histogram.add(whole.waited, total.waited)
+            whole.failed = max(whole.failed, total.failed)
     return whole
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,10 +14,11 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from ..activity import awaits_for, elapsed, find_live
 from ..conf import get_settings
 from ..histogram import quantile
 from ..models import BackgroundTask, LiveTask, Process
-from ..places import parse_moment, read_place
+from ..places import read_place
 from ..rollups import Total
 from ..status import LIVE, Status
 from .base import find_processes, label_of, short_id
@@ -34,11 +35,6 @@ MAX_COUNT = 9999
 PATIENCE = 2.0  # Seconds for which "cancel and fire again" waits for what it cancelled to end.
 LOOK_EVERY = 0.1  # Seconds.
 
-FIELDS = (
-    "id", "name", "status", "key", "process", "created_at", "started_at", "run_after", "attempt", "max_attempts",
-    "progress", "await_place", "fired_by", "cancel_requested_at", "stuck_after",
-)  # fmt: skip
-
 
 @admin.register(LiveTask)
 class LiveTaskAdmin(PageAdmin):
@@ -47,8 +43,8 @@ class LiveTaskAdmin(PageAdmin):
     def describe(self, request: HttpRequest) -> dict[str, Any]:
         now = timezone.now()
         rows = BackgroundTask.objects.using(self.using)
-        running = list(rows.running().order_by("id").only(*FIELDS)[:MAX_SHOWN])
-        waiting = list(rows.waiting().order_by("id").only(*FIELDS)[:MAX_SHOWN])
+        running = find_live(self.using, Status.RUNNING, MAX_SHOWN)
+        waiting = find_live(self.using, Status.READY, MAX_SHOWN)
         found = find_processes(task.process for task in [*running, *waiting])
         week = totals_of_week.get(self.using)
         may_cancel = self._may_cancel(request)
@@ -117,7 +113,7 @@ class LiveTaskAdmin(PageAdmin):
     ) -> dict[str, Any]:
         module, function = split_name(task.name)
         took = week[task.name].took if task.name in week else {}
-        elapsed = self._elapsed(task, now)
+        seconds = elapsed(task, now)
         threshold = task.stuck_after if task.stuck_after is not None else get_settings().stuck_after
         p95 = quantile(took, 0.95)
         is_running = task.status == Status.RUNNING
@@ -132,8 +128,8 @@ class LiveTaskAdmin(PageAdmin):
             "fired_by": request_line(task.fired_by),
             "process": label_of(task.process, found),
             "process_url": self.page_of(Process, task.process) if task.process in found else "",
-            "elapsed": duration(elapsed),
-            "picture": draw(elapsed.total_seconds(), p95, threshold) if is_running else None,
+            "elapsed": duration(seconds),
+            "picture": draw(seconds, p95, threshold) if is_running else None,
             "p95": duration(p95) if p95 is not None else "",
             "measured": sum(took.values()),
             "due_in": duration(task.run_after - now) if task.run_after and task.run_after > now else "",
@@ -143,22 +139,17 @@ class LiveTaskAdmin(PageAdmin):
             "is_asked": task.cancel_requested_at is not None,
         }
 
-    @staticmethod
-    def _elapsed(task: BackgroundTask, now: datetime) -> timedelta:
-        since = task.started_at if task.status == Status.RUNNING and task.started_at else task.created_at
-        return max(now - since, timedelta(0))
-
 
 def _place(task: BackgroundTask, now: datetime) -> dict[str, str] | None:
     """Return where it awaits, and since when."""
     place = read_place(task.await_place, task.started_at)
     if place is None:
         return None
-    since = parse_moment(place["since"], like=now)
+    seconds = awaits_for(place, now)
     return {
         "function": printable(place.get("function") or "")[:200],
         "at": f"{printable(place.get('file') or '')[-120:]}:{printable(place.get('line') or '')[:10]}",
-        "since": duration(max(now - since, timedelta(0))) if since is not None else "–",
+        "since": duration(seconds) if seconds is not None else "–",
     }
 
 

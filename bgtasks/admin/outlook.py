@@ -16,7 +16,7 @@ from ..definition import declared
 from ..maintenance.hand_rescue import background_watch, longest_watch
 from ..models import Process
 from ..status import Status
-from ..stuck import Standing, StuckTask, find_standing
+from ..stuck import NOBODY_KNOWS, Standing, StuckTask, find_standing
 from ..transitions import judge
 from .formats import duration, write_moment
 
@@ -98,6 +98,8 @@ def _foresee_start(task: StuckTask, around: Around) -> Outlook:
         return Outlook(label, _("It is a coroutine object: its own process starts it once a slot is free."))
     if not around.taking_count:
         return Outlook(_("Keeps waiting"), _("No process is up that takes tasks."))
+    if task.reason.template == NOBODY_KNOWS:
+        return Outlook(_("Keeps waiting"), _("Start a process whose code has its function, or cancel it."))
     text = ngettext(
         "The %(count)s process that is up starts it once it has a free slot, if it knows its function.",
         "Any of the %(count)s processes that are up starts it once it has a free slot, if it knows its function.",

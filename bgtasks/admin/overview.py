@@ -28,14 +28,16 @@ from ..rollups import Total
 from ..status import Status
 from . import lane_tasks
 from .banners import find_banners
-from .formats import duration, split_name, write_moment
+from .drain_page import draw_drain
+from .formats import duration, percent, split_name, write_moment
 from .histogram_card import describe_durations
 from .kept import Kept
 from .no_drain import describe_processes_without_drain
 from .page import PageAdmin, live_context
 from .paginator import count_up_to
-from .pictures import columns, drains, lanes, lives, sparkline
+from .pictures import columns, lanes, lives, sparkline
 from .pictures.lanes import Lane, Mark, Scale, Shown
+from .pictures.sparkline import Course
 from .week import totals_of_week
 
 MAX_ON_TILE = 9999
@@ -69,20 +71,6 @@ class Tile:
     kind: str = ""  # "alarm" or "warning", or none.
 
 
-@dataclass(frozen=True)
-class Course:
-    """A sparkline with its words."""
-
-    label: str
-    picture: sparkline.Sparkline
-    last: str
-    most: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.label}: {self.last}"
-
-
 def _count_unaccounted(using: str) -> int:
     return Auditor(using, get_settings()).balance().unaccounted
 
@@ -109,8 +97,9 @@ class Readings:
         self.minutes = rollups.read(using, rollups.MINUTE, now, timedelta(hours=3))
         self.half_hours = days.get(using)
         self.two_hours = week.get(using)
-        self.processes = list(Process.objects.using(using).order_by("-pk")[:MAX_LIVES])
-        up = Process.objects.using(using).filter(state__in=Process.UP).exclude(pk__in=[p.pk for p in self.processes])
+        processes = Process.objects.using(using).defer("functions")
+        self.processes = list(processes.order_by("-pk")[:MAX_LIVES])
+        up = processes.filter(state__in=Process.UP).exclude(pk__in=[p.pk for p in self.processes])
         self.up = [*(each for each in self.processes if each.state in Process.UP), *up.order_by("-pk")[:MAX_LIVES]]
         self.drains = list(Drain.objects.using(using).order_by("-pk")[:MAX_LANES])
         live = BackgroundTask.objects.using(using)
@@ -188,7 +177,7 @@ class OverviewAdmin(PageAdmin):
         ok, failed = day.statuses[Status.SUCCESSFUL], day.statuses[Status.FAILED]
         cut = day.statuses[Status.INTERRUPTED]
         lost = day.statuses[Status.LOST]
-        rate = _("%(rate)s of what ran") % {"rate": percent(failed, ok + failed)} if failed else ""
+        rate = _("%(rate)s of what ran") % {"rate": percent(failed / (ok + failed))} if failed else ""
         yield Tile("running", _("Running"), capped(readings.running), url=self.tasks_url(show="running"))
         yield Tile("waiting", _("Waiting"), capped(readings.waiting), url=self.tasks_url(show="waiting"))
         yield Tile("successful", _("Succeeded, 24 h"), f"{ok}", url=self.tasks_url(status="SUCCESSFUL", fired="day"))
@@ -352,7 +341,7 @@ class OverviewAdmin(PageAdmin):
                 "at": write_moment(drain.started_at),
                 "url": self.page_of(Drain, drain.pk),
                 "words": words % counts,
-                "picture": drains.draw(drain.course, drain.running_at_start, drain.seconds, drain.cut_short_after),
+                "picture": draw_drain(drain),
             }
 
     def _lives(self, readings: Readings) -> dict[str, Any]:
@@ -380,14 +369,6 @@ def _lane_text(lane: Lane) -> str:
     return text % {**names, "running": running, "ended": len(lane.bars) - running}
 
 
-def percent(part: int, whole: int) -> str:
-    """
-    >>> percent(1, 200), percent(1, 3), percent(0, 0)
-    ('0.5 %', '33.3 %', '–')
-    """
-    return f"{100 * part / whole:.1f} %" if whole else "–"
-
-
 def capped(count: int) -> str:
     return f"{MAX_ON_TILE}+" if count > MAX_ON_TILE else str(count)
 
@@ -395,7 +376,8 @@ def capped(count: int) -> str:
 def _course(label: str, values: Sequence[float | None], floor: float) -> Course:
     picture = sparkline.draw(values, floor)
     measured = [value for value in values if value is not None]
-    return Course(label, picture, duration(picture.last), duration(max(measured, default=None)))
+    note = _("longest %(time)s") % {"time": duration(max(measured, default=None))}
+    return Course(label, picture, duration(picture.last), note)
 
 
 def _column_text(column: columns.Column) -> str:

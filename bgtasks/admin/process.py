@@ -68,7 +68,7 @@ class PageOfProcesses(PageOfRows):
 class ProcessAdmin(ProcessDrain):
     list_display = [
         *["address", "badge", "server_and_release", "started", "beat_age"],
-        *["memory_used", "running_tasks", "finished", "fired"],
+        *["memory_used", "open_connections", "running_tasks", "finished", "fired"],
     ]
     list_display_links = ["address"]
     sortable_by = ["started"]
@@ -145,6 +145,10 @@ class ProcessAdmin(ProcessDrain):
     def memory_used(self, process: Process) -> SafeString:
         return cell(_("Memory"), _memory(process))
 
+    @admin.display(description=gettext_lazy("connections"))
+    def open_connections(self, process: Process) -> SafeString:
+        return cell(_("Connections"), _connections(process))
+
     @admin.display(description=gettext_lazy("running"))
     def running_tasks(self, process: Process) -> SafeString:
         url = self._live_tasks_of(process)
@@ -181,6 +185,8 @@ class ProcessAdmin(ProcessDrain):
             yield Fact(_("Blocked since"), write_moment(process.blocked_since))
         yield Fact(_("Loop lag"), _lag(process)[0], _("of its event loop, at the last beat"))
         yield Fact(_("Memory"), _memory(process))
+        note = _("to databases, of its journal and of the lanes and threads of its tasks; its views have more")
+        yield Fact(_("Connections"), _connections(process), note)
         yield Fact(_("Running"), process.running, _("at the last beat"))
         yield Fact(_("Fired"), process.fired_count, _("tasks that it recorded first"))
         yield Fact(_("At its end"), _("It drains") if process.has_lifespan else _("No drain is active"))
@@ -217,3 +223,7 @@ def _lag(process: Process) -> tuple[str, str]:
 
 def _memory(process: Process) -> str:
     return "–" if process.memory is None else str(filesizeformat(process.memory))
+
+
+def _connections(process: Process) -> str:
+    return "–" if process.connections is None else str(process.connections)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -24,6 +23,7 @@ from .formats import duration, printable, split_name, write_moment
 from .page import live_context
 from .pictures import lanes, sparkline
 from .pictures.lanes import Lane, Mark, Scale
+from .pictures.sparkline import Course
 
 if TYPE_CHECKING:
     from .base import ReadOnlyAdmin
@@ -33,20 +33,6 @@ MAX_ENDED = 150  # Tasks that ended in the last minute: bars of the picture.
 MAX_DRAINS = 10
 HOUR = timedelta(minutes=60)
 LEAST_LAG = 0.05  # Seconds that the upper edge of the lag stands for, at least.
-
-
-@dataclass(frozen=True)
-class Course:
-    """A sparkline of the last hour, with its words."""
-
-    label: str
-    picture: sparkline.Sparkline
-    last: str
-    note: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.label}: {self.last}, {self.note}"
 
 
 def describe(process: Process, admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:

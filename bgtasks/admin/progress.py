@@ -9,8 +9,9 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from ..models import BackgroundTask
+from ..places import parse_moment
 from ..status import Status
-from .formats import cut, duration, parse_moment, pretty_json, printable, write_moment
+from .formats import cut, duration, pretty_json, printable, write_moment
 from .pictures import WIDTH
 
 MAX_NOTE = 200  # Characters.

@@ -15,12 +15,13 @@ from django.utils.translation import gettext as _
 from ..conf import Settings, get_settings
 from ..maintenance.hand_rescue import background_watch
 from ..models import BackgroundTask, Process, StuckTask
+from ..places import parse_moment
 from ..status import Status
 from ..stuck import Finder
 from ..stuck import StuckTask as Stuck
 from ..transitions import JUDGED
 from .base import label_of
-from .formats import duration, parse_moment, printable, split_name, write_moment
+from .formats import duration, printable, split_name, write_moment
 from .outlook import Around, foresee
 from .page import live_context
 from .stuck_actions import StuckActions

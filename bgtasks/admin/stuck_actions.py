@@ -26,7 +26,8 @@ from django.utils.translation import gettext as _
 from .. import transitions
 from ..conf import get_settings
 from ..failure import storable
-from ..maintenance.hand_rescue import Wish, background_watch, longest_watch, rescue_tasks
+from ..maintenance.hand_rescue import Wish, background_watch, longest_watch, rescue_by_hand
+from ..maintenance.hand_tally import telling
 from ..models import BackgroundTask, Process, StuckTask
 from ..status import LIVE, Status
 from ..stuck import Standing, find_standing
@@ -128,7 +129,7 @@ class StuckActions(PageAdmin):
         """Return these processes, and all that are up. One query."""
         wanted = {each for each in ids if each is not None}
         rows = Process.objects.using(self.using).filter(Q(pk__in=wanted) | Q(state__in=Process.UP))
-        return {process.pk: process for process in rows.defer("blocked_by")}
+        return {process.pk: process for process in rows.defer("blocked_by", "functions")}
 
     def _act_on_selection(
         self,
@@ -201,7 +202,7 @@ class StuckActions(PageAdmin):
     ) -> Iterator[tuple[Any, str]]:
         """Yield what became of each task of a process that is over, with its name."""
         with transaction.atomic(using=self.using):
-            verdicts = rescue_tasks(self.using, process, _name(request), [task.pk for task in tasks])
+            verdicts = rescue_by_hand(self.using, process, _name(request), [task.pk for task in tasks])
             _log_verdicts(request.user.pk, verdicts)
         given = {verdict.id: verdict.status for verdict in verdicts}
         for task in tasks:
@@ -212,15 +213,18 @@ class StuckActions(PageAdmin):
         processes = self.read_processes(task.process for task in tasks)
         logged = {Cancellation.DONE: _("Cancelled."), Cancellation.ASKED: _("Asked to stop.")}
         names: dict[Any, list[str]] = defaultdict(list)
-        for task in tasks:
-            with transaction.atomic(using=self.using):
-                outcome: Any = transitions.cancel(self.using, task.pk, _name(request), WHY_CANCELLED)
-                if outcome in logged:
-                    self.log_change(request, task, logged[outcome])
-            if outcome is Cancellation.ASKED and task.process is not None:
-                standing = find_standing(processes.get(task.process), settings, now)
-                outcome = outcome if standing is Standing.UP else "later"
-            names[outcome].append(task.name)
+        with telling(self.using) as ended:
+            for task in tasks:
+                own: list[Verdict] = []
+                with transaction.atomic(using=self.using):
+                    outcome: Any = transitions.cancel(self.using, task.pk, _name(request), WHY_CANCELLED, ended=own)
+                    if outcome in logged:
+                        self.log_change(request, task, logged[outcome])
+                ended += own
+                if outcome is Cancellation.ASKED and task.process is not None:
+                    standing = find_standing(processes.get(task.process), settings, now)
+                    outcome = outcome if standing is Standing.UP else "later"
+                names[outcome].append(task.name)
         for outcome, text in CANCELLED.items():
             self._tell(request, messages.SUCCESS if outcome in logged else messages.WARNING, text, names[outcome])
         self._tell(request, messages.SUCCESS, CANCELLED_LATER, names["later"])

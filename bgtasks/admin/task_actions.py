@@ -28,8 +28,9 @@ from ..definition import declared
 from ..failure import storable
 from ..fire_again import FiredAgain, Refusal
 from ..log import log
+from ..maintenance.hand_tally import telling
 from ..models import BackgroundTask
-from ..transitions import Cancellation
+from ..transitions import Cancellation, Verdict
 from .base import ReadOnlyAdmin
 from .formats import printable
 
@@ -156,12 +157,14 @@ class TaskActions(ReadOnlyAdmin):
         alias = router.db_for_write(BackgroundTask)
         logged = {Cancellation.DONE: _("Cancelled."), Cancellation.ASKED: _("Asked to stop.")}
         counts: Counter[Cancellation] = Counter()
-        with self._telling(request, lambda: self._tell_cancelled(request, counts)):
+        with self._telling(request, lambda: self._tell_cancelled(request, counts)), telling(alias) as ended:
             for task in tasks:
+                own: list[Verdict] = []
                 with transaction.atomic(using=alias):
-                    outcome = transitions.cancel(alias, task.pk, _name(request), WHY_CANCELLED)
+                    outcome = transitions.cancel(alias, task.pk, _name(request), WHY_CANCELLED, ended=own)
                     if outcome in logged:
                         self.log_change(request, task, logged[outcome])
+                ended += own
                 counts[outcome] += 1
 
     def fire_again(self, request: HttpRequest, tasks: Sequence[BackgroundTask]) -> dict[UUID, BackgroundTask]:

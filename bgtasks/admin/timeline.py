@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from ..places import parse_moment
 from ..status import Status
-from .formats import parse_moment, printable
+from .formats import printable
 
 MAX_STEPS = 100
 MAX_WORDS = 500  # Characters of one reason.

@@ -10,10 +10,11 @@ from .. import rollups
 from .kept import Kept
 
 WEEK = timedelta(days=7)
+PARTS = ("statuses", "took", "failed")
 
 
 def _read(using: str) -> dict[str, rollups.Total]:
-    return rollups.total_by_name(rollups.read(using, rollups.TWO_HOURS, timezone.now(), WEEK), ("statuses", "took"))
+    return rollups.total_by_name(rollups.read(using, rollups.TWO_HOURS, timezone.now(), WEEK), PARTS)
 
 
 totals_of_week = Kept(60.0, _read)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db import connections
-
 from ..conf import Settings
 from ..log import log
+from ..runtime.own_connections import own_connections
 from ..runtime.statements import statements_for
 from ..transitions import Verdict
 from ..uuid7 import uuid7
+from .hand_tally import tell_ended
 from .observation import Observation
 from .rescue import Look, declare_dead, rescue
 
@@ -50,9 +50,18 @@ def watch_for_deaths(alias: str, settings: Settings, only: Collection[UUID] | No
         time.sleep(min(settings.heartbeat, settings.dead_after / 4, max(end - time.monotonic(), 0)))
 
 
-def rescue_tasks(alias: str, process: UUID, by: str, tasks: Collection[UUID]) -> list[Verdict]:
-    """Give these tasks of an ended process their verdicts; return those that were given."""
-    return [verdict for batch in rescue(alias, process, by, tasks) for verdict in batch]
+def rescue_by_hand(alias: str, process: UUID, by: str, only: Collection[UUID] | None = None) -> list[Verdict]:
+    """
+    Give the tasks of an ended process their verdicts; return those that were given.
+
+    Args:
+        only: these tasks. None: all.
+    """
+    given = []
+    for batch in rescue(alias, process, by, only):
+        tell_ended(alias, batch)
+        given += batch
+    return given
 
 
 @dataclass(frozen=True)
@@ -91,16 +100,16 @@ class BackgroundWatch:
 
     def _watch(self, alias: str, settings: Settings, process: UUID) -> None:
         try:
-            is_over = any(process in ended for ended in watch_for_deaths(alias, settings, [process]))
-            while wishes := self._take(process):
-                for wish in wishes if is_over else ():
-                    wish.tell(rescue_tasks(alias, process, wish.by, wish.tasks))
+            with own_connections():
+                is_over = any(process in ended for ended in watch_for_deaths(alias, settings, [process]))
+                while wishes := self._take(process):
+                    for wish in wishes if is_over else ():
+                        wish.tell(rescue_by_hand(alias, process, wish.by, wish.tasks))
         except Exception as error:  # noqa: BLE001, RUF100  # Nobody waits for this thread.
             log(logging.WARNING, "Process %s could not be watched (%s): ask again.", process, error, exc_info=error)
         finally:
             with self._lock:
                 self._wishes.pop(process, None)
-            connections.close_all()
 
     def _take(self, process: UUID) -> list[Wish]:
         """Return the wishes so far; once there are none, the process is not watched any more."""

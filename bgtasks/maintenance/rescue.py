@@ -15,10 +15,9 @@ from django.utils import timezone
 
 from ..log import log
 from ..models import BackgroundTask, Process
-from ..runtime.announcer import announce_change
 from ..runtime.runner import Runner
 from ..runtime.statements import bounded_transaction
-from ..status import FINISHED, Status
+from ..status import Status
 from ..transitions import Verdict, give_back, give_verdicts
 from .observation import Beat, Observation
 
@@ -147,18 +146,7 @@ class Rescuer:
             ", ".join(f"{status} ×{count}" for status, count in counts.items()),
             ", ".join(f"{name} ×{count}" for name, count in names.most_common(NAMED)) or "none",
         )
-        for verdict in verdicts:
-            if verdict.status in FINISHED:
-                runner.journal.tally.count_verdict(verdict.name, verdict.status)
-                announce_change(
-                    runner.registry.functions.get(verdict.name),
-                    task_id=verdict.id,
-                    name=verdict.name,
-                    status=verdict.status,
-                    previous=verdict.previous,
-                    attempt=verdict.attempt,
-                    process_id=runner.journal.process_id,
-                )
+        runner.journal.tell_verdicts(verdicts)
 
     def _find_own_orphans(self, using: str) -> None:
         """

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings as django_settings
-from django.db import DatabaseError, router
+from django.db import DatabaseError, router, transaction
 from django.utils import timezone
 
 from .. import histogram
@@ -19,6 +19,7 @@ from ..models import BackgroundTask, Rollup
 from ..runtime.runner import Runner
 from ..runtime.statements import bounded_transaction, is_missing_table
 from ..runtime.tally import MAX_NAMES, OTHERS, Counts
+from ..uuid7 import uuid7
 
 EVERY = 2.0  # Seconds.
 LAG_EVERY = 30.0  # Seconds between two notes of the loop's lag where no task ends.
@@ -55,6 +56,7 @@ class Stretch:
                 counts.statuses[status] = counts.statuses.get(status, 0) + count
             histogram.add(counts.took, more.took)
             histogram.add(counts.waited, more.waited)
+            counts.failed = max(counts.failed, more.failed)
         if lag is not None:
             self._lag = max(lag, self._lag or 0.0)
 
@@ -136,6 +138,16 @@ class RollupWriter:
         for stretch in self._stretches:
             stretch.add(taken, lag)
         self._is_written = False
+
+
+def write_apart(using: str, taken: dict[str, Counts]) -> None:
+    """Write what was counted where no journal runs, in rollups of no process: nobody adds to them."""
+    seconds, nobody = time.time(), uuid7()
+    with transaction.atomic(using=using):
+        for resolution in Rollup.Resolution:
+            stretch = Stretch(resolution, seconds, nobody)
+            stretch.add(taken, None)
+            stretch.write(using)
 
 
 def prune(using: str, now: datetime) -> None:

@@ -14,7 +14,6 @@ from django.db import router
 from ..log import log
 from ..models import BackgroundTask, Process
 from ..runtime import spool
-from ..runtime.announcer import announce
 from ..runtime.keys import KeyContended
 from ..runtime.record import Record
 from ..runtime.runner import Runner
@@ -105,13 +104,13 @@ class SpoolReader:
                     continue
                 left.pop(number, None)
                 statuses[entries[-1][0].value] += 1
-                announce(record, entries, journal.process_id)
             for number in batch.unchanged:
                 left.pop(number, None)
             for number, (record, holder) in batch.conflicts.items():
                 told = "Task %s (%s) of a spool file is not fired: task %s has its key."
                 log(logging.WARNING, told, record.name, record.id, holder)
                 left.pop(number, None)
+            journal.tell_written(batch)
 
         writer = Writer(statements, journal.process_id, wrote)
         put_off = 0

@@ -114,6 +114,24 @@ class Migration(migrations.Migration):
                 verbose_name="cut short after",
             ),
         ),
+        migrations.AddField(
+            model_name="process",
+            name="connections",
+            field=models.PositiveIntegerField(
+                help_text="To databases, open at the last beat: of its journal, of the lanes and threads of its tasks, and of a watch by hand. Those of its views are not known here.",
+                null=True,
+                verbose_name="connections",
+            ),
+        ),
+        migrations.AddField(
+            model_name="process",
+            name="functions",
+            field=models.JSONField(
+                help_text="Names that it knows, aliases too. Empty: it has not told.",
+                null=True,
+                verbose_name="functions",
+            ),
+        ),
         migrations.CreateModel(
             name="Rollup",
             fields=[
@@ -142,7 +160,7 @@ class Migration(migrations.Migration):
                     "tasks",
                     models.JSONField(
                         default=dict,
-                        help_text="{name: {statuses: {status: count}, took and waited: {bin: count}}}.",
+                        help_text="{name: {statuses: {status: count}, took and waited: {bin: count}, failed: the id of the last}}.",
                         verbose_name="tasks",
                     ),
                 ),

@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from .. import signals
-from ..definition import Task
+from ..definition import Task, declared
 from ..log import log
 from ..status import FINISHED, Status
+from ..transitions import Verdict
 from .record import Entry, Record
 
 _SIGNALS = (signals.task_fired, signals.task_started, signals.task_finished)
@@ -45,10 +46,28 @@ def announce(record: Record, entries: Sequence[Entry], process_id: UUID) -> None
             "attempt": attempt,
             "process_id": process_id,
         }
-        announce_change(record.task, **details)
+        _announce_change(record.task, **details)
 
 
-def announce_change(task: Task[..., Any] | None, **details: Any) -> None:
+def announce_verdict(verdict: Verdict, process_id: UUID | None) -> None:
+    """
+    Send the signal for a task that was ended without a record of this process, after the commit.
+
+    Args:
+        process_id: None: this process runs no tasks.
+    """
+    details = {
+        "task_id": verdict.id,
+        "name": verdict.name,
+        "status": verdict.status,
+        "previous": verdict.previous,
+        "attempt": verdict.attempt,
+        "process_id": process_id,
+    }
+    _announce_change(declared.get(verdict.name), **details)
+
+
+def _announce_change(task: Task[..., Any] | None, **details: Any) -> None:
     """
     Send the signals for one change of a task that is committed.
 

@@ -17,6 +17,7 @@ from ..conf import Settings
 from ..models import Process
 from ..status import Status
 from .machine import name_server, read_memory
+from .own_connections import count_own_connections
 from .registry import Registry
 from .statements import Disowned, Statements, to_datetime
 
@@ -37,6 +38,7 @@ class Heartbeat:
         self._settings = settings
         self._registry = registry
         self._is_registered = False
+        self._told_functions = 0  # How many its row says that this process knows.
         self._loop_seen_at: float | None = None
         self._loop_lag: float | None = None
         self._worst_lag: float | None = None  # Since it was last taken.
@@ -63,6 +65,7 @@ class Heartbeat:
             Disowned: the row is gone or says that this process is dead.
         """
         self.next_at = time.monotonic() + self._settings.heartbeat
+        known = len(self._registry.functions)
         if self._is_registered:
             with statements.transaction():
                 rows = Process.objects.using(statements.alias).filter(pk=self._journal.process_id, state__in=Process.UP)
@@ -72,6 +75,7 @@ class Heartbeat:
             with statements.transaction():
                 self.register(statements, self._journal.process_id)
             self._is_registered = True
+        self._told_functions = known
         self._ask_loop()
 
     def register(self, statements: Statements, process_id: UUID) -> None:
@@ -83,6 +87,7 @@ class Heartbeat:
             "server": name_server(),
             "release": self._settings.release,
             "started_at": values["beat_at"],
+            "functions": sorted(self._registry.functions),
         }
         rows = Process.objects.using(statements.alias)
         rows.update_or_create(pk=process_id, defaults=values, create_defaults={**values, **birth})
@@ -90,11 +95,15 @@ class Heartbeat:
     def _signs_of_life(self) -> dict[str, Any]:
         journal = self._journal
         is_draining = journal.is_draining or journal.is_held
+        functions = self._registry.functions
+        declared_since = {} if len(functions) == self._told_functions else {"functions": sorted(functions)}
         return {
+            **declared_since,
             "beat_at": timezone.now(),
             "loop_seen_at": to_datetime(self._loop_seen_at),
             "loop_lag": self._loop_lag,
             "memory": read_memory(),
+            "connections": count_own_connections(),
             "running": sum(record.status is Status.RUNNING for record in list(self._registry.live.values())),
             "has_lifespan": journal.has_lifespan,
             "state": Process.State.DRAINING if is_draining else Process.State.ALIVE,

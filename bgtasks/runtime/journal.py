@@ -15,7 +15,7 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
@@ -27,11 +27,13 @@ from .. import transitions
 from ..conf import Settings
 from ..log import log
 from ..models import BackgroundTask, Drain, Process
-from ..status import Status
+from ..status import FINISHED, Status
+from ..transitions import Verdict
 from ..uuid7 import uuid7
 from . import spool
-from .announcer import announce, announce_all
+from .announcer import announce, announce_all, announce_verdict
 from .heartbeat import Heartbeat
+from .own_connections import own_connections
 from .record import Record
 from .registry import Registry
 from .statements import Disowned, is_missing_table, statements_for, to_datetime
@@ -174,6 +176,10 @@ class Journal:
             if self._thread.is_alive():
                 self._spool_what_hangs()
 
+    @property
+    def is_running(self) -> bool:
+        return self._thread is not None and not self.is_stopped
+
     def is_current_thread(self) -> bool:
         return self._thread is threading.current_thread()
 
@@ -189,14 +195,27 @@ class Journal:
 
         def cancel() -> None:
             why = "cancelled on request"
+            ended: list[Verdict] = []
             with self._statements.transaction():
-                is_cancelled = transitions.cancel(self._alias, record.id, str(self.process_id), why)
-            if is_cancelled:
+                transitions.cancel(self._alias, record.id, str(self.process_id), why, ended=ended)
+            for verdict in ended:
                 record.history.append((Status.CANCELLED, time.time(), record.attempt, why))
+                self.tally.count_verdict(verdict)
                 announce(record, tuple(record.history), self.process_id)
                 record.wake_waiters()
 
         self.submit(cancel)
+
+    def tell_soon(self, verdicts: Iterable[Verdict]) -> None:
+        """Do as `tell_verdicts`, from any thread."""
+        self.submit(partial(self.tell_verdicts, verdicts))
+
+    def tell_verdicts(self, verdicts: Iterable[Verdict]) -> None:
+        """Count and announce, after the commit, what was ended without a record of this process. On this thread."""
+        for verdict in verdicts:
+            if verdict.status in FINISHED:
+                self.tally.count_verdict(verdict)
+                announce_verdict(verdict, self.process_id)
 
     async def begin_drain(self) -> None:
         """Say in the row that this process drains, and wait until what the thread is at, such as a claim, is done."""
@@ -248,12 +267,10 @@ class Journal:
         self._connection = connections[self._alias]
         self._statements = statements_for(self._alias, self.process_id, self._settings.release)
         self._writer = Writer(self._statements, self.process_id, self._wrote)
-        try:
+        with own_connections():
             while self._stop_by is None:
                 self._guard_all(self._turn)
             self._guard_all(self._write_the_rest)
-        finally:
-            connections.close_all()
 
     def _turn(self) -> None:
         self._gather()
@@ -592,14 +609,19 @@ class Journal:
             self.on_conflict(record, holder)
         if acknowledged:
             self.on_committed(acknowledged)
-        changes = [change for number, change in batch.changes.items() if number not in batch.again]
-        self.tally.count_written(changes)
-        announce_all(changes, self.process_id)
+        self.tell_written(batch)
         if self.asked_about:
             self._tell_who_has_asked(batch)
         if ready_again:
             self.on_ready_again(ready_again)
             self._cancel_what_is_ready_again(ready_again)
+
+    def tell_written(self, batch: Batch) -> None:
+        """Count and announce what was committed."""
+        changes = batch.find_committed()
+        self.tally.count_written(changes)
+        announce_all(changes, self.process_id)
+        self.tell_verdicts(batch.replaced)
 
     def _tell_who_has_asked(self, batch: Batch) -> None:
         let_go = [

@@ -13,7 +13,7 @@ from django.db.backends.utils import CursorWrapper
 
 from .. import transitions
 from ..models import BackgroundTask
-from ..transitions import Cancellation, KeyHolder, find_key_holder, free_key
+from ..transitions import Cancellation, KeyHolder, Verdict, find_key_holder, free_key
 from .record import Record
 from .statements import Row, Statements
 
@@ -24,12 +24,15 @@ class KeyContended(OperationalError):
     """The key changed hands at each try: nothing is wrong with the record, and a later try may succeed."""
 
 
-def insert_keyed(statements: Statements, cursor: CursorWrapper, record: Record, row: Row, by: str) -> UUID | None:
+def insert_keyed(
+    statements: Statements, cursor: CursorWrapper, record: Record, row: Row, by: str, ended: list[Verdict]
+) -> UUID | None:
     """
     Insert the row of a task with a key, in the open transaction.
 
     Args:
         by: the process that inserts it.
+        ended: takes what it has replaced.
 
     Returns:
         None: it was inserted. Else the task that has the key: its own id, if it was inserted before and the answer to
@@ -46,12 +49,12 @@ def insert_keyed(statements: Statements, cursor: CursorWrapper, record: Record, 
         if BackgroundTask.objects.using(statements.alias).filter(pk=record.id).exists():
             return record.id
         holder = find_key_holder(statements.alias, extras.key)
-        if holder is not None and not _take_from(statements.alias, holder, record, by):
+        if holder is not None and not _take_from(statements.alias, holder, record, by, ended):
             return holder.id
     raise KeyContended(f"The key {extras.key!r} changed hands {TRIES} times.")
 
 
-def _take_from(alias: str, holder: KeyHolder, record: Record, by: str) -> bool:
+def _take_from(alias: str, holder: KeyHolder, record: Record, by: str, ended: list[Verdict]) -> bool:
     """Free the key, if who has it may lose it; tell whether it is free."""
     assert record.extras is not None  # As above.
     if free_key(alias, holder):
@@ -61,4 +64,5 @@ def _take_from(alias: str, holder: KeyHolder, record: Record, by: str) -> bool:
     # One that is claimed right now is left alone: it runs, and this one is not fired. One that has ended is looked at
     # again.
     why = f"replaced by {record.id}, which has its key"
-    return transitions.cancel(alias, holder.id, by, why, may_ask=False) in (Cancellation.DONE, Cancellation.TOO_LATE)
+    outcome = transitions.cancel(alias, holder.id, by, why, may_ask=False, ended=ended)
+    return outcome in (Cancellation.DONE, Cancellation.TOO_LATE)

@@ -19,6 +19,8 @@ from typing import Any
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.db import connections
 
+from .own_connections import own_connections
+
 LONGEST_JOIN = 1.0  # Seconds to wait for threads at shutdown.
 IDLE_SECONDS = 0.5  # A thread that nobody uses closes its connections after this long.
 
@@ -75,6 +77,10 @@ class DaemonExecutor(Executor):
         return threading.current_thread() in self._threads
 
     def _run(self) -> None:
+        with own_connections():
+            self._carry_out()
+
+    def _carry_out(self) -> None:
         has_connection = False
         while True:
             try:
@@ -86,7 +92,6 @@ class DaemonExecutor(Executor):
                     has_connection = False
                 continue
             if item is None:
-                connections.close_all()
                 return
             future, fn, args, kwargs = item
             if future.set_running_or_notify_cancel():

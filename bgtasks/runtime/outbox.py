@@ -14,6 +14,7 @@ from django.db import connections, router, transaction
 
 from ..exceptions import KeyConflict, RolledBack
 from ..models import BackgroundTask
+from ..transitions import Verdict
 from .announcer import announce
 from .keys import insert_keyed
 from .record import Record
@@ -61,10 +62,14 @@ class Outbox:
         with connections[alias].cursor() as cursor:
             if record.extras is None or not record.extras.key:
                 statements.insert(cursor, [row], shape_of(record))
-            elif (holder := insert_keyed(statements, cursor, record, row, str(process_id))) is not None:
-                record.refuse(KeyConflict(record.extras.key, holder))
-                return False
-        return True
+                return True
+            replaced: list[Verdict] = []
+            holder = insert_keyed(statements, cursor, record, row, str(process_id), replaced)
+        if replaced:
+            transaction.on_commit(lambda: runner.journal.tell_soon(replaced), using=alias, robust=True)
+        if holder is not None:
+            record.refuse(KeyConflict(record.extras.key, holder))
+        return holder is None
 
     def _hand_over(self, record: Record) -> None:
         runner = self._runner

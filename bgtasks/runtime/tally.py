@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from ..histogram import SHORTEST, Histogram, bin_of
 from ..status import Status
+from ..transitions import Verdict
 from .record import Entry, Record
 
-READY, RUNNING = Status.READY, Status.RUNNING
+READY, RUNNING, SUCCESSFUL, CANCELLED = Status.READY, Status.RUNNING, Status.SUCCESSFUL, Status.CANCELLED
 
 MAX_NAMES = 200  # Counted apart between two takings. Coroutine objects may each have a name of their own.
 OTHERS = "…"  # The name that all further ones are counted under.
@@ -18,15 +20,17 @@ OTHERS = "…"  # The name that all further ones are counted under.
 class Counts:
     """What the tasks of one name came to."""
 
-    __slots__ = ("statuses", "took", "waited")
+    __slots__ = ("failed", "statuses", "took", "waited")
 
     def __init__(self) -> None:
         self.statuses: dict[str, int] = {}
         self.took: Histogram = {}  # The last attempts.
         self.waited: Histogram = {}  # For their first start, from being fired or from `run_after`.
+        self.failed = 0  # The number of the newest that failed, or was lost or interrupted. 0: none did.
 
     def as_json(self) -> dict[str, Any]:
-        return {"statuses": self.statuses, "took": self.took, "waited": self.waited}
+        told: dict[str, Any] = {"statuses": self.statuses, "took": self.took, "waited": self.waited}
+        return {**told, "failed": str(UUID(int=self.failed))} if self.failed else told
 
 
 class Tally:
@@ -47,6 +51,8 @@ class Tally:
             counts = by_name.get(record.name) or self._find(record.name)
             statuses, word = counts.statuses, status._value_  # `value` is a property, and the hash of a member a call.
             statuses[word] = statuses.get(word, 0) + 1
+            if status is not SUCCESSFUL and status is not CANCELLED:
+                counts.failed = max(counts.failed, record.number)
             if len(entries) < 2 or entries[-2][0] is not RUNNING:
                 continue  # It never ran, or not here.
             _, started, attempt, _ = entries[-2]
@@ -58,11 +64,13 @@ class Tally:
                 number = 0 if is_started_at_once else bin_of(started - _due_at(record))
                 counts.waited[number] = counts.waited.get(number, 0) + 1
 
-    def count_verdict(self, name: str, status: Status) -> None:
-        """Count a task of another process that this one has ended."""
+    def count_verdict(self, verdict: Verdict) -> None:
+        """Count a task that was ended without a record of this process."""
         self.writes += 1
-        statuses, word = self._find(name).statuses, status.value
-        statuses[word] = statuses.get(word, 0) + 1
+        counts, word = self._find(verdict.name), verdict.status.value
+        counts.statuses[word] = counts.statuses.get(word, 0) + 1
+        if verdict.status is not CANCELLED:
+            counts.failed = max(counts.failed, verdict.id.int)
 
     def take(self) -> dict[str, Counts]:
         """Return what was counted since the last time."""

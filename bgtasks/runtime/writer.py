@@ -14,6 +14,7 @@ from .. import transitions
 from ..failure import Failure, storable
 from ..log import log
 from ..status import Status
+from ..transitions import Verdict
 from .keys import KeyContended, insert_keyed
 from .record import Entry, Record
 from .statements import FULL, PLAIN, Disowned, Row, Statements
@@ -38,6 +39,8 @@ class Batch:
         self.full_updates: list[Row] = []
         self.keyed: list[tuple[Record, Row]] = []  # Inserts of those with a key.
         self.conflicts: dict[int, tuple[Record, UUID]] = {}  # What was not inserted, and who has its key.
+        self.replaced: list[Verdict] = []  # What lost its key to one of these, and its life.
+        self.late: set[int] = set()  # What was ended by others before, or deleted.
         self.versions: dict[int, int] = {}  # Of the extras, as they are written.
         self.unchanged: list[int] = []
         self.again: dict[int, tuple[Status, int]] = {}
@@ -67,6 +70,11 @@ class Batch:
                 self.unchanged.append(record.number)
                 continue
             self.changes[record.number] = (record, entries)
+
+    def find_committed(self) -> list[tuple[Record, tuple[Entry, ...]]]:
+        """Return what the rows say now."""
+        left_out = self.late | self.again.keys()
+        return [change for number, change in self.changes.items() if number not in left_out]
 
 
 class Writer:
@@ -146,9 +154,10 @@ class Writer:
         statements = self._statements
         inserted = 0
         for position, (record, row) in enumerate(batch.keyed):
+            replaced: list[Verdict] = []
             try:
                 with transaction.atomic(using=statements.alias):
-                    holder = insert_keyed(statements, cursor, record, row, str(self._process_id))
+                    holder = insert_keyed(statements, cursor, record, row, str(self._process_id), replaced)
             except OperationalError as error:
                 if not (isinstance(error, KeyContended) or statements.is_lock_wait(error)):
                     raise
@@ -159,6 +168,7 @@ class Writer:
                 for left in put_off:
                     del batch.changes[left.number]
                 break
+            batch.replaced += replaced
             if holder is None:
                 inserted += 1
             elif holder != record.id:
@@ -171,6 +181,7 @@ class Writer:
         for number, (record, entries) in batch.changes.items():
             target, _, attempt, why = entries[-1]
             if number not in rows:
+                batch.late.add(number)
                 if record.written is not None:
                     log(logging.WARNING, "Task %s (%s) was deleted while it was live.", record.name, record.id)
                 continue
@@ -184,6 +195,7 @@ class Writer:
                 # ours is none of its own: given back by a verdict, the row may have been claimed here again.)
                 batch.again[number] = state
                 continue
+            batch.late.add(number)
             transitions.note_late(
                 self._statements.alias, record.id, str(self._process_id), f"came too late: {target.value}, {why}"
             )

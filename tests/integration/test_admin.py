@@ -549,7 +549,12 @@ def test_pages_have_no_inline_script_and_no_inline_style(page):
 def test_list_of_processes(page):
     now = timezone.now()
     alive = make_process(
-        beat_at=now - timedelta(hours=1), loop_lag=2.5, memory=5 * 2**20, running=3, drain_requested_at=now
+        beat_at=now - timedelta(hours=1),
+        loop_lag=2.5,
+        memory=5 * 2**20,
+        connections=14,
+        running=3,
+        drain_requested_at=now,
     )
     make_process(state=Process.State.DEAD, pid=7)
 
@@ -557,6 +562,8 @@ def test_list_of_processes(page):
 
     for shown in ("web-1:4312", "web-1:7", "Alive", "Dead", "1 h 0 min ago", "2.50 s", "5.0\xa0MB", "asked to drain"):
         assert shown in body
+    assert re.search(r'>Connections</span><span class="bgtasks-value ">14</span>', body)
+    assert re.search(r'>Connections</span><span class="bgtasks-value ">–</span>', body)
     assert f"?show=live&amp;process={alive.pk}" in body
     assert ids_in(page(TASKS, show="live", process=str(alive.pk))) == set()
 
@@ -576,12 +583,17 @@ def test_page_of_a_task_shows_its_policies(page):
 def test_page_of_a_process(page):
     now = timezone.now()
     process = make_process(
-        beat_at=now, fired_count=4711, drain_requested_at=now - timedelta(seconds=2), drain_acknowledged_at=now
+        beat_at=now,
+        fired_count=4711,
+        connections=14,
+        drain_requested_at=now - timedelta(seconds=2),
+        drain_acknowledged_at=now,
     )
     drain = make_drain(process.pk)
 
     body = page(address_of(process))
 
+    assert re.search(r"<dt>Connections</dt>\s*<dd[^>]*>14\b", body)
     for shown in ("4711", "It drains", "Asked to drain at", "acknowledged at", "it starts nothing"):
         assert shown in body
     assert f"?show=live&amp;process={process.pk}" in body

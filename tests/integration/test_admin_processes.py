@@ -13,7 +13,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.contrib.messages import get_messages
 from django.db import connection
 from django.test import Client
@@ -27,6 +27,7 @@ from bgtasks.models import BackgroundTask, Drain, Process, Rollup
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, wait_until
+from tests.staff import log_in
 
 PROCESSES, DRAINS = "/admin/bgtasks/process/", "/admin/bgtasks/drain/"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7|add:7 }} javascript:alert(3)"
@@ -83,6 +84,11 @@ def minutes_ago(count: int) -> datetime:
     return now.replace(second=0, microsecond=0) - timedelta(minutes=count)
 
 
+def ends_of(body: str) -> list[str]:
+    """The last two points of each drawn area."""
+    return [" ".join(points.split()[-2:]) for points in re.findall(r'<polygon [^>]*points="([^"]*)"', body)]
+
+
 def measure(**names: tuple[float, int]) -> None:
     """Write what the tasks of the last hours came to."""
     hours = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
@@ -90,17 +96,7 @@ def measure(**names: tuple[float, int]) -> None:
     make_rollup(uuid4(), hours, Rollup.Resolution.TWO_HOURS, named)
 
 
-def log_in(*permissions: str, name: str = "ann") -> Client:
-    user = User.objects.create(username=name, is_staff=True)
-    wanted = Permission.objects.filter(codename__in=permissions)
-    assert len(wanted) == len(permissions)
-    user.user_permissions.set(wanted)
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-VIEWS = ("view_process", "view_drain", "view_backgroundtask")
+VIEWS = ("view_process", "view_drain")
 
 
 @pytest.fixture
@@ -169,7 +165,7 @@ def test_whoever_may_not_see_tasks_sees_none_here(db):
     process = make_process()
     make_task(process)
 
-    body = log_in("view_process").get(page_of(process)).content.decode()
+    body = log_in("view_process", sees_tasks=False).get(page_of(process)).content.decode()
 
     assert "shop.tasks" not in body
     assert "backgroundtask/" not in body.partition('id="content-main"')[2]
@@ -304,7 +300,7 @@ def test_without_the_permission_nothing_is_offered_and_nothing_is_done(db, actio
     process = make_process(drain_requested_at=now if action == "undo-drain" else None)
     address = f"{PROCESSES}{process.pk}/{action}/"
     before = Process.objects.values().get()
-    viewer, half = log_in(*VIEWS, name="viewer"), log_in("drain_process", name="half")
+    viewer, half = log_in(*VIEWS, name="viewer"), log_in("drain_process", name="half", sees_tasks=False)
 
     assert address not in viewer.get(page_of(process)).content.decode()
     for each in (viewer, half):
@@ -382,14 +378,25 @@ def test_the_page_of_a_drain_draws_it_and_tells_it(page):
     assert f'aria-label="{words}"' in body
     assert f"<figcaption>{words}</figcaption>" in body
     assert "bgtasks-drain-cut" in body
+    assert ends_of(body)[1].startswith("1000.0,")  # Two are left.
     assert "cut short, after 20.0 s" in body
     assert f'href="/admin/bgtasks/backgroundtask/?name={quote_plus("shop.tasks.export")}">export</a>' in body
 
 
 def test_a_drain_in_time_has_no_deadline(page):
-    drain = make_drain(uuid4(), cut_short_after=None, cancelled_count=0, left_count=0, finished_count=9, names={})
+    drain = make_drain(
+        uuid4(),
+        cut_short_after=None,
+        cancelled_count=0,
+        left_count=0,
+        finished_count=9,
+        names={},
+        course=[[0.0, 9], [22.5, 0]],
+    )
 
     body = page(page_of(drain))
+
+    assert ends_of(body) == ["970.0,0.0 970.0,48.0"]  # The step down to nothing is seen before the edge.
 
     assert "9 ran at the start, 9 finished, none was cut short. It took 22.5 s." in body
     assert "bgtasks-drain-cut" not in body
@@ -408,7 +415,7 @@ def test_the_list_draws_each_drain_with_tasks(page):
 def test_names_lead_nowhere_for_whoever_may_not_see_tasks(db):
     drain = make_drain(uuid4())
 
-    body = log_in("view_drain").get(page_of(drain)).content.decode()
+    body = log_in("view_drain", sees_tasks=False).get(page_of(drain)).content.decode()
 
     assert "export" in body
     assert "?name=" not in body

@@ -249,6 +249,29 @@ def test_who_starts_what_waits(page):
     assert "its own process starts it once a slot is free" in page()
 
 
+@pytest.mark.parametrize(
+    ("functions", "is_said"),
+    [(["shop.tasks.other"], True), (["shop.tasks.other", "shop.tasks.export"], False), (None, False)],
+)
+def test_a_function_that_no_process_knows_is_the_reason(page, functions, is_said):
+    make_process(functions=functions)
+    make_silent(functions=["shop.tasks.export"])  # It may have died.
+    make_dead(functions=["shop.tasks.export"])
+    make_waiting(name="shop.tasks.export")
+
+    body = page()
+
+    assert ("It waits for longer than 300 s, and no process that is up knows its function." in body) == is_said
+    assert ("Start a process whose code has its function, or cancel it." in body) == is_said
+    assert ("It waits for longer than 300 s." in body) != is_said
+
+
+def test_without_a_process_nobody_is_blamed_for_not_knowing(page):
+    make_waiting()
+
+    assert "knows its function" not in page()
+
+
 def test_it_shows_a_bounded_number(page, monkeypatch):
     monkeypatch.setattr(stuck, "MAX_SHOWN", 2)
     dead = make_dead()
@@ -452,7 +475,7 @@ def test_no_verdict_is_given_where_none_is_due(client):
 
 def test_what_changes_at_that_moment_is_said(client, monkeypatch):
     row = make_task(process=make_dead().pk)
-    monkeypatch.setattr(stuck_actions, "rescue_tasks", lambda *args: [])
+    monkeypatch.setattr(stuck_actions, "rescue_by_hand", lambda *args: [])
 
     assert tick(client, APPLY, row) == ["1 task had changed, or finished, already: shop.tasks.export."]
 

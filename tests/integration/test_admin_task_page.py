@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -19,6 +18,7 @@ from bgtasks.admin.pictures.strip import COUNT
 from bgtasks.models import BackgroundTask
 from bgtasks.status import FINISHED, Status
 from bgtasks.uuid7 import lowest_uuid7
+from tests.staff import log_in
 
 pytestmark = pytest.mark.django_db
 
@@ -31,17 +31,9 @@ TRACEBACK = (
 )
 
 
-def log_in(*permissions: str) -> Client:
-    user = User.objects.create(username=f"user {User.objects.count()}", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=["view_backgroundtask", *permissions]))
-    client = Client()
-    client.force_login(user)
-    return client
-
-
 @pytest.fixture
 def client() -> Client:
-    return log_in("view_task_args")
+    return log_in("view_task_args", name="user")
 
 
 def make_task(name: str = "shop.tasks.send", status: str = Status.SUCCESSFUL, **more: Any) -> BackgroundTask:
@@ -140,7 +132,7 @@ def test_a_live_task_grows_and_says_when_it_is_due(client):
 
 def test_arguments_are_for_those_with_the_permission():
     row = make_task(args=["first-secret"], kwargs={"to": "second-secret"}, result="the result", checkpoint="the place")
-    viewer, other = log_in(), log_in("view_task_args", "fire_task")
+    viewer, other = log_in(), log_in("view_task_args", "fire_task", name="bob")
 
     body = show(viewer, row)
 

@@ -297,10 +297,55 @@ async def test_the_beat_goes_on_while_nothing_happens(runtime: Runtime) -> None:
     assert process.memory > 1_000_000
 
 
+async def test_the_beat_tells_how_many_connections_its_own_threads_have_open(runtime: Runtime) -> None:
+    """Also one that is in use right now; and none of the test's own thread, which has one too."""
+    asked, answer = threading.Event(), threading.Event()
+
+    @bgtasks.task(name="ask in a thread")
+    def ask_in_thread() -> None:
+        BackgroundTask.objects.exists()
+        asked.set()
+        assert answer.wait(60)
+
+    await wait_until(lambda: _connections_are(1))  # The journal's.
+    handle = bgtasks.fire(ask_in_thread)
+    await asyncio.to_thread(asked.wait, 60)
+    lane = bgtasks.fire(tasks.use_orm, 1, 60.0)
+    try:
+        await wait_until(lambda: _connections_are(3))
+    finally:
+        answer.set()
+        lane.cancel()
+    await handle
+
+    await wait_until(lambda: _connections_are(1))
+
+
+async def test_a_process_tells_which_functions_it_knows(runtime: Runtime) -> None:
+    """Those that are declared later too."""
+    known = (await _read_process()).functions
+    assert "tests.app.tasks.succeed" in known
+    assert "late" not in known
+
+    bgtasks.task(name="late", aliases=["earlier"])(_nothing)
+
+    async def is_told() -> bool:
+        return {"late", "earlier"} <= set((await _read_process()).functions)
+
+    await wait_until(is_told)
+
+
+async def _nothing() -> None: ...
+
+
 async def test_the_beat_goes_on_while_the_loop_is_blocked(runtime: Runtime) -> None:
     before = (await _read_process()).beat
     time.sleep(1.3)
     assert (await _read_process()).beat >= before + 2
+
+
+async def _connections_are(count: int) -> bool:
+    return (await _read_process()).connections == count
 
 
 async def _read_process() -> Process:

@@ -20,6 +20,7 @@ from bgtasks.maintenance.rollup_writer import prune
 from bgtasks.models import Rollup
 from bgtasks.runtime import tally
 from bgtasks.status import Status
+from bgtasks.transitions import Verdict
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
 
@@ -196,10 +197,21 @@ def test_old_ones_are_pruned() -> None:
 
 @pytest.mark.parametrize("status", [Status.LOST, Status.CANCELLED])
 def test_a_verdict_is_counted_by_who_gave_it(status: Status) -> None:
-    counted = tally.Tally()
+    counted, id_ = tally.Tally(), uuid4()
 
-    counted.count_verdict("a", status)
+    counted.count_verdict(Verdict(id_, "a", Status.RUNNING, status, 1))
 
-    assert counted.take()["a"].statuses == {status: 1}
+    found = counted.take()["a"].as_json()
+    assert found["statuses"] == {status: 1}
+    assert found.get("failed") == (str(id_) if status is Status.LOST else None)
     assert counted.take() == {}
     assert counted.writes == 1
+
+
+def test_the_newest_that_failed_is_told() -> None:
+    """A process may have written its rollup before it knew of any."""
+    old, new = sorted(str(uuid4()) for _ in range(2))
+    told = [{"failed": new}, {}, {"failed": old}]
+    stretches = [rollups.Stretch(timezone.now(), uuid4(), {"a": counts() | each}, None) for each in told]
+
+    assert rollups.total_by_name(stretches)["a"].failed == new

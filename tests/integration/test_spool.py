@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.apps import apps
 from django.utils import timezone
 
 import bgtasks
+from bgtasks import rollups
 from bgtasks.conf import Settings
 from bgtasks.models import BackgroundTask, Process
 from bgtasks.runtime import spool
@@ -75,6 +77,16 @@ async def test_a_process_that_was_never_registered(settings: Any, runtime: Runti
     assert reader.fired_count == 3
     found = [(row.status, row.origin) async for row in BackgroundTask.objects.all()]
     assert found == [("SUCCESSFUL", reader.pk)] * 3
+
+    @sync_to_async
+    def read_counts() -> dict[str, int]:
+        read = rollups.read("default", rollups.MINUTE, timezone.now(), timedelta(hours=1), [reader.pk])
+        return dict(rollups.total_of(read).statuses)
+
+    async def are_counted() -> bool:
+        return await read_counts() == {"SUCCESSFUL": 3}
+
+    await wait_until(are_counted)
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no such permissions.")

@@ -8,11 +8,9 @@ import pytest
 
 from bgtasks import advice, frames, histogram, parameters, rollups, sensitive, status, stuck, uuid7, versions
 from bgtasks.admin import (
-    drain_advice,
     fire_form,
     formats,
     functions,
-    overview,
     progress,
     task_page,
     timeline,
@@ -33,11 +31,9 @@ from bgtasks.management import activity_view, base
         drains,
         elapsed,
         sparkline,
-        overview,
         advice,
         base,
         deaths,
-        drain_advice,
         frames,
         observation,
         parameters,

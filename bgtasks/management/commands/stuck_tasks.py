@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ...conf import get_settings
-from ...maintenance.hand_rescue import longest_watch, watch_for_deaths
-from ...maintenance.rescue import rescue
+from ...maintenance.hand_rescue import longest_watch, rescue_by_hand, watch_for_deaths
+from ...maintenance.hand_tally import telling
 from ...stuck import Finder, StuckTask
 from ...transitions import cancel
 from ..base import FOUND, TaskCommand, seconds, show_length, visible
@@ -77,16 +77,18 @@ class Command(TaskCommand):
             bar = progress.add_task("Watching for beats (s)", total=round(longest_watch(settings)))
             for ended in watch_for_deaths(self.alias, settings):
                 for process in ended:
-                    for batch in rescue(self.alias, process, "manage.py stuck_tasks --apply"):
-                        verdicts.update(verdict.status.value for verdict in batch)
+                    given = rescue_by_hand(self.alias, process, "manage.py stuck_tasks --apply")
+                    verdicts.update(verdict.status.value for verdict in given)
                 progress.update(bar, completed=round(time.monotonic() - began))
         return verdicts
 
     def _cancel(self, found: list[StuckTask]) -> list[str]:
         """Ask what runs for too long to stop; return the ids."""
         too_long = [task for task in found if task.kind == "running"]
-        for task in too_long:
-            cancel(self.alias, task.id, "manage.py stuck_tasks --cancel", "cancelled: it ran for too long")
+        why = "cancelled: it ran for too long"
+        with telling(self.alias) as ended:  # One may wait for another attempt by now.
+            for task in too_long:
+                cancel(self.alias, task.id, "manage.py stuck_tasks --cancel", why, ended=ended)
         return [str(task.id) for task in too_long]
 
 
