@@ -163,7 +163,7 @@ def test_row_shows_what_matters(page):
 
     body = page(TASKS)
 
-    for shown in ("shop.tasks", "send_welcome", "Successful", "1.00 s", "3.00 s", "2/3", "web-1:4312", "welcome:7"):
+    for shown in ("shop.tasks", "send_welcome", "Successful", "1 s", "3 s", "2/3", "web-1:4312", "welcome:7"):
         assert shown in body
 
 
@@ -366,7 +366,7 @@ def test_count_stops_at_its_cap(page, monkeypatch):
     for _ in range(70):
         make_task()
 
-    assert "more than 60 background tasks" in page(TASKS)
+    assert "more than 60 tasks" in page(TASKS)
 
 
 # The page of one task.
@@ -555,7 +555,7 @@ def test_list_of_processes(page):
 
     body = page(reverse("admin:bgtasks_process_changelist"))
 
-    for shown in ("web-1:4312", "web-1:7", "Alive", "Dead", "1 h 0 min ago", "2.50 s", "5.0\xa0MB", "asked to drain"):
+    for shown in ("web-1:4312", "web-1:7", "Alive", "Dead", "1 h ago", "2.50 s", "5.0\xa0MB", "asked to drain"):
         assert shown in body
     assert f"?show=live&amp;process={alive.pk}" in body
     assert ids_in(page(TASKS, show="live", process=str(alive.pk))) == set()

@@ -156,7 +156,7 @@ def test_a_cursor_is_no_filter_for_actions_and_links(client):
     )
 
     assert len(answer.context["cl"].result_list) == 30
-    assert "60 background tasks" in body
+    assert "60 tasks" in body
     assert 'href="?show=live"' in body
     assert "Cancel 60 tasks?" in client.get(asked["Location"]).content.decode()
 
