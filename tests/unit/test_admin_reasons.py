@@ -14,9 +14,9 @@ from bgtasks.runtime import attempt
     [
         ("fired", "gestartet"),
         ("claimed", "übernommen"),
-        ("raised ValueError", "löste ValueError aus"),
-        ("raised ValueError: 5 %, \n no", "löste ValueError: 5 %, \n no aus"),
-        ("raised E: no; again in 2 s, attempt 2 of 3", "löste E: no aus; noch einmal in 2 s, Versuch 2 von 3"),
+        ("raised ValueError", "Ausnahme ValueError"),
+        ("raised ValueError: 5 %, \n no", "Ausnahme ValueError: 5 %, \n no"),
+        ("raised E: no; again in 2 s, attempt 2 of 3", "Ausnahme E: no; noch einmal in 2 s, Versuch 2 von 3"),
         ("its uvicorn web-1:7 died", "sein uvicorn web-1:7 ist gestorben"),
         ("its uvicorn web-1:7 died; no attempts left", "sein uvicorn web-1:7 ist gestorben; kein Versuch übrig"),
         ("as the customer wished: %(x)s", "as the customer wished: %(x)s"),
