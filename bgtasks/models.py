@@ -13,7 +13,6 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
-from django.utils.functional import Promise
 from django.utils.text import capfirst, format_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -25,7 +24,7 @@ from .uuid7 import uuid7
 PAGE_COUNT = 8
 
 
-def page_name(place: int, name: Promise) -> Promise:
+def page_name(place: int, name: Any) -> Any:
     """
     Name a page such that the admin, which sorts an app's pages by their names, shows it at this place.
 

@@ -48,7 +48,7 @@ NO_FILTERS = (BEFORE, AFTER, UNTIL, FORMAT)  # Of the address.
 # What the list shows. The other columns are large, and a page of them would be megabytes.
 LIST_FIELDS = [
     *["id", "name", "status", "key", "created_at", "started_at", "finished_at", "run_after"],
-    *["attempt", "max_attempts", "process", "cancel_requested_at"],
+    *["attempt", "max_attempts", "process", "cancel_requested_at", "error_type"],
 ]
 
 
@@ -129,7 +129,8 @@ class PageOfTasks(PageOfRows):
         for spec in self.filter_specs:
             if getattr(spec, "is_wrong", False):
                 text = _("“%(value)s” is no value of the filter “%(filter)s”, so nothing is found.")
-                notes.append(text % {"value": cut(printable(spec.value()), 100).text, "filter": spec.title})
+                value = spec.value()  # type: ignore[attr-defined]  # All are SimpleListFilters.
+                notes.append(text % {"value": cut(printable(value), 100).text, "filter": spec.title})
         term = self.query.strip()
         if term.startswith(("args.", "kwargs.")) and not read_argument(term):
             notes.append(_("An argument is searched for by name or position, and value: args.user_id:5, args.0:5."))
@@ -216,6 +217,9 @@ class BackgroundTaskAdmin(BulkActions, Exports):
         shown = badge(task.status, task.get_status_display())
         if task.cancel_requested_at and task.status in LIVE:
             return format_html('{} <span class="bgtasks-note">{}</span>', shown, _("cancel asked"))
+        if task.error_type and task.status == Status.FAILED:
+            note = '{} <span class="bgtasks-note bgtasks-note-error" title="{}">{}</span>'
+            return format_html(note, shown, task.error_type, split_name(task.error_type)[1])
         return shown
 
     @admin.display(description=gettext_lazy("fired at"), ordering="id")

@@ -167,6 +167,16 @@ def test_row_shows_what_matters(page):
         assert shown in body
 
 
+def test_row_of_a_failure_shows_its_error(page):
+    make_task(status=Status.FAILED, error_type="shop.errors.Unavailable")
+    make_task(status=Status.FAILED, error_type=HOSTILE)
+
+    body = page(TASKS)
+
+    assert 'title="shop.errors.Unavailable">Unavailable<' in body
+    assert "<script>alert" not in body
+
+
 def test_unknown_process_is_shown_by_its_id(page):
     process_id = uuid7()
     make_task(process=process_id)
