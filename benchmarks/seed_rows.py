@@ -228,9 +228,10 @@ class Seeder:
             began = entries[0][1]
             failed = began - 2.0**attempt
             ran = failed - function.take(rng)
+            again = f"again in {2.0**attempt:g} s, attempt {attempt + 1} of {function.max_attempts}"
             entries[:0] = [
                 ("RUNNING", ran, attempt, "fired" if attempt == 1 else "claimed"),
-                ("READY", failed, attempt, f"raised TimeoutError; again in {2.0**attempt:g} s"),
+                ("READY", failed, attempt, f"raised TimeoutError; {again}"),
             ]
         created, origin = entries[0][1], life
         if rng.random() < 0.15:  # It found no free slot.
@@ -418,7 +419,7 @@ class Seeder:
             values["run_after"] = self._moment(self._now + rng.uniform(60, DAY))[0]
         elif number % 7 == 0 and function.max_attempts > 1:
             created -= 5
-            again = "raised TimeoutError; again in 60 s"
+            again = f"raised TimeoutError; again in 60 s, attempt 2 of {function.max_attempts}"
             entries = [("RUNNING", created, 1, "fired"), ("READY", self._now - 0.5, 1, again)]
             values |= {"run_after": self._moment(self._now + 60)[0], "error_type": "TimeoutError"}
         return self._make_row(function, entries, None, origin, **values)

@@ -13,12 +13,24 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.text import capfirst, format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from .definition import MAX_NAME_LENGTH
 from .querysets import BackgroundTaskQuerySet, ProcessQuerySet, count_in_ledger
 from .status import Status
 from .uuid7 import uuid7
+
+PAGE_COUNT = 8
+
+
+def page_name(place: int, name: Any) -> Any:
+    """
+    Name a page such that the admin, which sorts an app's pages by their names, shows it at this place.
+
+    Browsers show no leading space. Pages without a place follow, by their names.
+    """
+    return format_lazy("{}{}", " " * (PAGE_COUNT + 1 - place), capfirst(name))
 
 
 class BackgroundTask(models.Model):
@@ -103,7 +115,7 @@ class BackgroundTask(models.Model):
 
     class Meta:
         verbose_name = _("background task")
-        verbose_name_plural = _("background tasks")
+        verbose_name_plural = page_name(5, _("all tasks"))
         ordering = ["-id"]
         # All but those by status and name are partial: live rows are found without a look at the finished ones.
         # MariaDB has no partial indexes and gets full ones: there a claim needs the status in front, or it would go
@@ -230,7 +242,7 @@ class Process(models.Model):
 
     class Meta:
         verbose_name = _("process")
-        verbose_name_plural = _("processes")
+        verbose_name_plural = page_name(7, _("processes"))
         ordering = ["-id"]
         permissions = [("drain_process", "Can drain processes")]
 
@@ -367,7 +379,7 @@ class Drain(models.Model):
 
     class Meta:
         verbose_name = _("drain")
-        verbose_name_plural = _("drains")
+        verbose_name_plural = page_name(8, _("drains"))
         ordering = ["-id"]
 
     def __str__(self) -> str:
@@ -380,8 +392,8 @@ class Overview(BackgroundTask):
     class Meta:
         proxy = True
         default_permissions = ()
-        # The admin sorts an app's pages by their names, and browsers show no leading space.
-        verbose_name = verbose_name_plural = _(" Overview")
+        verbose_name = _("overview")
+        verbose_name_plural = page_name(1, _("overview"))
 
 
 class LiveTask(BackgroundTask):
@@ -389,7 +401,7 @@ class LiveTask(BackgroundTask):
         proxy = True
         default_permissions = ()
         verbose_name = _("live task")
-        verbose_name_plural = _("live tasks")
+        verbose_name_plural = page_name(2, _("live tasks"))
 
 
 class FailedTask(BackgroundTask):
@@ -397,7 +409,7 @@ class FailedTask(BackgroundTask):
         proxy = True
         default_permissions = ()
         verbose_name = _("failure")
-        verbose_name_plural = _("failures")
+        verbose_name_plural = page_name(3, _("failures"))
 
 
 class StuckTask(BackgroundTask):
@@ -405,7 +417,7 @@ class StuckTask(BackgroundTask):
         proxy = True
         default_permissions = ()
         verbose_name = _("stuck task")
-        verbose_name_plural = _("stuck tasks")
+        verbose_name_plural = page_name(4, _("stuck tasks"))
 
 
 class TaskFunction(BackgroundTask):
@@ -413,4 +425,4 @@ class TaskFunction(BackgroundTask):
         proxy = True
         default_permissions = ()
         verbose_name = _("task function")
-        verbose_name_plural = _("task functions")
+        verbose_name_plural = page_name(6, _("task functions"))

@@ -22,7 +22,7 @@ from . import horizon
 from .base import PageOfRows, badge, breakable, cell, find_processes, label_of, process_cell, short_id
 from .bulk_actions import UNTIL, BulkActions
 from .export import FORMAT, Exports
-from .formats import duration, split_name, write_moment
+from .formats import cut, duration, printable, split_name, write_moment
 from .keyset import AFTER, BEFORE, KeysetPaginator, Page, read_id
 from .no_drain import describe_processes_without_drain
 from .paginator import count_up_to
@@ -48,7 +48,7 @@ NO_FILTERS = (BEFORE, AFTER, UNTIL, FORMAT)  # Of the address.
 # What the list shows. The other columns are large, and a page of them would be megabytes.
 LIST_FIELDS = [
     *["id", "name", "status", "key", "created_at", "started_at", "finished_at", "run_after"],
-    *["attempt", "max_attempts", "process", "cancel_requested_at"],
+    *["attempt", "max_attempts", "process", "cancel_requested_at", "error_type"],
 ]
 
 
@@ -124,9 +124,17 @@ class PageOfTasks(PageOfRows):
 
     @property
     def notes(self) -> list[str]:
-        """What the page has to say of where it has not looked."""
+        """What the page has to say of where it has not looked, and of what it did not understand."""
         notes = horizon.describe(self.request)
-        if read_argument(self.query.strip()) and not may_view_arguments(self.request):
+        for spec in self.filter_specs:
+            if getattr(spec, "is_wrong", False):
+                text = _("“%(value)s” is no value of the filter “%(filter)s”, so nothing is found.")
+                value = spec.value()  # type: ignore[attr-defined]  # All are SimpleListFilters.
+                notes.append(text % {"value": cut(printable(value), 100).text, "filter": spec.title})
+        term = self.query.strip()
+        if term.startswith(("args.", "kwargs.")) and not read_argument(term):
+            notes.append(_("An argument is searched for by name or position, and value: args.user_id:5, args.0:5."))
+        if read_argument(term) and not may_view_arguments(self.request):
             text = _("To search for arguments takes the permission to view them: %(permission)s.")
             notes.append(text % {"permission": "bgtasks.view_task_args"})
         return notes
@@ -209,6 +217,9 @@ class BackgroundTaskAdmin(BulkActions, Exports):
         shown = badge(task.status, task.get_status_display())
         if task.cancel_requested_at and task.status in LIVE:
             return format_html('{} <span class="bgtasks-note">{}</span>', shown, _("cancel asked"))
+        if task.error_type and task.status == Status.FAILED:
+            note = '{} <span class="bgtasks-note bgtasks-note-error" title="{}">{}</span>'
+            return format_html(note, shown, task.error_type, split_name(task.error_type)[1])
         return shown
 
     @admin.display(description=gettext_lazy("fired at"), ordering="id")

@@ -12,6 +12,7 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db import models, router
 from django.db.models import QuerySet
+from django.db.models.options import Options
 from django.forms import Script
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, reverse
@@ -78,8 +79,7 @@ class ReadOnlyAdmin(ModelAdmin):
         return lookup in {each.parameter_name for each in self.get_list_filter(request)}  # type: ignore[arg-type,union-attr]  # All are SimpleListFilters.
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        title = capfirst(self.opts.verbose_name_plural)
-        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+        return super().changelist_view(request, {"title": title_of(self.opts), **(extra_context or {})})
 
     def page_of(self, model: type[models.Model], pk: object) -> str:
         """Return the address of a row's page, or "" where that model is not in this admin site."""
@@ -142,6 +142,11 @@ def process_cell(label: str) -> SafeString:
     if len(label) <= MAX_ON_ONE_LINE:
         return cell(_("Process"), label)
     return cell(_("Process"), breakable(label), "bgtasks-wraps")
+
+
+def title_of(opts: Options[Any]) -> str:
+    """Return the name of a page, without the spaces by which it is sorted."""
+    return str(capfirst(str(opts.verbose_name_plural).strip()))
 
 
 def badge(status: str, label: object) -> SafeString:

@@ -34,7 +34,8 @@ class DrainAdmin(ReadOnlyAdmin):
         return PageOfRowsWithProcess
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        return super().changelist_view(request, {"advice": describe_advice(self, request), **(extra_context or {})})
+        context = {"advice": describe_advice(self, request), "empty_note": _("No process has been drained yet.")}
+        return super().changelist_view(request, {**context, **(extra_context or {})})
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

@@ -13,7 +13,7 @@ from .. import advice
 from ..conf import get_settings
 from ..models import BackgroundTask
 from .drain_page import tasks_url
-from .formats import duration, percent, printable, split_name
+from .formats import duration, number, percent, printable, split_name
 from .week import totals_of_week
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def describe_advice(admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any
         "%(time)s covers %(part)s of the tasks: %(count)s were measured in the last 7 days.",
         found.measured,
     )
-    values = {"time": duration(found.timeout), "part": percent(found.covered_part), "count": found.measured}
+    values = {"time": duration(found.timeout), "part": percent(found.covered_part), "count": number(found.measured)}
     cut = _("Of those that run at any moment %(part)s would not end in time, since long ones are there for longer.")
     return {
         "covers": covers % values,
@@ -51,6 +51,6 @@ def _describe_function(each: advice.TooLong, admin: ReadOnlyAdmin, request: Http
         "module": module,
         "function": function,
         "url": tasks_url(admin, request, printable(each.name)),
-        "text": text % {"time": duration(each.p95), "count": each.measured},
+        "text": text % {"time": duration(each.p95), "count": number(each.measured)},
         "reruns": each.reruns,
     }

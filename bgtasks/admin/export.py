@@ -27,7 +27,6 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ..sensitive import HIDDEN, is_sealed
-from . import horizon
 from .base import ReadOnlyAdmin
 from .formats import printable, write_moment
 from .keyset import AFTER, BEFORE, walk
@@ -64,12 +63,12 @@ class Exports(ReadOnlyAdmin):
         if kind not in WRITERS:
             return HttpResponseBadRequest("?format=csv, ?format=json")
         try:
-            rows = self.get_changelist_instance(request).queryset
+            found: Any = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
             return HttpResponseBadRequest("No such filter.")
         columns = (*COLUMNS, *ARGUMENTS) if may_view_arguments(request) else COLUMNS
         content_type, write = WRITERS[kind]
-        parts = write(columns, _Source(rows, columns, horizon.describe(request)))
+        parts = write(columns, _Source(found.queryset, columns, found.notes))
         is_asynchronous = isinstance(request, ASGIRequest)
         response = StreamingHttpResponse(_asynchronous(parts) if is_asynchronous else parts, content_type)
         moment = re.sub(r"[ :]", "-", write_moment(timezone.now()))

@@ -93,7 +93,6 @@ class FailedTaskAdmin(PageAdmin):
         start = min((moment for group in shown for moment in group.moments), default=now)
         start = min(start, now - SHORTEST)
         return {
-            "title": _("Failed"),
             "groups": list(self._describe_groups(request, shown, start, now)),
             "count": len(rows),
             "are_more": are_more,

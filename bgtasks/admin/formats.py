@@ -11,6 +11,7 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 MAX_SHOWN = 20_000  # Characters of one value on a page.
@@ -88,8 +89,8 @@ def duration(length: timedelta | float | None) -> str:
     """
     Write a length of time, given as such or in seconds, with two units at most.
 
-    >>> duration(0.012), duration(3.417), duration(timedelta(seconds=125))
-    ('12 ms', '3.42 s', '2 min 5 s')
+    >>> duration(0.012), duration(3.417), duration(20), duration(timedelta(seconds=125)), duration(300)
+    ('12 ms', '3.42 s', '20 s', '2 min 5 s', '5 min')
     """
     seconds = length.total_seconds() if isinstance(length, timedelta) else length
     if seconds is None or not math.isfinite(seconds):
@@ -99,15 +100,40 @@ def duration(length: timedelta | float | None) -> str:
     if seconds < 0.9995:
         return _("%(count)s ms") % {"count": round(seconds * 1000)}
     if seconds < 59.95:
-        return _("%(count)s s") % {"count": f"{seconds:.2f}" if seconds < 9.995 else f"{seconds:.1f}"}
+        return _("%(count)s s") % {"count": decimal(seconds, 2 if seconds < 9.995 else 1)}
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     if days:
-        return _("%(days)s d %(hours)s h") % {"days": days, "hours": hours}
+        return _two(_("%(count)s d") % {"count": days}, hours and _("%(count)s h") % {"count": hours})
     if hours:
-        return _("%(hours)s h %(minutes)s min") % {"hours": hours, "minutes": minutes}
-    return _("%(minutes)s min %(seconds)s s") % {"minutes": minutes, "seconds": seconds}
+        return _two(_("%(count)s h") % {"count": hours}, minutes and _("%(count)s min") % {"count": minutes})
+    return _two(_("%(count)s min") % {"count": minutes}, seconds and _("%(count)s s") % {"count": seconds})
+
+
+def _two(first: str, second: str | int) -> str:
+    return f"{first} {second}" if second else first
+
+
+def decimal(value: float, places: int) -> str:
+    """
+    Write a number as the language does, and a whole one without places.
+
+    >>> decimal(2.5, 2), decimal(19.98, 1), decimal(2.999, 2)
+    ('2.50', '20', '3')
+    """
+    rounded = round(value, places)
+    return number_format(rounded, 0 if rounded == int(rounded) else places)
+
+
+def number(count: int) -> str:
+    """
+    Write a number that may be large, in groups of digits.
+
+    >>> number(999), number(1234567)
+    ('999', '1,234,567')
+    """
+    return number_format(count, force_grouping=True)
 
 
 def percent(part: float) -> str:
@@ -120,7 +146,7 @@ def percent(part: float) -> str:
     thousandths = round(1000 * part)
     if 0 < part < 1:
         thousandths = min(max(thousandths, 1), 999)
-    return f"{thousandths / 10:g} %"
+    return f"{decimal(thousandths / 10, 1)} %"
 
 
 def write_moment(moment: datetime | None, *, milliseconds: bool = False) -> str:

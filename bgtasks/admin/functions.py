@@ -16,7 +16,6 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -32,7 +31,7 @@ from ..runtime.tally import OTHERS
 from ..status import Status
 from .base import Fact, breakable
 from .fire_form import FireForm, describe_signature, tell_errors
-from .formats import cut, duration, printable, split_name, write_moment
+from .formats import cut, duration, number, printable, split_name, write_moment
 from .histogram_card import describe_durations
 from .neighbours import find_strip, function_url
 from .page import PageAdmin, live_context
@@ -86,8 +85,7 @@ class TaskFunctionAdmin(PageAdmin):
             for name, total in of_known.items()
         ]
         unknown = [self._card(name, None, total, failed) for name, total in of_unknown.items()]
-        title = capfirst(self.opts.verbose_name_plural)
-        return {"title": title, "functions": known, "unknown": unknown, "hidden_count": len(names) - len(unknown)}
+        return {"functions": known, "unknown": unknown, "hidden_count": len(names) - len(unknown)}
 
     def _card(
         self, name: str, task: Task[..., Any] | None, total: Total, failed: Mapping[str, BackgroundTask]
@@ -112,9 +110,9 @@ class TaskFunctionAdmin(PageAdmin):
 
         ok = total.statuses[Status.SUCCESSFUL]
         failed = sum(total.statuses[status] for status in UNSUCCESSFUL)
-        yield Fact(_("ended"), total.count, url=url() if total.count else "")
-        yield Fact(_("ok"), ok, url=url(status="SUCCESSFUL") if ok else "")
-        yield Fact(_("failed"), failed, "alarm" if failed else "", url(show="failed") if failed else "")
+        yield Fact(_("ended"), number(total.count), url=url() if total.count else "")
+        yield Fact(_("ok"), number(ok), url=url(status="SUCCESSFUL") if ok else "")
+        yield Fact(_("failed"), number(failed), "alarm" if failed else "", url(show="failed") if failed else "")
 
     def _find_last_failed(self, totals: Iterable[Total]) -> dict[str, BackgroundTask]:
         """Return the tasks that these totals name, by id, as far as they are there. One query."""
@@ -302,7 +300,7 @@ def tell_options(task: Task[..., Any]) -> Iterator[str]:
 def _tell(value: object) -> str:
     """
     >>> _tell((ValueError, OSError)), _tell(timedelta(minutes=5)), _tell("slow"), _tell(_tell)
-    ('ValueError, OSError', '5 min 0 s', '"slow"', '_tell')
+    ('ValueError, OSError', '5 min', '"slow"', '_tell')
     """
     if isinstance(value, tuple):
         return ", ".join(_tell(each).strip('"') for each in value)
@@ -342,7 +340,7 @@ def _facts(task: Task[..., Any]) -> Iterator[Fact]:
     kind = _("async def") if task.is_async else _("def, on a thread")
     yield Fact(_("Kind"), kind)
     yield Fact(_("Written in"), task.place)
-    yield Fact(_("When its process dies"), _verdict(task))
+    yield Fact(_("Verdict"), _verdict(task))
     yield Fact(_("Attempts"), task.max_attempts)
     yield Fact(_("Queue"), task.options.queue)
     yield Fact(_("Options"), ", ".join(tell_options(task)) or _("as by default"))

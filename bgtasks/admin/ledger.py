@@ -13,6 +13,7 @@ from ..conf import get_settings
 from ..maintenance.audit import Auditor
 from ..models import Ledger
 from .base import Fact
+from .formats import number
 from .page import PageAdmin
 
 
@@ -29,12 +30,14 @@ class LedgerAdmin(PageAdmin):
             "refresh_seconds": None,  # It counts all rows.
             "unaccounted": audit.unaccounted,
             "facts": [
-                Fact(_("Fired"), audit.fired, _("as the processes counted")),
-                Fact(_("In the table"), audit.rows),
-                Fact(_("Gone"), audit.gone, _("pruned or deleted")),
-                Fact(_("Unaccounted"), audit.unaccounted),
+                Fact(_("Fired"), number(audit.fired), _("as the processes counted")),
+                Fact(_("In the table"), number(audit.rows)),
+                Fact(_("Gone"), number(audit.gone), _("pruned or deleted")),
+                Fact(_("Unaccounted"), number(audit.unaccounted)),
                 Fact(
-                    _("Not counted yet"), audit.waiting_to_be_counted, _("recorded by a transaction, not claimed yet")
+                    _("Not counted yet"),
+                    number(audit.waiting_to_be_counted),
+                    _("recorded by a transaction, not claimed yet"),
                 ),
             ],
         }

@@ -56,9 +56,9 @@ def foresee(task: StuckTask, row: Mapping[str, Any], process: Process | None, ar
     if task.kind == "waiting":
         return _foresee_start(task, around)
     if row["cancel_requested_at"] is None:
-        return Outlook(_("None by itself"), _("Its process lives. Cancel it, if it is to end."))
+        return Outlook(_("Nothing by itself"), _("Its process lives. Cancel it, if it is to end."))
     asked = _("It was asked to stop at %(time)s.") % {"time": write_moment(row["cancel_requested_at"])}
-    return Outlook(_("None by itself"), asked, _("It ends when it obeys, or with its process."))
+    return Outlook(_("Nothing by itself"), asked, _("It ends when it obeys, or with its process."))
 
 
 def _foresee_verdict(task: StuckTask, row: Mapping[str, Any], process: Process | None, around: Around) -> Outlook:

@@ -29,7 +29,7 @@ from ..status import Status
 from . import lane_tasks
 from .banners import find_banners
 from .drain_page import draw_drain
-from .formats import duration, percent, split_name, write_moment
+from .formats import duration, number, percent, split_name, write_moment
 from .histogram_card import describe_durations
 from .kept import Kept
 from .no_drain import describe_processes_without_drain
@@ -180,11 +180,11 @@ class OverviewAdmin(PageAdmin):
         rate = _("%(rate)s of what ran") % {"rate": percent(failed / (ok + failed))} if failed else ""
         yield Tile("running", _("Running"), capped(readings.running), url=self.tasks_url(show="running"))
         yield Tile("waiting", _("Waiting"), capped(readings.waiting), url=self.tasks_url(show="waiting"))
-        yield Tile("successful", _("Succeeded, 24 h"), f"{ok}", url=self.tasks_url(status="SUCCESSFUL", fired="day"))
+        yield Tile("successful", _("Succeeded, 24 h"), number(ok), url=self.tasks_url(status="SUCCESSFUL", fired="day"))
         yield Tile(
             "failed",
             _("Failed, 24 h"),
-            f"{failed}",
+            number(failed),
             rate,
             self.tasks_url(status="FAILED", fired="day"),
             "alarm" if failed else "",
@@ -192,7 +192,7 @@ class OverviewAdmin(PageAdmin):
         yield Tile(
             "lost",
             _("Interrupted and lost, 24 h"),
-            f"{cut + lost}",
+            number(cut + lost),
             _("%(cut)s interrupted, %(lost)s lost") % {"cut": cut, "lost": lost} if cut + lost else "",
             self.tasks_url(show="failed", fired="day"),
             "warning" if cut + lost else "",
@@ -370,7 +370,7 @@ def _lane_text(lane: Lane) -> str:
 
 
 def capped(count: int) -> str:
-    return f"{MAX_ON_TILE}+" if count > MAX_ON_TILE else str(count)
+    return f"{number(MAX_ON_TILE)}+" if count > MAX_ON_TILE else number(count)
 
 
 def _course(label: str, values: Sequence[float | None], floor: float) -> Course:

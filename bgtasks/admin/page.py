@@ -9,11 +9,10 @@ from django.db import models, router
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, get_script_prefix, path
-from django.utils.text import capfirst
 
 from ..live import PATH, is_routed
 from ..models import BackgroundTask
-from .base import ReadOnlyAdmin
+from .base import ReadOnlyAdmin, title_of
 
 MOVING, RESTING = 1, 5  # Seconds between two refreshes: of a page that is pushed to and on which bars grow, of others.
 
@@ -59,7 +58,7 @@ class PageAdmin(ReadOnlyAdmin):
         request.current_app = self.admin_site.name  # For `url` in the templates.
         context = {
             **self.admin_site.each_context(request),
-            "title": capfirst(str(self.opts.verbose_name_plural).strip()),
+            "title": title_of(self.opts),
             "opts": self.opts,
             "media": self.media,
             **live_context(is_moving=False),

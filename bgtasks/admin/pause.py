@@ -11,14 +11,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from ..conf import get_settings
 from ..definition import declared
 from ..models import BackgroundTask, Pause
-from .base import ModelAdmin
+from .base import ModelAdmin, title_of
 from .formats import write_moment
 
 if TYPE_CHECKING:
@@ -66,8 +65,9 @@ class PauseAdmin(ModelAdmin):
     actions = ["delete_selected"]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        title = capfirst(self.opts.verbose_name_plural)
-        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+        note = _("Nothing is paused. What is paused waits until it is resumed; what runs goes on.")
+        context = {"title": title_of(self.opts), "empty_note": note}
+        return super().changelist_view(request, {**context, **(extra_context or {})})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).using(router.db_for_write(BackgroundTask))

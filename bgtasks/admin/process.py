@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy
 from .. import rollups
 from ..conf import get_settings
 from ..models import Process
+from ..status import Status
 from .base import Fact, PageOfRows, badge, breakable, cell, short_id
 from .formats import duration, printable, write_moment
 from .no_drain import describe_if_without_drain, describe_processes_without_drain, has_no_drain
@@ -96,6 +97,7 @@ class ProcessAdmin(ProcessDrain):
             "facts": list(self._facts(process)),
             "no_drain": describe_if_without_drain(process),
             "died_with": _died_with(process),
+            "lost_url": self.tasks_url(status=Status.LOST, process=str(process.pk)),
             "live_tasks_url": self._live_tasks_of(process),
             **self.describe_buttons(request, process),
             **describe(process, self, request),

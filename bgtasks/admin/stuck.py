@@ -20,7 +20,7 @@ from ..status import Status
 from ..stuck import Finder
 from ..stuck import StuckTask as Stuck
 from ..transitions import JUDGED
-from .base import label_of
+from .base import label_of, short_id
 from .formats import duration, printable, split_name, write_moment
 from .outlook import Around, foresee
 from .page import live_context
@@ -49,7 +49,6 @@ class StuckAdmin(StuckActions):
         return {
             **live_context(is_moving=False),
             "socket_path": "",  # Time makes a task stuck, and no change that would be pushed.
-            "title": _("Stuck tasks"),
             "tasks": [self._describe_task(request, task, by_id[task.id], around) for task in shown if task.id in by_id],
             "hidden_count": len(found) - len(shown),
             "may_apply": self.has_apply_permission(request),
@@ -67,6 +66,7 @@ class StuckAdmin(StuckActions):
         may_view_process = process is not None and request.user.has_perm("bgtasks.view_process")
         return {
             "id": task.id,
+            "short_id": short_id(task.id),
             "url": self.page_of(BackgroundTask, task.id),
             "module": module,
             "function": function,

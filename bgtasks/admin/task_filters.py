@@ -59,8 +59,14 @@ class ShowFilter(SimpleListFilter):
         return [("live", _("Live")), ("waiting", _("Waiting")), ("running", _("Running")), ("failed", _("Failed"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        statuses = SHOWN.get(self.value() or "")
-        return queryset.filter(status__in=statuses) if statuses else queryset
+        if not self.value():
+            return queryset
+        return queryset.filter(status__in=SHOWN.get(self.value() or "", []))
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether its value, which may come from any link, is none; then nothing is found, and the page says why."""
+        return bool(self.value()) and self.value() not in SHOWN
 
 
 class StatusFilter(SimpleListFilter):
@@ -78,7 +84,11 @@ class StatusFilter(SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if not self.value():
             return queryset
-        return queryset.filter(status=self.value()) if self.value() in Status.values else queryset.none()
+        return queryset.none() if self.is_wrong else queryset.filter(status=self.value())
+
+    @property
+    def is_wrong(self) -> bool:
+        return bool(self.value()) and self.value() not in Status.values
 
 
 class NameFilter(SimpleListFilter):
@@ -119,8 +129,14 @@ class FiredFilter(SimpleListFilter):
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if not self.value():
+            return queryset
         age = AGES.get(self.value() or "")
-        return queryset.filter(pk__gte=first_id_of(timezone.now() - age)) if age else queryset
+        return queryset.filter(pk__gte=first_id_of(timezone.now() - age)) if age else queryset.none()
+
+    @property
+    def is_wrong(self) -> bool:
+        return bool(self.value()) and self.value() not in AGES
 
 
 class ProcessFilter(SimpleListFilter):
@@ -139,7 +155,11 @@ class ProcessFilter(SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if not self.value():
             return queryset
-        return queryset.filter(process=self.process_id) if self.process_id else queryset.none()
+        return queryset.none() if self.is_wrong else queryset.filter(process=self.process_id)
+
+    @property
+    def is_wrong(self) -> bool:
+        return bool(self.value()) and self.process_id is None
 
     @property
     def process_id(self) -> UUID | None:
@@ -192,6 +212,10 @@ class FinishedFilter(SimpleListFilter):
         ids = first_id_of(max(start - LONGEST_TASK, datetime.fromtimestamp(0, UTC))), first_id_of(end)
         moments = [moment if settings.USE_TZ else timezone.make_naive(moment) for moment in (start, end)]
         return queryset.filter(pk__gte=ids[0], pk__lt=ids[1], finished_at__gte=moments[0], finished_at__lt=moments[1])
+
+    @property
+    def is_wrong(self) -> bool:
+        return bool(self.value()) and self.stretch is None
 
     @property
     def stretch(self) -> tuple[datetime, datetime] | None:

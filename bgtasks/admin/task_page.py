@@ -27,6 +27,7 @@ from .page import live_context
 from .pictures import states
 from .pictures.states import Box, Fold
 from .progress import describe_progress
+from .reasons import translate_reason
 from .timeline import MAX_STEPS, Step, read_stays, read_steps
 from .traceback_view import read_traceback
 
@@ -75,7 +76,7 @@ def describe(task: BackgroundTask, admin: TaskActions, request: HttpRequest) -> 
         "arguments": _arguments(task) if may_view_args else [],
         "no_arguments": _no_arguments(task),
         "values": list(_values(task)),
-        "error": _error(task),
+        "error": _error(task, admin),
         "request_facts": list(_request_facts(task, admin, request)),
         "same_key": find_same_key(task, admin),
         "function_url": function_url(task.name, admin),
@@ -90,7 +91,7 @@ def _facts(task: BackgroundTask, found: Labels, admin: ReadOnlyAdmin, request: H
         is_later = task.run_after is not None and task.run_after > now
         yield Fact(_("Waits"), duration(now - task.created_at), "" if is_later else _("for a free slot"))
     else:
-        yield Fact(_("Waited"), duration(task.waited))
+        yield Fact(_("Waited"), duration(task.waited), _("with its earlier attempts") if task.attempt > 1 else "")
     yield Fact(_("Duration"), duration(task.duration), _("so far") if task.status == Status.RUNNING else "")
     if task.run_after:
         yield Fact(_("Not before"), write_moment(task.run_after, milliseconds=True))
@@ -180,8 +181,8 @@ def _shown_box(box: Box | Fold, task: BackgroundTask, now: datetime) -> dict[str
         "words": _words_of(box, task, now),
         "is_open": box.is_open,
         "is_end": box.is_end,
-        "why": shorten(step.why),
-        "whole_why": step.why,
+        "why": translate_reason(shorten(step.why)),
+        "whole_why": translate_reason(step.why),
     }
 
 
@@ -226,7 +227,7 @@ def _shown_step(step: Step, found: Labels) -> dict[str, Any]:
         "since_previous": "" if step.since_previous is None else "+" + duration(step.since_previous),
         "attempt": step.attempt,
         "by": label_of(by, found) if by else step.by,
-        "why": step.why,
+        "why": translate_reason(step.why),
     }
 
 
@@ -280,13 +281,14 @@ def _values(task: BackgroundTask) -> Iterator[tuple[str, Shown]]:
         yield _("Checkpoint"), pretty_json(task.checkpoint)
 
 
-def _error(task: BackgroundTask) -> dict[str, Any] | None:
+def _error(task: BackgroundTask, admin: ReadOnlyAdmin) -> dict[str, Any] | None:
     if not (task.error_type or task.error_message or task.traceback):
         return None
     return {
         "type": task.error_type or _("Error"),
         "message": cut(task.error_message),
         "fingerprint": task.error_fingerprint,
+        "same_url": admin.tasks_url(show="failed", name=task.name, fingerprint=task.error_fingerprint),
         "chain": read_traceback(task.traceback[:MAX_TRACEBACK]),
         "traceback": cut(task.traceback, MAX_TRACEBACK),
     }

@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
             fields=[],
             options={
                 "verbose_name": "failure",
-                "verbose_name_plural": "failures",
+                "verbose_name_plural": "      Failures",
                 "proxy": True,
                 "default_permissions": (),
                 "indexes": [],
@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
             fields=[],
             options={
                 "verbose_name": "live task",
-                "verbose_name_plural": "live tasks",
+                "verbose_name_plural": "       Live tasks",
                 "proxy": True,
                 "default_permissions": (),
                 "indexes": [],
@@ -40,8 +40,8 @@ class Migration(migrations.Migration):
             name="Overview",
             fields=[],
             options={
-                "verbose_name": " Overview",
-                "verbose_name_plural": " Overview",
+                "verbose_name": "overview",
+                "verbose_name_plural": "        Overview",
                 "proxy": True,
                 "default_permissions": (),
                 "indexes": [],
@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
             fields=[],
             options={
                 "verbose_name": "stuck task",
-                "verbose_name_plural": "stuck tasks",
+                "verbose_name_plural": "     Stuck tasks",
                 "proxy": True,
                 "default_permissions": (),
                 "indexes": [],
@@ -67,7 +67,7 @@ class Migration(migrations.Migration):
             fields=[],
             options={
                 "verbose_name": "task function",
-                "verbose_name_plural": "task functions",
+                "verbose_name_plural": "   Task functions",
                 "proxy": True,
                 "default_permissions": (),
                 "indexes": [],
@@ -86,7 +86,7 @@ class Migration(migrations.Migration):
                     ("apply_verdict", "Can give stuck background tasks their verdict"),
                 ],
                 "verbose_name": "background task",
-                "verbose_name_plural": "background tasks",
+                "verbose_name_plural": "    All tasks",
             },
         ),
         migrations.AlterModelOptions(
@@ -95,8 +95,12 @@ class Migration(migrations.Migration):
                 "ordering": ["-id"],
                 "permissions": [("drain_process", "Can drain processes")],
                 "verbose_name": "process",
-                "verbose_name_plural": "processes",
+                "verbose_name_plural": "  Processes",
             },
+        ),
+        migrations.AlterModelOptions(
+            name="drain",
+            options={"ordering": ["-id"], "verbose_name": "drain", "verbose_name_plural": " Drains"},
         ),
         migrations.AddField(
             model_name="drain",

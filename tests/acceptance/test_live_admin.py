@@ -142,7 +142,7 @@ def test_who_may_only_look_sees_no_button(demo: Demo, open_as: OpenAs) -> None:
     page.goto(LIVE)
     expect(row_of(page, fired.id)).to_be_visible()
     expect(page.locator(".bgtasks-live button, .bgtasks-live input[type=checkbox]")).to_have_count(0)
-    token = page.locator(".bgtasks-live input[name=csrfmiddlewaretoken]").input_value()
+    token = page.locator(".bgtasks-live input[name=csrfmiddlewaretoken]").first.input_value()
 
     answer = page.request.post(
         f"{LIVE}act/",

@@ -163,8 +163,18 @@ def test_row_shows_what_matters(page):
 
     body = page(TASKS)
 
-    for shown in ("shop.tasks", "send_welcome", "Successful", "1.00 s", "3.00 s", "2/3", "web-1:4312", "welcome:7"):
+    for shown in ("shop.tasks", "send_welcome", "Successful", "1 s", "3 s", "2/3", "web-1:4312", "welcome:7"):
         assert shown in body
+
+
+def test_row_of_a_failure_shows_its_error(page):
+    make_task(status=Status.FAILED, error_type="shop.errors.Unavailable")
+    make_task(status=Status.FAILED, error_type=HOSTILE)
+
+    body = page(TASKS)
+
+    assert 'title="shop.errors.Unavailable">Unavailable<' in body
+    assert "<script>alert" not in body
 
 
 def test_unknown_process_is_shown_by_its_id(page):
@@ -366,7 +376,7 @@ def test_count_stops_at_its_cap(page, monkeypatch):
     for _ in range(70):
         make_task()
 
-    assert "more than 60 background tasks" in page(TASKS)
+    assert "more than 60 tasks" in page(TASKS)
 
 
 # The page of one task.
@@ -560,7 +570,7 @@ def test_list_of_processes(page):
 
     body = page(reverse("admin:bgtasks_process_changelist"))
 
-    for shown in ("web-1:4312", "web-1:7", "Alive", "Dead", "1 h 0 min ago", "2.50 s", "5.0\xa0MB", "asked to drain"):
+    for shown in ("web-1:4312", "web-1:7", "Alive", "Dead", "1 h ago", "2.50 s", "5.0\xa0MB", "asked to drain"):
         assert shown in body
     assert re.search(r'>Connections</span><span class="bgtasks-value ">14</span>', body)
     assert re.search(r'>Connections</span><span class="bgtasks-value ">–</span>', body)

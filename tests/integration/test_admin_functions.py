@@ -111,7 +111,7 @@ def test_all_functions_are_shown_with_what_became_of_them(client):
     for number, label in (("100", "ended"), ("96", "ok"), ("4", "failed")):
         assert f"<b>{number}</b> {label}" in card
     assert "of 100 tasks" in card
-    assert "timeout <b>30.0 s</b>" in card
+    assert "timeout <b>30 s</b>" in card
     assert f"{TASKS}{row.pk}/change/" in card
     assert "<code>Declined</code>" in card
     assert "More of it." not in card

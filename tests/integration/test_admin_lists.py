@@ -156,7 +156,7 @@ def test_a_cursor_is_no_filter_for_actions_and_links(client):
     )
 
     assert len(answer.context["cl"].result_list) == 30
-    assert "60 background tasks" in body
+    assert "60 tasks" in body
     assert 'href="?show=live"' in body
     assert "Cancel 60 tasks?" in client.get(asked["Location"]).content.decode()
 
@@ -229,6 +229,21 @@ def test_filters_by_what_only_the_rows_know(find, client):
     assert find(fingerprint="a91f") == {known}
     assert find(fingerprint="none") == {plain, slow, released, by_number, by_text, by_name}
     assert find(queue="slow", release="2026.1") == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("show", "dead"), ("status", "FOO"), ("fired", "yesterday"), ("process", "web-1"), ("finished", "1-2-3")],
+)
+def test_what_is_no_value_of_a_filter_finds_nothing_and_is_told(find, client, name, value):
+    row = make_task()
+
+    body = text_of(client, **{name: value})
+
+    assert f"“{value}” is no value of the filter" in body
+    assert find(**{name: value}) == set()
+    assert "is no value" not in text_of(client, **{name: ""})
+    assert find(**{name: ""}) == {row.pk}
 
 
 def test_declared_queues_are_offered(client, declare):
@@ -363,6 +378,12 @@ def test_who_may_not_view_arguments_finds_none_by_them(argued, find, term):
     assert find(client, q=term) == set()
     assert "takes the permission to view them: bgtasks.view_task_args." in text_of(client, q=term)
     assert "bgtasks.view_task_args" not in text_of(client, q="shop.tasks")
+
+
+@pytest.mark.parametrize("term", ["args.", "args.user_id", "kwargs.user_id=5"])
+def test_half_a_search_for_an_argument_says_how_it_is_written(client, term):
+    assert "args.user_id:5, args.0:5." in text_of(client, q=term)
+    assert "args.0:5." not in text_of(client, q="args.user_id:5")
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,30 @@ def test_an_empty_database_has_an_overview(root: Client) -> None:
     assert "No process is up." in body
 
 
-def test_it_is_the_first_page_of_the_app(root: Client) -> None:
-    body = root.get("/admin/bgtasks/").content.decode()
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_the_pages_of_the_app_follow_their_use(root: Client, language: str) -> None:
+    with translation.override(language):
+        body = root.get("/admin/bgtasks/", headers={"accept-language": language}).content.decode()
 
-    assert re.findall(r"/admin/bgtasks/(\w+)/", body)[0] == "overview"
+    pages = list(dict.fromkeys(re.findall(r'href="/admin/bgtasks/(\w+)/"', body)))
+    assert pages[:4] == ["overview", "livetask", "failedtask", "stucktask"]
+    assert pages[4:8] == ["backgroundtask", "taskfunction", "process", "drain"]
+
+
+@pytest.mark.parametrize("name", ["overview", "livetask", "failedtask", "stucktask", "backgroundtask", "process"])
+def test_no_title_begins_with_the_spaces_by_which_the_pages_are_sorted(root: Client, name: str) -> None:
+    body = root.get(f"/admin/bgtasks/{name}/").content.decode()
+
+    title = re.search(r"<title>(.*?) \|", body)
+    assert title is not None
+    assert title[1] == title[1].strip() != ""
+
+
+def test_what_waits_can_be_paused_from_the_list_of_pauses(root: Client) -> None:
+    body = root.get("/admin/bgtasks/pause/").content.decode()
+
+    assert "Nothing is paused." in body
+    assert re.search(r'<a href="/admin/bgtasks/pause/add/[^"]*" class="addlink"', body)
 
 
 def test_tiles_and_pictures(root: Client) -> None:
@@ -271,6 +291,11 @@ def test_the_number_of_queries_does_not_grow(root: Client, address: str) -> None
 
 def test_cancelling_what_waits(root: Client) -> None:
     task, other = make_task("READY", attempt=0), make_task("READY", attempt=0)
+
+    body = root.get(LIVE).content.decode()
+    assert f'name="task" value="{task.pk}"' in body
+    assert f'value="cancel:{task.pk}"' in body
+    assert 'name="task"' not in log_in("view_backgroundtask").get(LIVE).content.decode()
 
     response = root.post(f"{LIVE}act/", {"do": "cancel", "task": [str(task.pk)]}, follow=True)
 

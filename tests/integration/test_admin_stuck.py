@@ -128,7 +128,7 @@ def test_nothing_is_stuck(page):
     body = page()
 
     assert "Nothing is stuck." in body
-    assert "has not beaten for 5.00 s" in body  # What makes a task stuck.
+    assert "has not beaten for 5 s" in body  # What makes a task stuck.
     assert 'type="checkbox"' not in body
 
 
@@ -153,7 +153,7 @@ def test_each_is_shown_with_the_reason_and_the_process(page):
         "Its process is not known.",
         "It runs for longer than 5 s.",
         "It waits for longer than 300 s.",
-        "10 min 0 s",
+        "10 min",
     ):
         assert shown in body
     for process in (alive, dead, silent):
@@ -169,7 +169,7 @@ def test_where_it_awaits_and_since_when(page):
 
     body = page()
 
-    for shown in ("/srv/shop/tasks.py:31", "in charge", "for 2 min 0 s", "has not answered for 42"):
+    for shown in ("/srv/shop/tasks.py:31", "in charge", "for 2 min", "has not answered for 42"):
         assert shown in body
 
 
@@ -208,7 +208,7 @@ def test_a_drain_gives_the_attempt_back(page):
     [
         (make_dead, True, "At the next look of a living process, within 500 ms."),
         (make_dead, False, "Nobody is up to give it: apply it now, or start a process."),
-        (make_silent, True, "Once a living process has seen no beat of it for 5.00 s"),
+        (make_silent, True, "Once a living process has seen no beat of it for 5 s"),
         (make_silent, False, "Applying it now watches it for 5.50 s first."),
     ],
 )

@@ -84,7 +84,7 @@ def test_the_course_is_drawn_as_boxes_with_the_times_between_them(client):
     assert boxes_in(show(client, row)) == [
         "Ready waited 4 ms",
         "claimed Running attempt 1 ran 1.20 s",
-        "raised ValueError Ready again after 2.00 s",
+        "raised ValueError Ready again after 2 s",
         "Running attempt 2 ran 500 ms",
         "returned Successful attempt 2 after 3.70 s in all",
     ]

@@ -142,7 +142,7 @@ def test_progress_without_a_total_is_a_number():
 def test_what_is_left_is_guessed_from_the_pace():
     told = {"done": 25, "total": 100, "at": "2026-01-02T03:04:05Z"}
 
-    assert describe(told, started_at=NOW - timedelta(seconds=10))["left"] == "about 30.0 s left"
+    assert describe(told, started_at=NOW - timedelta(seconds=10))["left"] == "about 30 s left"
     assert describe({**told, "done": 0}, started_at=NOW)["left"] == ""
     assert describe_progress(BackgroundTask(status="FAILED", progress=told, started_at=NOW))["left"] == ""
 
