@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -234,9 +235,16 @@ async def test_what_lost_its_key_to_another(runtime: Runtime, finished, where: s
 
 async def test_a_finish_that_comes_too_late_is_not_counted(runtime: Runtime, finished, caplog) -> None:
     """The row stands: whoever gave the verdict has counted it."""
-    handle = bgtasks.fire(tasks.sleep, 0.3)
+    may_end = asyncio.Event()
+
+    @bgtasks.task(name="waits")
+    async def wait() -> None:
+        await may_end.wait()
+
+    handle = bgtasks.fire(wait)
     await wait_until(lambda: BackgroundTask.objects.filter(pk=handle.id).aexists())
     await BackgroundTask.objects.filter(pk=handle.id).aupdate(status="LOST", finished_at=timezone.now())
+    may_end.set()
     await wait_until(lambda: "the row stands" in caplog.text)
 
     await wait_for_counts()

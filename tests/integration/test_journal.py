@@ -156,9 +156,11 @@ async def test_one_bad_record_never_stops_the_rest(runtime: Runtime, monkeypatch
 
 async def test_a_verdict_that_came_first_stands(runtime: Runtime, caplog: Any) -> None:
     """Somebody else gave the row its final state while the task ran: the late finish is noted, not written over it."""
-    handle = bgtasks.fire(tasks.sleep, 0.3)
+    may_end = asyncio.Event()
+    handle = bgtasks.fire(may_end.wait(), name="waits")
     await wait_until(lambda: BackgroundTask.objects.filter(pk=handle.id).aexists())
     await BackgroundTask.objects.filter(pk=handle.id).aupdate(status="LOST", finished_at=timezone.now())
+    may_end.set()
     await handle
     await wait_until(lambda: "the row stands" in caplog.text)
 
@@ -400,9 +402,11 @@ async def test_a_receiver_that_raises_stops_nobody(runtime: Runtime) -> None:
 
 
 async def test_a_row_deleted_while_its_task_runs(runtime: Runtime, caplog: Any) -> None:
-    handle = bgtasks.fire(tasks.sleep, 0.3)
+    may_end = asyncio.Event()
+    handle = bgtasks.fire(may_end.wait(), name="waits")
     await wait_until(lambda: BackgroundTask.objects.filter(pk=handle.id).aexists())
     await BackgroundTask.objects.filter(pk=handle.id).adelete()
+    may_end.set()
     await handle
     await wait_until(lambda: "was deleted while it was live" in caplog.text)
     assert (await read_row(bgtasks.fire(tasks.succeed))).status == "SUCCESSFUL"
