@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -45,17 +46,18 @@ MAX_FUNCTIONS = 12  # With a histogram.
 MAX_LIVES = 30
 MAX_DRAINS = 3
 
+HOUR, DAY, WEEK = timedelta(hours=1), timedelta(hours=24), timedelta(days=7)
 SPANS = {
-    "hour": (timedelta(minutes=60), gettext_lazy("60 minutes")),
-    "day": (timedelta(hours=24), gettext_lazy("24 hours")),
-    "week": (timedelta(days=7), gettext_lazy("7 days")),
+    "hour": (HOUR, gettext_lazy("60 minutes")),
+    "day": (DAY, gettext_lazy("24 hours")),
+    "week": (WEEK, gettext_lazy("7 days")),
 }
 WINDOWS = (  # Of the table of failures: label, length, and the filter's value that a click leads to.
-    (gettext_lazy("1 h"), timedelta(hours=1), "hour"),
+    (gettext_lazy("1 h"), HOUR, "hour"),
     (gettext_lazy("3 h"), timedelta(hours=3), "3hours"),
-    (gettext_lazy("24 h"), timedelta(hours=24), "day"),
+    (gettext_lazy("24 h"), DAY, "day"),
     (gettext_lazy("3 d"), timedelta(days=3), "3days"),
-    (gettext_lazy("7 d"), timedelta(days=7), "week"),
+    (gettext_lazy("7 d"), WEEK, "week"),
 )
 
 
@@ -92,12 +94,31 @@ def _read_days(using: str) -> list[rollups.Stretch]:
 
 
 def _read_week(using: str) -> list[rollups.Stretch]:
-    return rollups.read(using, rollups.TWO_HOURS, timezone.now(), timedelta(days=7))
+    return rollups.read(using, rollups.TWO_HOURS, timezone.now(), WEEK)
+
+
+def _add_up(using: str) -> dict[timedelta, dict[str, Total]]:
+    """Return what became of the tasks of each function, for the windows that are longer than an hour."""
+    now = timezone.now()
+    stretches = {
+        rollups.MINUTE: rollups.read(using, rollups.MINUTE, now, timedelta(hours=3)),
+        rollups.HALF_HOUR: days.get(using),
+        rollups.TWO_HOURS: week.get(using),
+    }
+    lengths = [length for _label, length, _value in WINDOWS if length > HOUR]
+    return {length: _total_of_last(stretches[rollups.find_resolution(length)], now, length) for length in lengths}
+
+
+def _total_of_last(stretches: Sequence[rollups.Stretch], now: datetime, length: timedelta) -> dict[str, Total]:
+    """Return what became of the tasks of each function in a window, the first stretch of which it may cut."""
+    since = now - length - timedelta(seconds=rollups.find_resolution(length))
+    return rollups.total_by_name((each for each in stretches if each.starts_at > since), ("statuses",))
 
 
 unaccounted = Kept(60.0, _count_unaccounted)  # It counts all rows: a million takes a tenth of a second.
 days = Kept(10.0, _read_days)  # These have some hundred rows for each process.
 week = Kept(60.0, _read_week)
+totals_of_windows = Kept(10.0, _add_up)
 
 
 class Readings:
@@ -106,9 +127,10 @@ class Readings:
     def __init__(self, using: str, now: datetime) -> None:
         self.now = now
         self.using = using
-        self.minutes = rollups.read(using, rollups.MINUTE, now, timedelta(hours=3))
+        self.minutes = rollups.read(using, rollups.MINUTE, now, HOUR)
         self.half_hours = days.get(using)
         self.two_hours = week.get(using)
+        self.totals = {HOUR: _total_of_last(self.minutes, now, HOUR), **totals_of_windows.get(using)}
         self.processes = list(Process.objects.using(using).order_by("-pk")[:MAX_LIVES])
         up = Process.objects.using(using).filter(state__in=Process.UP).exclude(pk__in=[p.pk for p in self.processes])
         self.up = [*(each for each in self.processes if each.state in Process.UP), *up.order_by("-pk")[:MAX_LIVES]]
@@ -124,12 +146,6 @@ class Readings:
             rollups.TWO_HOURS: self.two_hours,
         }
         return by_resolution[resolution]
-
-    def last(self, span: timedelta) -> list[rollups.Stretch]:
-        """Return the rollups of a span, the first of which it may cut."""
-        resolution = rollups.find_resolution(span)
-        since = self.now - span - timedelta(seconds=resolution)
-        return [each for each in self.stretches(resolution) if each.starts_at > since]
 
 
 @admin.register(Overview)
@@ -184,10 +200,8 @@ class OverviewAdmin(PageAdmin):
     # Tiles.
 
     def _tiles(self, readings: Readings) -> Iterator[Tile]:
-        day = rollups.total_of(readings.last(timedelta(hours=24)), ("statuses",))
-        ok, failed = day.statuses[Status.SUCCESSFUL], day.statuses[Status.FAILED]
-        cut = day.statuses[Status.INTERRUPTED]
-        lost = day.statuses[Status.LOST]
+        day: Counter[str] = sum((total.statuses for total in readings.totals[DAY].values()), Counter())
+        ok, failed, cut, lost = (day[s] for s in (Status.SUCCESSFUL, Status.FAILED, Status.INTERRUPTED, Status.LOST))
         rate = _("%(rate)s of what ran") % {"rate": percent(failed, ok + failed)} if failed else ""
         yield Tile("running", _("Running"), capped(readings.running), url=self.tasks_url(show="running"))
         yield Tile("waiting", _("Waiting"), capped(readings.waiting), url=self.tasks_url(show="waiting"))
@@ -297,7 +311,7 @@ class OverviewAdmin(PageAdmin):
         """Yield a line for each function with failures: how many in each window, the worst first."""
         counts: dict[str, list[int]] = {}
         for index, (_label, length, _value) in enumerate(WINDOWS):
-            for name, total in rollups.total_by_name(readings.last(length), ("statuses",)).items():
+            for name, total in readings.totals[length].items():
                 failed = sum(total.statuses[status] for status in UNSUCCESSFUL)
                 if failed:
                     counts.setdefault(name, [0] * len(WINDOWS))[index] = failed
@@ -328,9 +342,7 @@ class OverviewAdmin(PageAdmin):
             }
 
     def _courses(self, readings: Readings) -> Iterator[Course]:
-        totals = rollups.total_by_stretch(
-            readings.minutes, rollups.MINUTE, readings.now, timedelta(minutes=60), ("waited",)
-        )
+        totals = rollups.total_by_stretch(readings.minutes, rollups.MINUTE, readings.now, HOUR, ("waited",))
         waits = [quantile(total.waited, 0.95) for _start, total in totals]
         yield _course(_("Wait for a slot, p95 of each minute"), waits, 0.05)
         lags: dict[datetime, float] = {}
