@@ -37,7 +37,7 @@ from .page import PageAdmin, live_context
 from .paginator import count_up_to
 from .pictures import columns, drains, lanes, lives, sparkline
 from .pictures.lanes import Lane, Mark, Scale, Shown
-from .week import totals_of_week
+from .week import DAY, HOUR, WEEK, WINDOWS, add_up_last, days, totals_of_week, totals_of_windows, week
 
 MAX_ON_TILE = 9999
 MAX_LANES = 8
@@ -46,19 +46,11 @@ MAX_FUNCTIONS = 12  # With a histogram.
 MAX_LIVES = 30
 MAX_DRAINS = 3
 
-HOUR, DAY, WEEK = timedelta(hours=1), timedelta(hours=24), timedelta(days=7)
 SPANS = {
     "hour": (HOUR, gettext_lazy("60 minutes")),
     "day": (DAY, gettext_lazy("24 hours")),
     "week": (WEEK, gettext_lazy("7 days")),
 }
-WINDOWS = (  # Of the table of failures: label, length, and the filter's value that a click leads to.
-    (gettext_lazy("1 h"), HOUR, "hour"),
-    (gettext_lazy("3 h"), timedelta(hours=3), "3hours"),
-    (gettext_lazy("24 h"), DAY, "day"),
-    (gettext_lazy("3 d"), timedelta(days=3), "3days"),
-    (gettext_lazy("7 d"), WEEK, "week"),
-)
 
 
 @dataclass(frozen=True)
@@ -89,36 +81,7 @@ def _count_unaccounted(using: str) -> int:
     return Auditor(using, get_settings()).balance().unaccounted
 
 
-def _read_days(using: str) -> list[rollups.Stretch]:
-    return rollups.read(using, rollups.HALF_HOUR, timezone.now(), timedelta(days=3))
-
-
-def _read_week(using: str) -> list[rollups.Stretch]:
-    return rollups.read(using, rollups.TWO_HOURS, timezone.now(), WEEK)
-
-
-def _add_up(using: str) -> dict[timedelta, dict[str, Total]]:
-    """Return what became of the tasks of each function, for the windows that are longer than an hour."""
-    now = timezone.now()
-    stretches = {
-        rollups.MINUTE: rollups.read(using, rollups.MINUTE, now, timedelta(hours=3)),
-        rollups.HALF_HOUR: days.get(using),
-        rollups.TWO_HOURS: week.get(using),
-    }
-    lengths = [length for _label, length, _value in WINDOWS if length > HOUR]
-    return {length: _total_of_last(stretches[rollups.find_resolution(length)], now, length) for length in lengths}
-
-
-def _total_of_last(stretches: Sequence[rollups.Stretch], now: datetime, length: timedelta) -> dict[str, Total]:
-    """Return what became of the tasks of each function in a window, the first stretch of which it may cut."""
-    since = now - length - timedelta(seconds=rollups.find_resolution(length))
-    return rollups.total_by_name((each for each in stretches if each.starts_at > since), ("statuses",))
-
-
 unaccounted = Kept(60.0, _count_unaccounted)  # It counts all rows: a million takes a tenth of a second.
-days = Kept(10.0, _read_days)  # These have some hundred rows for each process.
-week = Kept(60.0, _read_week)
-totals_of_windows = Kept(10.0, _add_up)
 
 
 class Readings:
@@ -130,7 +93,7 @@ class Readings:
         self.minutes = rollups.read(using, rollups.MINUTE, now, HOUR)
         self.half_hours = days.get(using)
         self.two_hours = week.get(using)
-        self.totals = {HOUR: _total_of_last(self.minutes, now, HOUR), **totals_of_windows.get(using)}
+        self.totals = {**totals_of_windows.get(using), HOUR: add_up_last(self.minutes, now, HOUR)}
         self.processes = list(Process.objects.using(using).order_by("-pk")[:MAX_LIVES])
         up = Process.objects.using(using).filter(state__in=Process.UP).exclude(pk__in=[p.pk for p in self.processes])
         self.up = [*(each for each in self.processes if each.state in Process.UP), *up.order_by("-pk")[:MAX_LIVES]]
