@@ -110,10 +110,11 @@ class NameFilter(SimpleListFilter):
             return queryset.none()
         function = declared.get(name)
         names = function.names if function is not None and function.name == name else (name,)
+        column = "name"
         if self.is_beside_few and connections[queryset.db].vendor == "sqlite":
-            # Of statistics it knows only how many tasks a name has on average, and would read all that this one has.
-            return queryset.alias(plain_name=Concat("name", Value(""))).filter(plain_name__in=names)
-        return queryset.filter(name__in=names)
+            # Its statistics tell only how many tasks a name has on average; it would read all that this one has.
+            queryset, column = queryset.alias(plain_name=Concat("name", Value(""))), "plain_name"
+        return queryset.filter(**{f"{column}__in": names})
 
 
 class FiredFilter(SimpleListFilter):
