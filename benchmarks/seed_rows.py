@@ -43,8 +43,9 @@ UNNOTICED = 21.0  # Seconds from a death until it is declared.
 DEPLOYS = 10  # In the days of the past, the last of them three hours ago.
 BEAT_EVERY = 2.0  # Seconds.
 
-# What becomes of a finished task, in 10,000.
+# What becomes of a finished task, in 10,000; and of one of a sample.
 ENDS = {"SUCCESSFUL": 9740, "FAILED": 150, "CANCELLED": 60, "INTERRUPTED": 35, "LOST": 15}
+ENDS_OF_SAMPLE = {"SUCCESSFUL": 3800, "FAILED": 3600, "CANCELLED": 800, "INTERRUPTED": 900, "LOST": 900}
 
 _COLUMNS: dict[str, Any] = {
     **{"id": "", "name": "", "is_task_function": True, "status": "", "args": "[]", "kwargs": "{}", "on_lost": "fail"},
@@ -114,15 +115,26 @@ class Seeder:
         self._weights = list(itertools.accumulate(function.weight for function in self._functions))
         self._long = [function for function in self._functions if function.is_long]
 
-    def seed(self, rows: int, live: int, tell: Callable[[int], None] = lambda count: None) -> Seeded:
+    def seed(
+        self,
+        rows: int,
+        live: int,
+        tell: Callable[[int], None] = lambda count: None,
+        sample: int = 0,
+        failing: str = "",
+    ) -> Seeded:
         """
         Write `rows` tasks, of which `live` are live.
 
         Args:
             tell: is called with the number of rows that were written since the last call.
+            sample: how many of the finished ones are of the last week, most of them of the last hours, and hold so much
+                of what is rare that 800 fill a page of any list. The same seed makes the same sample, whatever `rows`.
+            failing: the function of which a third of the sample's failures are.
         """
         finished = rows - live
-        for batch in _batched(self._make_finished(finished), BATCH):
+        made = itertools.chain(self._make_sample(sample, failing), self._make_finished(finished - sample))
+        for batch in _batched(made, BATCH):
             write(self._using, batch)
             tell(len(batch))
         living = self._write_the_rest(finished, live)
@@ -136,7 +148,7 @@ class Seeder:
         rng, (host, pid) = self._rng, SLOTS[slot]
         first, last = self._now - invented.DAYS * DAY, self._now - 3 * 3600
         deploys = [first + (last - first) * number / (DEPLOYS - 1) + slot * 21 for number in range(DEPLOYS)]
-        killed = {number for number in range(DEPLOYS - 1) if (number * len(SLOTS) + slot) % 7 == 3}
+        killed = {number for number in range(DEPLOYS - 1) if (number * len(SLOTS) + slot) % 7 == 5}
         lives: list[Life] = []
         for number, (start, end) in enumerate(itertools.pairwise([*deploys, math.inf])):
             release = f"2026.{number + 1}"
@@ -175,13 +187,25 @@ class Seeder:
             ends = sorted(began + 3600 * (number + rng.random()) for _ in range(round(wanted) - written))
             written = round(wanted)
             for end in ends:
-                yield self._finish(end)
+                status = rng.choices(list(ENDS), cum_weights=_CUMULATED)[0]
+                yield self._finish(end, status, self._failures_at(end) if status == "FAILED" else [])
 
-    def _finish(self, end: float) -> Row:
+    def _failures_at(self, moment: float) -> list[Failure]:
+        part = 1 - (self._now - moment) / (DAY * invented.DAYS)
+        return [failure for failure in self._failures if failure.since <= part <= failure.until]
+
+    def _make_sample(self, count: int, failing: str) -> Iterator[Row]:
+        rng = self._rng
+        going_on = [failure for failure in self._failures if failure.until == 1.0]
+        of_one = [failure for failure in going_on if failure.function.name == failing] or going_on
+        for end in sorted(self._now - 7 * DAY * rng.random() ** 4 for _ in range(count)):
+            status = rng.choices(list(ENDS_OF_SAMPLE), ENDS_OF_SAMPLE.values())[0]
+            yield self._finish(end, status, of_one if rng.random() < 1 / 3 else going_on)
+
+    def _finish(self, end: float, status: str, failures: Sequence[Failure]) -> Row:
         """Return a task that came to its end at this moment, or, if a process ended it, at the end of that process."""
-        status = self._rng.choices(list(ENDS), cum_weights=_CUMULATED)[0]
-        if status == "FAILED" and (row := self._fail(end)) is not None:
-            return row
+        if status == "FAILED" and failures:
+            return self._fail(end, failures)
         if status in ("INTERRUPTED", "LOST") and (row := self._cut_short(status, end)) is not None:
             return row
         function = self._rng.choices(self._functions, cum_weights=self._weights)[0]
@@ -196,11 +220,7 @@ class Seeder:
         values = {"result": f'{{"done": {self._rng.randrange(1000)}}}' if self._rng.random() < 0.3 else None}
         return self._carry_out(function, end, "SUCCESSFUL", "returned", attempts, values)
 
-    def _fail(self, end: float) -> Row | None:
-        part = 1 - (self._now - end) / (DAY * invented.DAYS)
-        failures = [failure for failure in self._failures if failure.since <= part <= failure.until]
-        if not failures:
-            return None
+    def _fail(self, end: float, failures: Sequence[Failure]) -> Row:
         failure: Failure = self._rng.choices(failures, [failure.weight for failure in failures])[0]
         message = failure.message.format(self._rng.randrange(10_000))
         told = f"{failure.type}: {message}" if message else failure.type

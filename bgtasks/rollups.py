@@ -104,15 +104,6 @@ def total_by_name(stretches: Iterable[Stretch], parts: Iterable[str] = PARTS) ->
     return totals
 
 
-def total_of(stretches: Iterable[Stretch], parts: Iterable[str] = PARTS) -> Total:
-    """Add up all there is; of `parts` only."""
-    total = Total()
-    for stretch in stretches:
-        for counts in stretch.tasks.values():
-            total.add(counts, parts)
-    return total
-
-
 def total_by_stretch(
     stretches: Iterable[Stretch],
     resolution: Rollup.Resolution,

@@ -108,14 +108,17 @@ class FailedTaskAdmin(PageAdmin):
         Return the newest rows, and whether there are more.
 
         A query for each status, which an index answers in this order. Of one for all of them a database would rather
-        read and sort every failure that there ever was, or every task.
+        read and sort every failure that there ever was, or every task. What is older than enough of another status is
+        left where it is.
         """
         columns = ("id", "name", "status", "error_fingerprint", "finished_at")
         rows: list[Failed] = []
         for status in UNSUCCESSFUL:
             found = BackgroundTask.objects.using(self.using).filter(status=status).order_by("-pk")
+            if len(rows) > RECENT_FAILED:
+                found = found.filter(pk__gt=rows[RECENT_FAILED].id)
             rows += [Failed(*row) for row in found.values_list(*columns)[: RECENT_FAILED + 1]]
-        rows.sort(key=lambda row: row.id, reverse=True)
+            rows.sort(key=lambda row: row.id, reverse=True)
         return rows[:RECENT_FAILED], len(rows) > RECENT_FAILED
 
     def _describe_groups(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,9 +17,8 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
-from .. import histogram, pauses, rollups
+from .. import histogram, pauses
 from ..api import fire
 from ..definition import DEFAULTS, MAX_NAME_LENGTH, Task, declared
 from ..exceptions import BgTasksError, KeyConflict
@@ -35,22 +34,13 @@ from .formats import cut, duration, number, printable, split_name, write_moment
 from .histogram_card import describe_durations
 from .neighbours import find_strip, function_url
 from .page import PageAdmin, live_context
-from .week import totals_of_week
+from .week import WINDOWS, totals_of_week, totals_of_windows
 
-WEEK = timedelta(days=7)
 MAX_UNKNOWN = 50  # Names in the rollups that are not declared here; coroutine objects may each have one of their own.
 MAX_NAMES = 5  # Of a function whose last tasks are shown: its own and the first aliases.
 MAX_OPTION = 100  # Characters of an option's value.
 MAX_DOC_LINE = 160
 WHY_FIRED = "fired in the admin"  # For the history, which is not translated.
-
-WINDOWS = (  # Label, length, and the value of the list's filter that a click leads to.
-    (gettext_lazy("1 h"), timedelta(hours=1), "hour"),
-    (gettext_lazy("3 h"), timedelta(hours=3), "3hours"),
-    (gettext_lazy("24 h"), timedelta(hours=24), "day"),
-    (gettext_lazy("3 d"), timedelta(days=3), "3days"),
-    (gettext_lazy("7 d"), WEEK, "week"),
-)
 
 
 @admin.register(TaskFunction)
@@ -166,7 +156,7 @@ class TaskFunctionAdmin(PageAdmin):
     ) -> dict[str, Any]:
         names = task.names if task is not None else (name,)
         now = timezone.now()
-        failures, total = self._failures(name, names, now)
+        total = add_up(totals_of_week.get(self.using), names)
         strip = find_strip(self.using, names[:MAX_NAMES], self, now)
         if task is None and not strip["strip_bars"] and not total.count:
             raise Http404("No function is called so, and no task was.")
@@ -181,7 +171,7 @@ class TaskFunctionAdmin(PageAdmin):
             "doc": inspect.cleandoc(task.__doc__ or "") if task is not None else "",
             "facts": list(_facts(task)) if task is not None else [],
             "signature": _signature(task) if task is not None else "",
-            "windows": failures,
+            "windows": list(self._windows(name, names)),
             "may_pause": request.user.has_perm("bgtasks.add_pause"),
             "may_resume": request.user.has_perm("bgtasks.delete_pause"),
             "form": form,
@@ -191,22 +181,14 @@ class TaskFunctionAdmin(PageAdmin):
             **strip,
         }
 
-    def _failures(self, name: str, names: Iterable[str], now: datetime) -> tuple[list[dict[str, Any]], Total]:
-        """Return how many failed in each window, and what the week came to. A query for each resolution."""
-        stretches: dict[int, list[rollups.Stretch]] = {}
-        windows, total = [], Total()
+    def _windows(self, name: str, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Yield how many failed in each window, of how many that ended."""
+        totals = totals_of_windows.get(self.using)
         for label, length, value in WINDOWS:
-            resolution = rollups.find_resolution(length)
-            if resolution not in stretches:
-                longest = max(span for _label, span, _value in WINDOWS if rollups.find_resolution(span) == resolution)
-                stretches[resolution] = rollups.read(self.using, resolution, now, longest)
-            since = now - length - timedelta(seconds=resolution)
-            recent = (stretch for stretch in stretches[resolution] if stretch.starts_at > since)
-            total = add_up(rollups.total_by_name(recent), names)
+            total = add_up(totals[length], names)
             count = sum(total.statuses[status] for status in UNSUCCESSFUL)
             url = self.tasks_url(name=name, show="failed", fired=value) if count else ""
-            windows.append({"label": label, "count": count, "ended": total.count, "url": url})
-        return windows, total
+            yield {"label": label, "count": count, "ended": total.count, "url": url}
 
     def _may_fire(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("bgtasks.fire_task"))

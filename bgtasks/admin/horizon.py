@@ -16,8 +16,8 @@ from ..definition import MAX_NAME_LENGTH
 from ..models import BackgroundTask
 from ..querysets import UNSUCCESSFUL
 
-RECENT = 50_000  # Tasks of any status.
-RECENT_FAILED = 5_000  # Tasks of each of the statuses that say that something went wrong.
+RECENT = 20_000  # Tasks of any status.
+RECENT_FAILED = 3_000  # Tasks of each of the statuses that say that something went wrong.
 
 
 def newest(request: HttpRequest, alias: str) -> Q:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,7 +39,7 @@ from .paginator import count_up_to
 from .pictures import columns, lanes, lives, sparkline
 from .pictures.lanes import Lane, Mark, Scale, Shown
 from .pictures.sparkline import Course
-from .week import totals_of_week
+from .week import DAY, HOUR, WEEK, WINDOWS, add_up_last, days, totals_of_week, totals_of_windows, week
 
 MAX_ON_TILE = 9999
 MAX_LANES = 8
@@ -48,17 +49,10 @@ MAX_LIVES = 30
 MAX_DRAINS = 3
 
 SPANS = {
-    "hour": (timedelta(minutes=60), gettext_lazy("60 minutes")),
-    "day": (timedelta(hours=24), gettext_lazy("24 hours")),
-    "week": (timedelta(days=7), gettext_lazy("7 days")),
+    "hour": (HOUR, gettext_lazy("60 minutes")),
+    "day": (DAY, gettext_lazy("24 hours")),
+    "week": (WEEK, gettext_lazy("7 days")),
 }
-WINDOWS = (  # Of the table of failures: label, length, and the filter's value that a click leads to.
-    (gettext_lazy("1 h"), timedelta(hours=1), "hour"),
-    (gettext_lazy("3 h"), timedelta(hours=3), "3hours"),
-    (gettext_lazy("24 h"), timedelta(hours=24), "day"),
-    (gettext_lazy("3 d"), timedelta(days=3), "3days"),
-    (gettext_lazy("7 d"), timedelta(days=7), "week"),
-)
 
 
 @dataclass(frozen=True)
@@ -75,17 +69,7 @@ def _count_unaccounted(using: str) -> int:
     return Auditor(using, get_settings()).balance().unaccounted
 
 
-def _read_days(using: str) -> list[rollups.Stretch]:
-    return rollups.read(using, rollups.HALF_HOUR, timezone.now(), timedelta(days=3))
-
-
-def _read_week(using: str) -> list[rollups.Stretch]:
-    return rollups.read(using, rollups.TWO_HOURS, timezone.now(), timedelta(days=7))
-
-
 unaccounted = Kept(60.0, _count_unaccounted)  # It counts all rows: a million takes a tenth of a second.
-days = Kept(10.0, _read_days)  # These have some hundred rows for each process.
-week = Kept(60.0, _read_week)
 
 
 class Readings:
@@ -94,9 +78,10 @@ class Readings:
     def __init__(self, using: str, now: datetime) -> None:
         self.now = now
         self.using = using
-        self.minutes = rollups.read(using, rollups.MINUTE, now, timedelta(hours=3))
+        self.minutes = rollups.read(using, rollups.MINUTE, now, HOUR)
         self.half_hours = days.get(using)
         self.two_hours = week.get(using)
+        self.totals = {**totals_of_windows.get(using), HOUR: add_up_last(self.minutes, now, HOUR)}
         processes = Process.objects.using(using).defer("functions")
         self.processes = list(processes.order_by("-pk")[:MAX_LIVES])
         up = processes.filter(state__in=Process.UP).exclude(pk__in=[p.pk for p in self.processes])
@@ -113,12 +98,6 @@ class Readings:
             rollups.TWO_HOURS: self.two_hours,
         }
         return by_resolution[resolution]
-
-    def last(self, span: timedelta) -> list[rollups.Stretch]:
-        """Return the rollups of a span, the first of which it may cut."""
-        resolution = rollups.find_resolution(span)
-        since = self.now - span - timedelta(seconds=resolution)
-        return [each for each in self.stretches(resolution) if each.starts_at > since]
 
 
 @admin.register(Overview)
@@ -173,10 +152,8 @@ class OverviewAdmin(PageAdmin):
     # Tiles.
 
     def _tiles(self, readings: Readings) -> Iterator[Tile]:
-        day = rollups.total_of(readings.last(timedelta(hours=24)), ("statuses",))
-        ok, failed = day.statuses[Status.SUCCESSFUL], day.statuses[Status.FAILED]
-        cut = day.statuses[Status.INTERRUPTED]
-        lost = day.statuses[Status.LOST]
+        day: Counter[str] = sum((total.statuses for total in readings.totals[DAY].values()), Counter())
+        ok, failed, cut, lost = (day[s] for s in (Status.SUCCESSFUL, Status.FAILED, Status.INTERRUPTED, Status.LOST))
         rate = _("%(rate)s of what ran") % {"rate": percent(failed / (ok + failed))} if failed else ""
         yield Tile("running", _("Running"), capped(readings.running), url=self.tasks_url(show="running"))
         yield Tile("waiting", _("Waiting"), capped(readings.waiting), url=self.tasks_url(show="waiting"))
@@ -286,7 +263,7 @@ class OverviewAdmin(PageAdmin):
         """Yield a line for each function with failures: how many in each window, the worst first."""
         counts: dict[str, list[int]] = {}
         for index, (_label, length, _value) in enumerate(WINDOWS):
-            for name, total in rollups.total_by_name(readings.last(length), ("statuses",)).items():
+            for name, total in readings.totals[length].items():
                 failed = sum(total.statuses[status] for status in UNSUCCESSFUL)
                 if failed:
                     counts.setdefault(name, [0] * len(WINDOWS))[index] = failed
@@ -317,9 +294,7 @@ class OverviewAdmin(PageAdmin):
             }
 
     def _courses(self, readings: Readings) -> Iterator[Course]:
-        totals = rollups.total_by_stretch(
-            readings.minutes, rollups.MINUTE, readings.now, timedelta(minutes=60), ("waited",)
-        )
+        totals = rollups.total_by_stretch(readings.minutes, rollups.MINUTE, readings.now, HOUR, ("waited",))
         waits = [quantile(total.waited, 0.95) for _start, total in totals]
         yield _course(_("Wait for a slot, p95 of each minute"), waits, 0.05)
         lags: dict[datetime, float] = {}

@@ -13,7 +13,9 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.admin import SimpleListFilter
-from django.db.models import Q, QuerySet
+from django.db import connections
+from django.db.models import Q, QuerySet, Value
+from django.db.models.functions import Concat
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -97,6 +99,13 @@ class NameFilter(SimpleListFilter):
     title = _("name")
     parameter_name = "name"
 
+    def __init__(self, request: HttpRequest, *args: Any) -> None:
+        super().__init__(request, *args)
+        chosen = {name for name, values in request.GET.lists() if any(values)}
+        is_of_most = request.GET.get(StatusFilter.parameter_name) == Status.SUCCESSFUL
+        # Whether another filter leaves fewer tasks, by an index of its own.
+        self.is_beside_few = bool(chosen & {"show", "status", "error", "fingerprint"}) and not is_of_most
+
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         names = {function.name for function in declared.values()}  # A function may stand there under aliases too.
         if chosen := self.value():
@@ -110,9 +119,12 @@ class NameFilter(SimpleListFilter):
         if not is_searchable(name):
             return queryset.none()
         function = declared.get(name)
-        if function is not None and function.name == name:
-            return queryset.filter(name__in=function.names)
-        return queryset.filter(name=name)
+        names = function.names if function is not None and function.name == name else (name,)
+        column = "name"
+        if self.is_beside_few and connections[queryset.db].vendor == "sqlite":
+            # Its statistics tell only how many tasks a name has on average; it would read all that this one has.
+            queryset, column = queryset.alias(plain_name=Concat("name", Value(""))), "plain_name"
+        return queryset.filter(**{f"{column}__in": names})
 
 
 class FiredFilter(SimpleListFilter):

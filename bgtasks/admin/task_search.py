@@ -15,10 +15,13 @@ from django.db.models.fields.json import KeyTransform
 from django.http import HttpRequest
 
 from ..definition import declared
+from ..models import BackgroundTask
 from ..parameters import positional_names
+from . import paginator
 from .horizon import is_searchable, newest
 
-MAX_NAMES = 100  # Declared names that one search may match.
+MAX_DIFFERENT = 1000  # Names that the rows may have for all of them to be compared with what was typed.
+MAX_NAMES = 100  # Of these that one search may match.
 MAX_DIGITS = 18  # Of a number: as many as every database holds exactly.
 ARGUMENT = re.compile(r"(?:args|kwargs)\.(?P<name>\w{1,100}):(?P<value>.*)", re.DOTALL)
 
@@ -27,8 +30,9 @@ def search(request: HttpRequest, rows: QuerySet[Any], term: str) -> Any:
     """
     Narrow `rows` to the tasks with this id, this key, this in their name or, of `args.user_id:5`, this argument.
 
-    Ids, keys of live tasks and names of declared task functions are found among all tasks, the rest among the newest.
-    Arguments are found by who may view them: otherwise the search would tell them, one guess at a time.
+    Ids, keys of live tasks and names are found among all tasks, arguments and keys of finished tasks among the newest.
+    Who types a whole id means that task, and no other that has it as a key. Arguments are found by who may view them:
+    otherwise the search would tell them, one guess at a time.
     """
     term = term.strip()
     if not term:
@@ -37,8 +41,8 @@ def search(request: HttpRequest, rows: QuerySet[Any], term: str) -> Any:
         return rows.none()
     argument = read_argument(term)
     if argument is None:
-        found = Q(key=term) | Q(name__icontains=term)
-        return rows.filter(_by_index(term) | (found & newest(request, rows.db)))
+        task = _by_id(rows, term)
+        return task if task is not None else rows.filter(_by_key(request, rows, term) | _by_name(request, rows, term))
     if not may_view_arguments(request):
         return rows.none()
     return _find_argument(rows.filter(newest(request, rows.db)), argument)
@@ -75,13 +79,38 @@ def read_argument(term: str) -> Argument | None:
     return Argument(found["name"], read_scalars(found["value"].strip())) if found else None
 
 
-def _by_index(term: str) -> Q:
-    names = [name for name in sorted(declared) if term.lower() in name.lower()]
-    found = Q(name__in=[term, *names[:MAX_NAMES]]) | Q(live_key=term)
+def _by_id(rows: QuerySet[Any], term: str) -> Any:
+    """Return the task with this id; None if it is no id, or none of a task."""
     try:
-        return found | Q(pk=UUID(term))
+        found = rows.filter(pk=UUID(term))
     except ValueError:
-        return found
+        return None
+    return found if found.exists() else None
+
+
+def _by_key(request: HttpRequest, rows: QuerySet[Any], term: str) -> Q:
+    """Return the condition of having this key, by ids where it are few: so the newest are looked through once only."""
+    matches = Q(live_key=term) | (Q(key=term) & newest(request, rows.db))
+    ids = list(rows.filter(matches).order_by().values_list("pk", flat=True)[: paginator.FEW + 1])
+    return Q(pk__in=ids) if len(ids) <= paginator.FEW else matches
+
+
+def _by_name(request: HttpRequest, rows: QuerySet[Any], term: str) -> Q:
+    """
+    Return the condition of having this in the name, by the names that there are: an index knows them and their tasks.
+
+    Where these are too many, as each coroutine object may have one of its own, the newest tasks are looked through.
+    """
+    names = BackgroundTask.objects.using(rows.db).find_names(MAX_DIFFERENT + 1)
+    found = _matching(term, names)
+    if len(names) <= MAX_DIFFERENT and len(found) <= MAX_NAMES:
+        return Q(name__in=found)
+    known = Q(name__in=[term, *_matching(term, sorted(declared))[:MAX_NAMES]])
+    return known | (Q(name__icontains=term) & newest(request, rows.db))
+
+
+def _matching(term: str, names: Sequence[str]) -> list[str]:
+    return [name for name in names if term.lower() in name.lower()]
 
 
 def _find_argument(rows: QuerySet[Any], argument: Argument) -> Any:

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from bgtasks.admin import horizon, kept, paginator
+from bgtasks.admin import horizon, kept, paginator, task_search
 from bgtasks.admin.task_filters import first_id_of
 from bgtasks.definition import declared, task
 from bgtasks.models import BackgroundTask, Drain, Process
@@ -270,9 +270,8 @@ def test_search(page, declare):
     assert ids_in(page(TASKS, q=str(uuid4()))) == set()
 
 
-def test_search_beyond_the_newest_rows_finds_ids_live_keys_and_names(page, declare, monkeypatch):
+def test_search_beyond_the_newest_rows_finds_ids_live_keys_and_names(page, monkeypatch):
     monkeypatch.setattr(horizon, "RECENT", 2)
-    declare("shop.tasks.old")
     old = make_task("shop.tasks.old", key="finished")
     live = make_task("shop.tasks.gone", Status.READY, key="live", live_key="live")
     for _ in range(3):
@@ -280,10 +279,46 @@ def test_search_beyond_the_newest_rows_finds_ids_live_keys_and_names(page, decla
 
     for term in (str(old.pk), "tasks.OLD"):
         assert ids_in(page(TASKS, q=term)) == {str(old.pk)}
-    for term in ("live", "shop.tasks.gone"):
+    for term in ("live", "shop.tasks.gone", "asks.gon"):
         assert ids_in(page(TASKS, q=term)) == {str(live.pk)}
-    for term in ("finished", "asks.gon"):
-        assert ids_in(page(TASKS, q=term)) == set()
+    assert ids_in(page(TASKS, q="finished")) == set()
+    assert "Only the newest 2 tasks are looked through" in page(TASKS, q="finished")
+    assert "Only the newest" not in page(TASKS, q=str(old.pk))
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_DIFFERENT", 2), ("MAX_NAMES", 1)])
+def test_parts_of_too_many_names_are_looked_for_among_the_newest_rows(page, declare, monkeypatch, limit, value):
+    """Those of declared functions among all."""
+    monkeypatch.setattr(horizon, "RECENT", 3)
+    monkeypatch.setattr(task_search, limit, value)
+    declare("shop.tasks.declared")
+    make_task("shop.tasks.old")
+    rows = [make_task("shop.tasks.declared"), *(make_task(f"shop.tasks.number_{number}") for number in range(3))]
+
+    assert ids_in(page(TASKS, q="shop.TASKS")) == {str(row.pk) for row in rows}
+    assert "Only the newest 3 tasks are looked through" in page(TASKS, q="shop.TASKS")
+
+
+def test_search_for_an_id_means_the_task(page):
+    task = make_task()
+    with_the_key = make_task(key=str(task.pk))
+    make_task("other", key="x")
+
+    assert ids_in(page(TASKS, q=str(task.pk))) == {str(task.pk)}
+    BackgroundTask.objects.filter(pk=task.pk).delete()
+    assert ids_in(page(TASKS, q=str(task.pk))) == {str(with_the_key.pk)}
+
+
+@pytest.mark.parametrize("few", [2, 500])
+def test_search_finds_all_tasks_with_a_key(page, monkeypatch, few):
+    monkeypatch.setattr(paginator, "FEW", few)
+    rows = [make_task(f"{name}.order", key=key) for name, key in (("a", "order"), ("b", "x"), ("c", "order"))]
+    rows += [make_task("other", key="order") for _ in range(3)]
+    failed = make_task("other", Status.FAILED, key="order")
+    make_task("other", key="order:7")
+
+    assert ids_in(page(TASKS, q="order")) == {str(row.pk) for row in [*rows, failed]}
+    assert ids_in(page(TASKS, q="order", status="FAILED")) == {str(failed.pk)}
 
 
 @pytest.mark.parametrize(
@@ -355,7 +390,7 @@ def test_pages_ask_as_much_of_many_rows_as_of_one(admin_client, name, declare):
     of_many = ask()
 
     assert len(of_many) == len(of_one) <= 9
-    assert len(ask(q="tasks")) == len(of_one_search) <= 10
+    assert len(ask(q="tasks")) == len(of_one_search) <= 12
     for sql in of_many:
         assert "COUNT(" not in sql or "LIMIT" in sql, sql
 

@@ -197,6 +197,19 @@ def test_only_the_newest_are_read_and_that_is_said(client, monkeypatch):
     assert not any(page_of(row) in body for row in oldest)
 
 
+def test_the_newest_are_those_of_all_statuses(client, monkeypatch):
+    monkeypatch.setattr(failures, "RECENT_FAILED", 4)
+    make_task("shop.tasks.older", Status.LOST)
+    fail("shop.tasks.old")
+    for status in (Status.FAILED, Status.LOST, Status.INTERRUPTED, Status.FAILED):
+        make_task("shop.tasks.new", status, error_fingerprint="f")
+
+    [group] = groups_on(client)
+
+    assert (plain(group["function"]), group["count"]) == ("new", 4)
+    assert "The newest 4 tasks that failed" in client.get(PAGE).content.decode()
+
+
 def test_it_asks_as_much_of_many_groups_as_of_one(client):
     def ask() -> list[str]:
         with CaptureQueriesContext(connection) as queries:

@@ -20,10 +20,12 @@ from bgtasks.admin.task_filters import first_id_of
 from bgtasks.definition import declared, task
 from bgtasks.models import BackgroundTask
 from bgtasks.status import Status
+from tests import tables
 from tests.integration.test_admin_actions import HOSTILE, LIST, log_in, make_task
 
 pytestmark = pytest.mark.django_db
 
+NAMES = ["shop.tasks.named", "shop.tasks.alias"]
 FIELDS = ["queue", "release", "error", "user", "process", "finished", "fingerprint", "fired", "before", "after"]
 ODD = ["\x00", "a\x00b", "%", "'", '"', "\\", HOSTILE, "x" * 10_000, "9" * 5000, "-1", "1e9", "none", "\ud7ff\ufffe"]
 
@@ -244,6 +246,38 @@ def test_what_is_no_value_of_a_filter_finds_nothing_and_is_told(find, client, na
     assert find(**{name: value}) == set()
     assert "is no value" not in text_of(client, **{name: ""})
     assert find(**{name: ""}) == {row.pk}
+
+
+def test_a_name_beside_what_leaves_few(find, declare):
+    declare(lambda: None, name="shop.tasks.named", aliases=["shop.tasks.alias"])
+    failed, by_alias = (make_task(name, Status.FAILED, error_fingerprint="f", error_type="E").pk for name in NAMES)
+    running = make_task("shop.tasks.named", Status.RUNNING, attempt=1).pk
+    ended = make_task("shop.tasks.named", Status.SUCCESSFUL).pk
+    make_task("shop.tasks.other", Status.FAILED, error_fingerprint="f", error_type="E")
+
+    for query in ({"show": "failed"}, {"status": "FAILED"}, {"error": "E"}, {"fingerprint": "f"}):
+        assert find(name="shop.tasks.named", **query) == {failed, by_alias}
+        assert find(name="shop.tasks.alias", **query) == {by_alias}
+    assert find(name="shop.tasks.named", show="live") == {running}
+    assert find(name="shop.tasks.named", status="SUCCESSFUL") == {ended}
+
+
+@pytest.mark.parametrize("query", [{"show": "failed"}, {"status": "FAILED"}, {"fingerprint": "f"}, {"error": "E"}])
+def test_failures_of_a_function_take_no_look_at_its_other_tasks(client, transactional_db, query):
+    """Whatever the statistics make the database believe of names."""
+    many = [BackgroundTask(name="shop.tasks.many", status="SUCCESSFUL", created_at=timezone.now()) for _ in range(3000)]
+    BackgroundTask.objects.bulk_create(many)
+    for _ in range(20):
+        make_task("shop.tasks.many", Status.FAILED, error_fingerprint="f", error_type="E")
+    for number in range(70):
+        make_task(f"shop.tasks.number_{number}", list(Status)[number % len(Status)])
+    tables.analyze()
+    rows_of(client, name="shop.tasks.many", **query)  # What is read once only.
+
+    work = tables.count_work(lambda: rows_of(client, name="shop.tasks.many", **query))
+    without_tasks = tables.count_work(lambda: rows_of(client, name="shop.tasks.none", **query))
+
+    assert work - without_tasks < len(many)
 
 
 def test_declared_queues_are_offered(client, declare):

@@ -9,6 +9,7 @@ import pytest
 from django.utils import timezone
 
 from benchmarks.invented import FUNCTIONS
+from benchmarks.pages import FUNCTION, PER_PAGE
 from benchmarks.seed_rows import Seeder, beat
 from bgtasks import rollups
 from bgtasks.conf import get_settings
@@ -66,6 +67,24 @@ def test_what_failed_can_be_grouped_and_has_a_traceback() -> None:
     assert len({row.error_fingerprint for row in failed}) > 3
     assert all(row.traceback.startswith("Traceback (most recent call last):\n") for row in failed)
     assert all(row.error_type in row.traceback for row in failed)
+
+
+@pytest.mark.parametrize("rows", [1000, 3000])
+def test_a_sample_fills_a_page_of_each_list(rows: int) -> None:
+    """However many rows are beside it: so pages are compared that show as much."""
+    Seeder("default").seed(rows, 200, sample=800, failing=FUNCTION)
+
+    tasks = BackgroundTask.objects.filter(created_at__gt=timezone.now() - timedelta(days=7))
+    process = Process.objects.filter(host="web-1", state=Process.State.ALIVE).latest("pk")
+    lists = {
+        **{status: tasks.filter(status=status) for status in set(Status) - {Status.READY}},
+        "failures of a function": tasks.filter(name=FUNCTION, status=Status.FAILED),
+        "a part of a name": tasks.filter(name__contains="bounces"),
+        "a queue": tasks.filter(queue_name="reports"),
+        "a process": tasks.filter(process=process.pk),
+    }
+    assert {name: count for name, found in lists.items() if (count := found.count()) <= PER_PAGE} == {}
+    assert BackgroundTask.objects.count() == rows
 
 
 def test_drains_have_courses_that_end_at_nothing() -> None:
