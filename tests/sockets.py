@@ -69,8 +69,8 @@ class Socket:
     def fill(self) -> None:
         """Ask for answers, and read none of them, until the server can send no more of them than it keeps itself."""
         ping = self._protocol.send(Ping(payload=b"x" * 125))
-        for _ in range(40):
-            self._connection.sendall(ping * 1000)  # 5 MB of answers in all, more than the system keeps.
+        for _ in range(8):
+            self._connection.sendall(ping * 1000)  # 1 MB of answers in all, more than the system keeps.
 
     def close(self) -> None:
         self._connection.close()
