@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -22,9 +23,10 @@ from django.apps import apps
 from django.dispatch import Signal
 
 from .api import get_runner
+from .hypercorn import call_at_stop
 from .log import log
 from .runtime.context import scope_variable
-from .signals import drained, lifespan_shutdown, lifespan_startup
+from .signals import drained, lifespan_shutdown, lifespan_startup, stop_asked
 
 __all__ = ["Lifespan"]
 
@@ -48,12 +50,18 @@ class Lifespan:
 
     def __init__(self, application: Application | None = None) -> None:
         self.application = application
+        self._clock: _StopClock | None = None  # Until it has found whatever tells of the end of the server.
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _Conversation(self.application, scope, receive, send).hold()
+            conversation = _Conversation(self.application, scope, receive, send)
+            self._clock = conversation.clock
+            await conversation.hold()
             return
         _register_loop()
+        if self._clock is not None:
+            call_at_stop(self._clock.note)  # Hypercorn waits for its end once it serves, not before.
+            self._clock = None
         if self.application is None:
             raise ValueError(f"Lifespan() without an application answers lifespan only, not {scope['type']}.")
         scope_variable.set(scope if scope["type"] == "http" else None)  # type: ignore[arg-type]  # A dict in practice.
@@ -79,7 +87,8 @@ class _Conversation:
         self._receive = receive
         self._send = send
         self._inner = _InnerLifespan(application, scope)
-        self._clock = _StopClock()
+        self.clock = _StopClock(self._announce_request)
+        self._announcement: asyncio.Task[None] | None = None  # The loop holds its tasks weakly.
 
     async def hold(self) -> None:
         while True:
@@ -104,17 +113,22 @@ class _Conversation:
             log(logging.ERROR, reason, exc_info=error)
             await self._send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
             return False
-        self._clock.install()
+        self.clock.install()
         await self._send({"type": "lifespan.startup.complete"})
         return True
+
+    def _announce_request(self) -> None:
+        """Tell that the process was told to stop, while the server waits for what is open."""
+        announcing = _announce(stop_asked, "stop_asked", time.monotonic(), scope=self._scope)
+        self._announcement = asyncio.ensure_future(announcing)
 
     async def _stop(self) -> None:
         """Stop from the outside in; whatever happens, the server gets its answer."""
         try:
-            await announce_stop(self._scope, self._clock.stop_asked_at)
+            await announce_stop(self._scope, self.clock.stop_asked_at)
             await self._inner.stop()
         finally:
-            self._clock.remove()
+            self.clock.remove()
             apps.get_app_config("bgtasks").shut_down()  # type: ignore[attr-defined]  # Our own AppConfig.
             await self._send({"type": "lifespan.shutdown.complete"})
 
@@ -192,9 +206,13 @@ class _StopClock:
 
     The server sends "lifespan.shutdown" only after open requests have ended, while the platform that will kill the
     process counts from the signal. The server's own handlers are called as before.
+
+    Args:
+        when_asked: is called then, on the loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, when_asked: Callable[[], None]) -> None:
+        self._when_asked = when_asked
         self._asked_at: float | None = None
         self._wrapped: dict[int, tuple[Any, Any]] = {}
 
@@ -204,12 +222,13 @@ class _StopClock:
         return time.monotonic() if self._asked_at is None else self._asked_at
 
     def install(self) -> None:
+        self._loop = asyncio.get_running_loop()
         if threading.current_thread() is not threading.main_thread():
             return  # Python lets only the main thread set handlers; the clock then starts at "lifespan.shutdown".
         for number in (signal.SIGTERM, signal.SIGINT):
             previous = signal.getsignal(number)
             if callable(previous):
-                noting = partial(self._note, previous)
+                noting = partial(self._note_signal, previous)
                 signal.signal(number, noting)
                 self._wrapped[number] = (noting, previous)
 
@@ -218,7 +237,13 @@ class _StopClock:
             if signal.getsignal(number) is noting:
                 signal.signal(number, previous)
 
-    def _note(self, previous: Callable[[int, Any], Any], number: int, frame: Any) -> None:
+    def note(self) -> None:
+        """Note that it is told now, from a signal handler or on the loop."""
         if self._asked_at is None:
             self._asked_at = time.monotonic()
+            with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
+                self._loop.call_soon_threadsafe(self._when_asked, context=Context())
+
+    def _note_signal(self, previous: Callable[[int, Any], Any], number: int, frame: Any) -> None:
+        self.note()
         previous(number, frame)

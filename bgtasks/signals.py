@@ -7,17 +7,26 @@ keywords `task_id` (UUID), `name`, `status`, `previous` (a status or None), `att
 that fall between two writes are announced one by one, in their order. Where no journal runs, what is ended by hand is
 announced on the thread that did it, with None as the `process_id`.
 
-The other three are sent on the server's event loop with `Lifespan` as the sender: receivers may be async.
+The others are sent on the server's event loop with `Lifespan` as the sender: receivers may be async.
 """
 
 from django.dispatch import Signal
 
-__all__ = ["drained", "lifespan_shutdown", "lifespan_startup", "task_finished", "task_fired", "task_started"]
+__all__ = [
+    "drained",
+    "lifespan_shutdown",
+    "lifespan_startup",
+    "stop_asked",
+    "task_finished",
+    "task_fired",
+    "task_started",
+]
 
 task_fired = Signal()
 task_started = Signal()
 task_finished = Signal()
 
 lifespan_startup = Signal()  # Before the server takes requests. An error keeps it from starting.
+stop_asked = Signal()  # The process was told to stop. Streams end here: the server waits for them before it shuts down.
 lifespan_shutdown = Signal()  # The server is about to stop; the drain is a receiver of this.
 drained = Signal()  # The tasks are done: close here what they used.

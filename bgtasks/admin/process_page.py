@@ -39,12 +39,14 @@ def describe(process: Process, admin: ReadOnlyAdmin, request: HttpRequest) -> di
     using = str(process._state.db)
     now = timezone.now()
     is_up = process.state in Process.UP
+    may_view_tasks = _may_view_tasks(request)
     return {
-        **(live_context(is_moving=bool(process.running)) if is_up else {}),
+        **(live_context(is_moving=bool(process.running) and may_view_tasks) if is_up else {}),
+        **({} if may_view_tasks else {"socket_path": ""}),  # It is for those who may.
         "is_up": is_up,
         "courses": list(_courses(using, process, now)),
         "drains": _describe_drains(using, process, admin),
-        **(_describe_tasks(using, process, admin, now) if _may_view_tasks(request) else {}),
+        **(_describe_tasks(using, process, admin, now) if may_view_tasks else {}),
     }
 
 

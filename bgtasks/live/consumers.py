@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.layers import get_channel_layer
 from django.conf import settings
 from django.contrib.auth import get_user
 
-from ..signals import lifespan_shutdown
+from ..signals import lifespan_shutdown, stop_asked
 from . import GROUP
+
+Receive = Callable[[], Awaitable[Any]]
 
 PAUSE = 0.5  # Seconds between two messages to a browser, however much changes.
 CHECK_EVERY = 30.0  # Seconds between two looks whether the user may still see it.
-GONE, FORBIDDEN = 1012, 4403  # Close codes: the server restarts; the user may not.
+RETRY = 5.0  # Seconds until a layer that failed is listened to again.
+RENEW_EVERY = 3600.0  # Seconds. A layer forgets the members of a group in time: by default channels-redis in a day.
+CLOSE_TIMEOUT = 0.5  # Seconds.
+GONE, FORBIDDEN = 4012, 4403  # Close codes: the server restarts; the user may not. Daphne sends none below 3000.
+STOPS = (stop_asked, lifespan_shutdown)  # Daphne sends the second only.
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no types.
@@ -28,32 +37,69 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
     Changes only set a flag, so a slow browser holds up nobody, and whatever it missed is one message.
     """
 
+    channel_layer_alias = ""  # There is none of this name. Channels would end the connection when its layer raises.
+    _tasks: tuple[asyncio.Task[None], ...] = ()
+
+    async def __call__(self, scope: Any, receive: Receive, send: Any) -> None:
+        self._is_closed = asyncio.Event()
+        await super().__call__(scope, partial(self._receive_until_closed, receive), send)
+
+    async def _receive_until_closed(self, receive: Receive) -> Any:
+        """Wait for no browser that does not answer our closing: it may be gone, and Hypercorn waits for all sockets."""
+        received, closed = asyncio.ensure_future(receive()), asyncio.ensure_future(self._is_closed.wait())
+        try:
+            await asyncio.wait((received, closed), return_when=asyncio.FIRST_COMPLETED)
+            return received.result() if received.done() else {"type": "websocket.disconnect", "code": GONE}
+        finally:
+            received.cancel()
+            closed.cancel()
+
     async def connect(self) -> None:
-        self._has_changed = asyncio.Event()
-        self._sender: asyncio.Task[None] | None = None
-        if self.channel_layer is None or not self._is_of_this_site() or not await self._may_view():
+        layer = get_channel_layer()
+        if layer is None or not self._is_of_this_site() or not await self._may_view():
             await self.close(FORBIDDEN)
             return
-        await self.channel_layer.group_add(GROUP, self.channel_name)
-        lifespan_shutdown.connect(self._leave)  # Held weakly: it goes with the consumer.
+        self._has_changed = asyncio.Event()
         await self.accept()
-        self._sender = asyncio.create_task(self._send_changes())
+        self._tasks = (asyncio.create_task(self._hear(layer)), asyncio.create_task(self._tell()))
+        for stop in STOPS:
+            stop.connect(self._leave)  # Held weakly: it goes with the consumer.
 
     async def disconnect(self, code: int) -> None:
-        lifespan_shutdown.disconnect(self._leave)
-        if self._sender is not None:
-            self._sender.cancel()
-        if self.channel_layer is not None:
-            with contextlib.suppress(Exception):  # The layer may be away. It forgets the channel by itself.
-                await self.channel_layer.group_discard(GROUP, self.channel_name)
+        self._end_tasks()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Take nothing: a page has nothing to say here."""
 
-    async def bgtasks_changed(self, event: dict[str, Any]) -> None:
-        self._has_changed.set()
+    async def _hear(self, layer: Any) -> None:
+        """Note what the layer tells of. While it fails, the page is told every few seconds that it may have changed."""
+        channel = await layer.new_channel()
+        try:
+            while True:
+                with contextlib.suppress(Exception):  # Whatever a layer raises. The mailbox tells of it once.
+                    await layer.group_add(GROUP, channel)
+                    async with asyncio.timeout(RENEW_EVERY):
+                        while True:
+                            self._has_changed.set()  # At first too: what was told before is not known.
+                            await layer.receive(channel)
+                await asyncio.sleep(RETRY)
+                self._has_changed.set()
+        finally:
+            with contextlib.suppress(Exception):  # It may be away, and forgets the channel by itself.
+                await layer.group_discard(GROUP, channel)
+
+    async def _tell(self) -> None:
+        """Tell the page of changes while the user may see them. When that fails, the page opens another socket."""
+        code = GONE
+        with contextlib.suppress(Exception):  # The database may be away, or the browser.
+            await self._send_changes()
+            code = FORBIDDEN
+        await self._close(code)
 
     async def _send_changes(self) -> None:
+        """Return when the user may not see them any more."""
         loop = asyncio.get_running_loop()
         check_at = loop.time() + CHECK_EVERY
         while True:
@@ -63,7 +109,6 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             if loop.time() >= check_at:
                 check_at = loop.time() + CHECK_EVERY
                 if not await self._may_view():
-                    await self.close(FORBIDDEN)
                     return
             if self._has_changed.is_set():
                 self._has_changed.clear()
@@ -71,7 +116,21 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             await asyncio.sleep(PAUSE)
 
     async def _leave(self, **kwargs: Any) -> None:
-        await self.close(GONE)
+        """Hang up: a server that is to stop would wait for the page to do so."""
+        self._end_tasks()
+        await self._close(GONE)
+
+    def _end_tasks(self) -> None:
+        for stop in STOPS:
+            stop.disconnect(self._leave)
+        for task in self._tasks:
+            task.cancel()
+
+    async def _close(self, code: int) -> None:
+        with contextlib.suppress(Exception):  # The browser may be gone. Granian then lets whoever closes wait for ever.
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self.close(code)
+        self._is_closed.set()
 
     @database_sync_to_async  # type: ignore[untyped-decorator, unused-ignore]
     def _may_view(self) -> bool:

@@ -16,11 +16,14 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.test import Client
+from django.utils import timezone
 
 import bgtasks
 from bgtasks import live
 from bgtasks.live import GROUP, broadcaster, consumers
 from bgtasks.live.routing import application
+from bgtasks.models import Process
+from bgtasks.signals import stop_asked
 from tests.app import tasks
 from tests.conftest import Runtime, wait_until
 
@@ -55,6 +58,7 @@ async def opened(cookie: str) -> AsyncIterator[WebsocketCommunicator]:
     communicator = connect(cookie)
     is_accepted, _ = await communicator.connect(timeout=10)
     assert is_accepted
+    await communicator.receive_from(timeout=10)  # It may have changed before.
     yield communicator
     await communicator.disconnect()
 
@@ -158,6 +162,7 @@ async def test_who_may_see_it_no_longer_is_cut_off(
     assert is_accepted
     await sync_to_async(do)()
 
+    await communicator.receive_from(timeout=10)
     closed = await communicator.receive_output(timeout=10)
 
     assert closed["type"] == "websocket.close"
@@ -182,6 +187,14 @@ class FailingLayer:
     async def group_send(self, group: str, message: Any) -> None:
         raise ConnectionRefusedError("gone")
 
+    async def new_channel(self) -> str:
+        return "new"
+
+    async def group_add(self, group: str, channel: str) -> None:
+        raise ConnectionRefusedError("gone")
+
+    group_discard = group_add
+
     async def receive(self, channel: str) -> Any:
         await asyncio.sleep(3600)
 
@@ -198,6 +211,45 @@ async def test_a_layer_that_fails_keeps_nothing_from_running(
 
         await wait_until(lambda: "were not pushed to (ConnectionRefusedError: gone)" in caplog.text)
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+@pytest.mark.parametrize(("permission", "opens"), [("view_backgroundtask", True), ("view_process", False)])
+def test_a_page_opens_a_socket_for_those_who_are_let_in(db: None, permission: str, opens: bool) -> None:
+    """Whoever may see processes but no tasks would be refused, again and again."""
+    user = User.objects.create(username="ann", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_process", permission]))
+    client = Client()
+    client.force_login(user)
+    now = timezone.now()
+    process = Process.objects.create(host="here", pid=1, server="uvicorn", started_at=now, beat_at=now)
+
+    page = client.get(f"/admin/bgtasks/process/{process.pk}/change/").content.decode()
+
+    assert "data-bgtasks-refresh" in page
+    assert ("data-bgtasks-socket" in page) is opens
+
+
+async def test_the_socket_stays_open_and_tells_while_the_layer_fails(
+    cookie: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.FailingLayer"}}
+    channel_layers.backends.clear()
+    monkeypatch.setattr(consumers, "RETRY", 0.1)
+    communicator = connect(cookie)
+    is_accepted, _ = await communicator.connect(timeout=10)
+
+    assert is_accepted
+    for _ in range(2):
+        assert json.loads(await communicator.receive_from(timeout=10)) == {"changed": True}
+    await communicator.disconnect()
+
+
+async def test_it_closes_at_once_when_the_process_is_told_to_stop(opened: WebsocketCommunicator) -> None:
+    """And ends, though the browser never says that it has closed its end."""
+    await stop_asked.asend(None)
+
+    assert (await opened.receive_output(timeout=10))["code"] == consumers.GONE
+    await opened.wait(timeout=10)
 
 
 def test_a_page_opens_no_socket_without_a_layer(settings: Any) -> None:

@@ -27,9 +27,28 @@
         return page.contains(focused) && focused.matches("input:not([type=checkbox]), select, textarea");
     };
 
-    const FOCUSABLE = "a, summary, button, input";
-    const keyOf = (element) =>
-        ["href", "value", "aria-label"].map((name) => element.getAttribute(name) ?? "").join(" ") + element.textContent;
+    const SCROLLING = "pre, .bgtasks-message, .bgtasks-scrolls"; // What does not fit can be reached by Tab too.
+    const FOCUSABLE = `a[href], summary, button, input, ${SCROLLING}`;
+
+    // What stays the same while times and counts on it change, and its number among those that have the same.
+    const listKeys = (page) => {
+        const seen = {};
+        return [...page.querySelectorAll(FOCUSABLE)].map((element) => {
+            const details = element.parentElement.dataset.bgtasksDetails;
+            const what = ["href", "value", "aria-label"].map((name) => element.getAttribute(name)).find(Boolean);
+            const key = `${element.tagName} ${details ?? what ?? ""}`;
+            seen[key] = (seen[key] ?? 0) + 1;
+            return {element, key: `${key} ${seen[key]}`};
+        });
+    };
+
+    // Focus what was focused. If it is gone: the last link before it. Never a button, which may be pressed just then.
+    const focusAgain = (before, at, fresh) => {
+        const again = new Map(listKeys(fresh).map(({element, key}) => [key, element]));
+        const found = before.slice(0, at + 1).reverse().map(({key}) => again.get(key));
+        const next = found[0] ?? found.find((element) => element?.matches("a, summary"));
+        next?.focus({preventScroll: true});
+    };
 
     const load = async (tile) => {
         try {
@@ -46,25 +65,39 @@
         });
     };
 
+    // What is new among the banners is read out, once; a page that is swapped each second is not.
+    const news = document.body.appendChild(document.createElement("p"));
+    news.className = "visually-hidden";
+    news.setAttribute("role", "status");
+    const announce = (page, fresh) => {
+        const titles = (each) => [...each.querySelectorAll(".bgtasks-hint strong")].map(({textContent}) => textContent);
+        const told = titles(page);
+        const fresher = titles(fresh).filter((title) => !told.includes(title));
+        if (fresher.length) news.textContent = fresher.join(" ");
+    };
+
     const swap = (page, fresh) => {
-        const open = [...page.querySelectorAll("details[open]")].map((each) => each.dataset.bgtasksDetails);
+        const unfolded = new Map();
+        page.querySelectorAll("details").forEach((each) => unfolded.set(each.dataset.bgtasksDetails, each.open));
         fresh.querySelectorAll("details").forEach((each) => {
-            each.open ||= open.includes(each.dataset.bgtasksDetails);
+            each.open = unfolded.get(each.dataset.bgtasksDetails) ?? each.open;
         });
-        const focused = page.contains(document.activeElement) ? keyOf(document.activeElement) : null;
-        const scrolled = [...page.querySelectorAll(".bgtasks-scrolls")].map((each) => each.scrollLeft);
+        const before = listKeys(page);
+        const focused = before.findIndex(({element}) => element === document.activeElement);
+        const scrolled = [...page.querySelectorAll(SCROLLING)].map((each) => [each.scrollLeft, each.scrollTop]);
         page.replaceWith(fresh);
-        fresh.querySelectorAll(".bgtasks-scrolls").forEach((each, index) => (each.scrollLeft = scrolled[index] ?? 0));
-        if (focused) {
-            const again = [...fresh.querySelectorAll(FOCUSABLE)].find((each) => keyOf(each) === focused);
-            again?.focus({preventScroll: true});
-        }
+        fresh.querySelectorAll(SCROLLING).forEach((each, index) => each.scrollTo(...(scrolled[index] ?? [0, 0])));
+        if (focused >= 0) focusAgain(before, focused, fresh);
+        announce(page, fresh);
         loadTiles();
     };
 
     const fetchPage = async () => {
         const response = await fetch(location.href, {credentials: "same-origin", redirect: "manual"});
-        if (response.type === "opaqueredirect") isLeaving = true; // To the login.
+        if (response.type === "opaqueredirect" || response.status === 403) {
+            isLeaving = true; // To the login, or because it is gone. Nothing of it stays on the screen.
+            location.reload();
+        }
         const text = response.ok ? await response.text() : "";
         return new DOMParser().parseFromString(text, "text/html").querySelector(PAGE);
     };
@@ -77,7 +110,8 @@
         const began = performance.now();
         try {
             const fresh = isInUse(page) ? null : await fetchPage();
-            if (fresh && !isLeaving && !isInUse(page)) swap(page, fresh);
+            if (isInUse(page)) isDue = true; // As soon as it is not.
+            else if (fresh && !isLeaving) swap(page, fresh);
         } catch {
             // The server restarts, or the network is away: the next round may find it again.
         }
@@ -108,13 +142,12 @@
         socket.addEventListener("open", () => {
             isOpen = true;
             retry = FIRST_RETRY;
-            hasChanged(); // While it was closed anything may have.
         });
-        socket.addEventListener("message", hasChanged);
+        socket.addEventListener("message", hasChanged); // One comes at once: anything may have changed before.
         socket.addEventListener("close", ({code}) => {
             isOpen = false;
-            if (isLeaving || code === FORBIDDEN) return;
             plan();
+            if (isLeaving || code === FORBIDDEN) return;
             setTimeout(connect, retry * (0.5 + Math.random()));
             retry = Math.min(retry * 2, LAST_RETRY);
         });
