@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
 import pytest
+from playwright.sync_api import Locator, Page
 
 from bgtasks_project.smoke.evidence import read_rows
 from bgtasks_project.smoke.processes import Server as Demo
+from tests.sockets import PATH
 
 WAIT = 20_000  # Milliseconds, for what the page shows by itself.
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="There is no Chromium here.")
+
+OpenAs = Callable[..., Page]
+
+ROOT = "/admin/bgtasks"
+LIVE, OVERVIEW = f"{ROOT}/livetask/", f"{ROOT}/overview/"
 
 
 @dataclass
@@ -35,3 +43,36 @@ def wait_for_row(demo: Demo, task_id: str) -> Fired:
         assert time.monotonic() < until, demo.log.read_text()
         time.sleep(0.02)
     return Fired(task_id, f"/admin/bgtasks/backgroundtask/{task_id}/change/")
+
+
+def open_pushed(page: Page, address: str = LIVE) -> Page:
+    """Open a page and wait until its socket is open."""
+    with page.expect_websocket() as opened:
+        page.goto(address)
+    assert opened.value.url.endswith(PATH)
+    page.evaluate("window.isTheSame = true")  # A reload would lose it.
+    return page
+
+
+def note_pushes(page: Page) -> list[float]:
+    """Return the moments at which messages arrive at the sockets that the page opens from now on."""
+    moments: list[float] = []
+    page.on("websocket", lambda opened: opened.on("framereceived", lambda _frame: moments.append(time.monotonic())))
+    return moments
+
+
+def is_the_same(page: Page) -> bool:
+    """Tell whether the page has not been loaded anew since `open_pushed`."""
+    return bool(page.evaluate("window.isTheSame === true"))
+
+
+def row_of(page: Page, task_id: str) -> Locator:
+    return page.locator(f'[data-bgtasks-task="{task_id}"]')
+
+
+def wait_until_it_grows(page: Page, task_id: str) -> None:
+    """Wait until the bar of a running task is longer than now."""
+    bar = f'[data-bgtasks-task="{task_id}"] .bgtasks-elapsed-bar'
+    first = float(page.locator(bar).get_attribute("width") or 0)
+    grown = "([bar, first]) => Number(document.querySelector(bar).getAttribute('width')) > first"
+    page.wait_for_function(grown, arg=[bar, first], timeout=WAIT)

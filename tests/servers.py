@@ -58,24 +58,32 @@ class Server:
         self.port = find_port()
         self.log_path = folder / f"server-{self.port}.log"
         self._flags = flags
-        self._environment = environment
+        self.address = f"http://127.0.0.1:{self.port}"
+        self._environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "TESTS_DB_DIR": str(folder),
+            "TESTS_DB_NAME": str(database),
+            **environment,
+        }
+
+    def manage(self, *arguments: str, **environment: str) -> str:
+        """Run a management command on its database; return what it printed."""
+        command = [sys.executable, "manage.py", *arguments]
+        environment = {**self._environment, **environment}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def start(self) -> None:
         command = [sys.executable, "-X", "dev", "-m", *COMMANDS[self.name].format(port=self.port).split(), *self._flags]
-        environment = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.settings",
-            "TESTS_DB_DIR": str(self.folder),
-            "TESTS_DB_NAME": self.database,
-            **self._environment,
-        }
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+                command, cwd=ROOT, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
         # A connection kept alive may be closed just when a request is sent, and some servers wait for it to end.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30, limits=limits)
+        self.client = httpx.Client(base_url=self.address, timeout=30, limits=limits)
         self.wait_until(self._answers, "it answers")
 
     def _answers(self) -> bool:

@@ -61,9 +61,19 @@ if prefix := os.environ.get("TESTS_REDIS_PREFIX"):  # Of the names that a test's
             "BACKEND": os.environ.get("TESTS_LAYER", "channels_redis.core.RedisChannelLayer"),
             # By default redis-py gives up a read after 5 s, just as long as channels-redis waits for a message. One
             # that arrives at that moment is lost.
-            "CONFIG": {"hosts": [{"address": os.environ["TESTS_REDIS"], "socket_timeout": 30}], "prefix": prefix},
+            "CONFIG": {
+                "hosts": [
+                    {
+                        "address": os.environ["TESTS_REDIS"],
+                        "socket_timeout": float(os.environ.get("TESTS_REDIS_TIMEOUT", "30")),
+                    }
+                ],
+                "prefix": prefix,
+            },
         }
     }
+elif os.environ.get("TESTS_LIVE"):
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 BGTASKS: dict[str, object] = {
     "HEARTBEAT": 0.5,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
@@ -15,3 +17,44 @@ def log_in(*permissions: str, name: str = "ann") -> Client:
     client = Client()
     client.force_login(user)
     return client
+
+
+# For a server that is another process.
+
+
+class Manageable(Protocol):
+    def manage(self, *arguments: str) -> str: ...
+
+
+MAKE_VIEWER = """
+from django.contrib.auth.models import Permission, User
+user, _ = User.objects.get_or_create(username="viewer", is_staff=True)
+user.set_password("viewer")
+user.save()
+user.user_permissions.set(Permission.objects.filter(codename="view_backgroundtask"))
+"""
+
+MAKE_SESSION = """
+from importlib import import_module
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth.models import User
+user = User.objects.get(username={name!r})
+session = import_module(settings.SESSION_ENGINE).SessionStore()
+session[SESSION_KEY] = str(user.pk)
+session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+session.save()
+print("KEY", session.session_key)
+"""
+
+
+def make_viewer(server: Manageable) -> None:
+    """Make a member of staff, "viewer", who may only look."""
+    server.manage("shell", "-c", MAKE_VIEWER)
+
+
+def cookie_of(server: Manageable, name: str) -> str:
+    """Log somebody in; return the cookie."""
+    printed = server.manage("shell", "-c", MAKE_SESSION.format(name=name))
+    return f"sessionid={printed.split('KEY ')[1].split()[0]}"

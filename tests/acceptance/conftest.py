@@ -1,23 +1,59 @@
-"""The demo on a server, and browsers that are logged in to its admin."""
+"""Servers, the demo among them, and browsers that are logged in to their admin."""
 
 from __future__ import annotations
 
+import importlib.util
+import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from bgtasks_project.smoke.processes import Server as Demo
-from tests.browsers import CHROMIUM
+from tests.browsers import CHROMIUM, OpenAs
+from tests.servers import COMMANDS, Server
+from tests.staff import make_viewer
 
-OpenAs = Callable[..., Page]
+REDIS_HOST, REDIS_PORT = "127.0.0.1", 6379
 
-MAKE_VIEWER = """
-from django.contrib.auth.models import Permission, User
-user = User.objects.create_user("viewer", password="viewer", is_staff=True)
-user.user_permissions.add(Permission.objects.get(codename="view_backgroundtask"))
-"""
+
+@pytest.fixture
+def start(start_server: Callable[..., Server]) -> Callable[..., Server]:
+    """Start a server by name, or skip the test where it is not installed."""
+
+    def start(name: str, **options: Any) -> Server:
+        program = COMMANDS[name].split()[0]
+        for module in [program, "uvicorn_worker"] if name == "gunicorn-uvicorn" else [program]:
+            if importlib.util.find_spec(module) is None:
+                pytest.skip(f"{module} is not installed: pip install -r requirements.txt")
+        return start_server(name=name, **options)
+
+    return start
+
+
+@pytest.fixture
+def redis() -> str:
+    """The address of a Redis that answers."""
+    pytest.importorskip("channels_redis", reason="channels-redis is not installed: `make test` installs it")
+    try:
+        socket.create_connection((REDIS_HOST, REDIS_PORT), timeout=2).close()
+    except OSError as error:
+        pytest.skip(f"no Redis answers on {REDIS_HOST}:{REDIS_PORT} ({error}): `service redis-server start`")
+    return f"redis://{REDIS_HOST}:{REDIS_PORT}/0"
+
+
+@pytest.fixture
+def start_with_layer(start_server: Callable[..., Server]) -> Callable[..., Server]:
+    """Start servers that share the channel layer at an address, with names that nobody else uses."""
+    prefix = f"bgtasks-tests-{uuid4().hex}"
+
+    def start(address: str, **options: Any) -> Server:
+        return start_server(**{"TESTS_REDIS": address, "TESTS_REDIS_PREFIX": prefix, **options})
+
+    return start
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +61,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     server = Demo(tmp_path_factory.mktemp("demo"), DEMO_DRAIN_TIMEOUT="1")
     server.manage("migrate", "--verbosity", "0")
     server.manage("make_demo_admin")
-    server.manage("shell", "-c", MAKE_VIEWER)
+    make_viewer(server)
     server.start()
     yield server
     server.kill()
@@ -40,8 +76,18 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_as(browser: Browser, demo: Demo) -> Iterator[OpenAs]:
-    """Log somebody in to the admin; an error on a page or its console, or a file that it misses, fails the test."""
+def open_as(open_at: OpenAs, demo: Demo) -> OpenAs:
+    """Log somebody in to the demo's admin."""
+    return partial(open_at, demo.address)
+
+
+@pytest.fixture
+def open_at(browser: Browser) -> Iterator[OpenAs]:
+    """
+    Log somebody in to the admin of a server.
+
+    An error on a page or its console, or a file that it misses, fails the test.
+    """
     problems: list[str] = []
     contexts = []
 
@@ -49,8 +95,8 @@ def open_as(browser: Browser, demo: Demo) -> Iterator[OpenAs]:
         if said.type in ("error", "warning") and not said.location["url"].endswith("/favicon.ico"):
             problems.append(f"{said.text} {said.location['url']}")
 
-    def open_as(name: str, is_strict: bool = True, **options: Any) -> Page:
-        options = {"base_url": demo.address, "viewport": {"width": 1280, "height": 900}, **options}
+    def open_at(address: str, name: str, is_strict: bool = True, **options: Any) -> Page:
+        options = {"base_url": address, "viewport": {"width": 1280, "height": 900}, **options}
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
         if is_strict:
@@ -65,7 +111,7 @@ def open_as(browser: Browser, demo: Demo) -> Iterator[OpenAs]:
         expect(page.get_by_role("navigation", name="Show")).to_be_visible()
         return page
 
-    yield open_as
+    yield open_at
     for context in contexts:
         context.close()
     assert problems == []

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import threading
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import httpx
@@ -19,7 +15,7 @@ from playwright.sync_api import Page, expect
 from bgtasks_project.smoke.evidence import read_rows
 from bgtasks_project.smoke.processes import Server as Demo
 from tests.browsers import WAIT, Fired, fire_report, needs_browser, wait_for_row
-from tests.servers import ROOT, Server, find_port
+from tests.servers import Server, find_port
 
 
 def fire_webhook(demo: Demo, port: int) -> Fired:
@@ -41,6 +37,7 @@ def choose(page: Page, fired: Fired, action: str) -> None:
     page.locator('button[name="index"]').first.click()
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_running_task_is_cancelled_by_the_action(demo, open_as):
     fired = fire_report(demo)
@@ -57,7 +54,7 @@ def test_a_running_task_is_cancelled_by_the_action(demo, open_as):
 
 @needs_browser
 def test_a_running_task_is_cancelled_by_its_button(demo, open_as):
-    """The page says so by itself, without a reload."""
+    """The page says so by itself, without a reload. The one test in a browser that is not slow: all start a server."""
     fired = fire_report(demo)
     page = open_as("demo")
     page.goto(fired.page)
@@ -82,6 +79,7 @@ class Answer(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("way", ["action", "button"])
 def test_a_failed_task_is_fired_again_and_succeeds(demo, open_as, way):
@@ -116,6 +114,7 @@ def test_a_failed_task_is_fired_again_and_succeeds(demo, open_as, way):
     expect(status_on(page)).to_have_text("Failed")
 
 
+@pytest.mark.slow
 @needs_browser
 def test_who_may_only_look_sees_no_action(demo, open_as):
     fired = fire_report(demo)
@@ -133,18 +132,11 @@ def test_who_may_only_look_sees_no_action(demo, open_as):
 # The admin in a process that runs no tasks.
 
 
-def log_in(server: Server, folder: Path) -> httpx.Client:
+def log_in(server: Server) -> httpx.Client:
     name = f"staff-{uuid4().hex[:8]}"
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "TESTS_DB_DIR": str(folder),
-        "TESTS_DB_NAME": server.database,
-        "DJANGO_SUPERUSER_PASSWORD": name,
-    }
-    command = [sys.executable, "manage.py", "createsuperuser", "--noinput", "--username", name, "--email", "a@b.cd"]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-    client = httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30)
+    named = ("--username", name, "--email", "a@b.cd")
+    server.manage("createsuperuser", "--noinput", *named, DJANGO_SUPERUSER_PASSWORD=name)
+    client = httpx.Client(base_url=server.address, timeout=30)
     press(client, "/admin/login/", "/admin/login/", username=name, password=name)
     return client
 
@@ -159,7 +151,7 @@ def press(client: httpx.Client, page: str, address: str, **values: str) -> str:
     return answer.headers["Location"]
 
 
-def test_a_process_without_tasks_cancels_and_fires_what_another_one_runs(start_server, tmp_path):
+def test_a_process_without_tasks_cancels_and_fires_what_another_one_runs(start_server):
     """The admin is served by WSGI, in a worker that has no event loop and fires nothing."""
     runs = start_server(name="uvicorn")
     shows = start_server(name="gunicorn-sync")
@@ -168,7 +160,7 @@ def test_a_process_without_tasks_cancels_and_fires_what_another_one_runs(start_s
     runs.wait_for_statuses({"RUNNING": 1, "FAILED": 1})
     root = "/admin/bgtasks/backgroundtask"
 
-    with closing(log_in(shows, tmp_path)) as client:
+    with closing(log_in(shows)) as client:
         press(client, f"{root}/{running}/change/", f"{root}/{running}/cancel/")
         runs.wait_for_statuses({"CANCELLED": 1, "FAILED": 1}, seconds=20)
         new = press(client, f"{root}/{failed}/change/", f"{root}/{failed}/fire-again/")

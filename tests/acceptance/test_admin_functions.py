@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browsers import WAIT, needs_browser
 
 from .test_admin import status_on
+
+pytestmark = [pytest.mark.slow, needs_browser]
 
 FUNCTION = "/admin/bgtasks/taskfunction/function/?name=bgtasks_project.tasks."
 
@@ -20,7 +23,6 @@ def fire(page: Page, function: str, **typed: str) -> None:
     page.get_by_role("button", name="Fire now").click()
 
 
-@needs_browser
 def test_a_task_is_fired_grows_and_ends_on_its_page(open_as):
     """Without a reload by hand."""
     page = open_as("demo")
@@ -38,7 +40,6 @@ def test_a_task_is_fired_grows_and_ends_on_its_page(open_as):
     expect(page.locator(".bgtasks-strip a[aria-current]")).to_have_count(1)
 
 
-@needs_browser
 def test_bad_input_is_told_where_it_was_typed_in(open_as):
     page = open_as("demo")
 
@@ -48,7 +49,6 @@ def test_bad_input_is_told_where_it_was_typed_in(open_as):
     expect(page.get_by_label(re.compile("^seconds "))).to_be_visible()
 
 
-@needs_browser
 def test_a_traceback_is_copied(open_as):
     page = open_as("demo")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -62,7 +62,6 @@ def test_a_traceback_is_copied(open_as):
     assert page.evaluate("navigator.clipboard.readText()").startswith("Traceback (most recent call last):")
 
 
-@needs_browser
 def test_a_function_is_paused_and_resumed(open_as):
     page = open_as("demo")
     page.goto(FUNCTION + "block")
@@ -75,7 +74,6 @@ def test_a_function_is_paused_and_resumed(open_as):
     expect(page.locator(".bgtasks-head .bgtasks-badge")).to_have_count(0)
 
 
-@needs_browser
 def test_who_may_only_look_sees_no_arguments_and_no_form(demo, open_as):
     fire(staff := open_as("demo"), "wait", seconds="0.25")
     expect(status_on(staff)).to_have_text("Successful", timeout=WAIT)

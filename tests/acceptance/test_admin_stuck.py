@@ -7,14 +7,14 @@ from contextlib import closing
 from tests.acceptance.test_admin import log_in, press
 
 
-def test_the_task_of_a_killed_server_gets_its_verdict_from_the_page(start_server, tmp_path):
+def test_the_task_of_a_killed_server_gets_its_verdict_from_the_page(start_server):
     runs = start_server(name="uvicorn")
     shows = start_server(name="gunicorn-sync", TESTS_DEAD_AFTER="1.5")  # WSGI: it has no runtime, and rescues nobody.
     [lost, left] = runs.fire("sleep", 3600, times=2, recorded=1)
     runs.wait_for_statuses({"RUNNING": 2})
     runs.kill()
 
-    with closing(log_in(shows, tmp_path)) as client:
+    with closing(log_in(shows)) as client:
         page = "/admin/bgtasks/stucktask/"
         shows.wait_until(lambda: lost in client.get(page).text, "it is shown as stuck")
         assert "Nobody is up to see whether it died" in client.get(page).text

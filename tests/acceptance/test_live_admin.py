@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import re
-import socket
 import time
-from collections.abc import Callable
 from contextlib import closing
-from typing import Any
 
 import httpx
 import pytest
@@ -18,16 +13,25 @@ from playwright.sync_api import Page, expect
 
 from bgtasks_project.smoke.evidence import read_rows
 from bgtasks_project.smoke.processes import Server as Demo
-from tests.browsers import WAIT, fire_report, needs_browser, wait_for_row
+from tests.browsers import (
+    LIVE,
+    OVERVIEW,
+    ROOT,
+    WAIT,
+    OpenAs,
+    fire_report,
+    is_the_same,
+    needs_browser,
+    open_pushed,
+    row_of,
+    wait_until_it_grows,
+)
+from tests.sockets import PATH, Socket
+from tests.staff import cookie_of
 
 pytestmark = [pytest.mark.slow, needs_browser]
 
-OpenAs = Callable[..., Page]
-
-ROOT = "/admin/bgtasks"
-LIVE, OVERVIEW = f"{ROOT}/livetask/", f"{ROOT}/overview/"
 PUSHED = 4000  # Milliseconds. Without a push the page asks every 5 s, so what shows up before was pushed.
-SOCKET = "/bgtasks/live/"
 
 
 def press(demo: Demo, button: str) -> list[str]:
@@ -41,40 +45,13 @@ def press(demo: Demo, button: str) -> list[str]:
     return answer.json()["task_ids"]
 
 
-def open_pushed(page: Page, address: str) -> Page:
-    """Open a page and wait until its socket is open."""
-    with page.expect_websocket() as opened:
-        page.goto(address)
-    assert opened.value.url.endswith(SOCKET)
-    page.evaluate("window.isTheSame = true")  # A reload would lose it.
-    return page
-
-
-def row_of(page: Page, task_id: str) -> Any:
-    return page.locator(f'[data-bgtasks-task="{task_id}"]')
-
-
-def is_the_same(page: Page) -> bool:
-    return bool(page.evaluate("window.isTheSame === true"))
-
-
-def width_of(page: Page, task_id: str) -> float:
-    return float(row_of(page, task_id).locator(".bgtasks-elapsed-bar").get_attribute("width") or 0)
-
-
 def test_a_task_appears_grows_and_ends_in_the_page(demo: Demo, open_as: OpenAs) -> None:
     page = open_pushed(open_as("viewer"), LIVE)
 
     [task_id] = press(demo, "slow")
 
     expect(row_of(page, task_id)).to_be_visible(timeout=PUSHED)
-    first = width_of(page, task_id)
-    page.wait_for_function(
-        "([id, first]) => Number(document.querySelector(`[data-bgtasks-task='${id}'] .bgtasks-elapsed-bar`)"
-        ".getAttribute('width')) > first",
-        arg=[task_id, first],
-        timeout=PUSHED,
-    )
+    wait_until_it_grows(page, task_id)
     expect(row_of(page, task_id)).to_have_count(0, timeout=WAIT)
     assert is_the_same(page)
 
@@ -154,27 +131,9 @@ def test_who_may_only_look_sees_no_button(demo: Demo, open_as: OpenAs) -> None:
     assert {row.task_id: row.status for row in read_rows(demo.database)}[fired.id] == "RUNNING"
 
 
-def test_ten_thousand_tasks_are_a_few_messages(demo: Demo, open_as: OpenAs) -> None:
-    page = open_as("viewer")
-    messages: list[float] = []
-    page.on("websocket", lambda opened: opened.on("framereceived", lambda _frame: messages.append(time.monotonic())))
-    open_pushed(page, LIVE)
-    began = time.monotonic()
-
-    for _ in range(10):
-        last = press(demo, "thousand")[-1]
-    wait_for_row(demo, last)
-    page.wait_for_timeout(1000)
-
-    seconds = time.monotonic() - began
-    assert 1 <= len(messages) <= 2 * seconds + 2
-    waits = page.locator(".bgtasks-live-task .bgtasks-name", has_text=re.compile("^wait$"))
-    expect(waits).to_have_count(0, timeout=3 * WAIT)  # For the next test.
-
-
 def test_without_a_socket_the_page_asks_by_itself(demo: Demo, open_as: OpenAs) -> None:
     page = open_as("viewer")
-    page.route_web_socket(re.compile(SOCKET), lambda opened: opened.close())
+    page.route_web_socket(re.compile(PATH), lambda opened: opened.close())
     page.goto(LIVE)
     page.evaluate("window.isTheSame = true")
 
@@ -184,19 +143,67 @@ def test_without_a_socket_the_page_asks_by_itself(demo: Demo, open_as: OpenAs) -
     assert is_the_same(page)
 
 
+HIDE = """
+isHidden => {
+    Object.defineProperty(document, "hidden", {value: isHidden, configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
+}
+"""
+
+
+@pytest.mark.parametrize("way", ["pushed", "polls"])
+def test_a_hidden_tab_asks_for_nothing(demo: Demo, open_as: OpenAs, way: str) -> None:
+    """Without a window no tab of Chromium is ever hidden, so the page is told that it is."""
+    page = open_as("viewer")
+    if way == "polls":
+        page.route_web_socket(re.compile(PATH), lambda opened: opened.close())
+        page.goto(LIVE)
+    else:
+        open_pushed(page)
+    page.wait_for_load_state("networkidle")
+    page.evaluate(HIDE, True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    fired = fire_report(demo)
+    page.wait_for_timeout(7000)  # It would have asked each second, or every five.
+
+    assert [address for address in asked if address.endswith(LIVE)] == []
+    page.evaluate(HIDE, False)
+    expect(row_of(page, fired.id)).to_be_visible(timeout=WAIT)
+
+
 def test_a_page_finds_a_server_that_was_started_again(demo: Demo, open_as: OpenAs) -> None:
-    """The socket closes promptly, so that it does not hold up the end of the server; the page tries again."""
-    page = open_pushed(open_as("viewer", is_strict=False), LIVE)
+    """It tries again after longer and longer, and knows what happened meanwhile."""
+    page = open_pushed(open_as("viewer", is_strict=False))
+    tries: list[float] = []
+    page.on("websocket", lambda _opened: tries.append(time.monotonic()))
     demo.terminate()
     assert demo.wait(15), demo.log.read_text()
     assert "Drained in" in demo.log.read_text()
 
+    until = time.monotonic() + 60
+    while len(tries) < 4 and time.monotonic() < until:
+        page.wait_for_timeout(100)
+    first, second, third, fourth = tries
+    assert fourth - third > second - first
     with page.expect_websocket(timeout=60_000):
         demo.start()
     [task_id] = press(demo, "slow")
 
     expect(row_of(page, task_id)).to_be_visible(timeout=WAIT)
     assert is_the_same(page)
+
+
+def test_who_is_logged_out_elsewhere_sees_no_more(demo: Demo, open_as: OpenAs) -> None:
+    """Not even what is on the screen: the next time that the page asks for itself it goes to the login."""
+    fired = fire_report(demo)
+    page = open_pushed(open_as("demo"))
+    expect(row_of(page, fired.id)).to_be_visible()
+
+    demo.manage("shell", "-c", "from django.contrib.sessions.models import Session; Session.objects.all().delete()")
+
+    expect(page.get_by_label("Password")).to_be_visible(timeout=WAIT)
 
 
 HOSTILE = """<script>alert(1)</script>"><img src=x onerror=alert(2)>'`${alert(3)}` javascript:alert(4) \u202e\u0000"""
@@ -274,20 +281,8 @@ def test_pages_fit(hostile: Demo, open_as: OpenAs, scheme: str, width: int) -> N
 
 def shake_hands(demo: Demo, **headers: str) -> int:
     """Ask for a WebSocket as a browser does; return the status of the answer."""
-    host = demo.address.removeprefix("http://")
-    lines = {
-        "Host": host,
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
-        "Sec-WebSocket-Version": "13",
-        **{name.replace("_", "-"): value for name, value in headers.items()},
-    }
-    name, _, port = host.partition(":")
-    with closing(socket.create_connection((name, int(port)), timeout=10)) as connection:
-        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        connection.sendall(f"GET {SOCKET} HTTP/1.1\r\n{head}\r\n".encode())
-        return int(connection.recv(1000).split()[1])
+    with closing(Socket(demo.address, **headers)) as opened:
+        return opened.status
 
 
 MAKE_OTHERS = """
@@ -297,40 +292,16 @@ user.user_permissions.add(Permission.objects.get(codename="view_backgroundtask")
 User.objects.create_user("unpermitted", password="unpermitted", is_staff=True)
 """
 
-MAKE_SESSION = """
-from importlib import import_module
-from django.conf import settings
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.auth.models import User
-user = User.objects.get(username={name!r})
-session = import_module(settings.SESSION_ENGINE).SessionStore()
-session[SESSION_KEY] = str(user.pk)
-session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
-session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-session.save()
-print("KEY", session.session_key)
-"""
 
-
-@pytest.fixture(scope="module")
-def cookie_of(demo: Demo) -> Callable[[str], str]:
+def test_the_socket_is_for_staff_of_this_site(demo: Demo) -> None:
     demo.manage("shell", "-c", MAKE_OTHERS)
-
-    def cookie_of(name: str) -> str:
-        printed = demo.manage("shell", "-c", MAKE_SESSION.format(name=name))
-        return f"sessionid={printed.split('KEY ')[1].split()[0]}"
-
-    return cookie_of
-
-
-def test_the_socket_is_for_staff_of_this_site(demo: Demo, cookie_of: Callable[[str], str]) -> None:
-    viewer = cookie_of("viewer")
+    viewer = cookie_of(demo, "viewer")
 
     assert shake_hands(demo, Origin=demo.address, Cookie=viewer) == 101
     assert shake_hands(demo, Origin=demo.address) == 403
     assert shake_hands(demo, Origin=demo.address, Cookie="sessionid=made-up") == 403
-    assert shake_hands(demo, Origin=demo.address, Cookie=cookie_of("outsider")) == 403
-    assert shake_hands(demo, Origin=demo.address, Cookie=cookie_of("unpermitted")) == 403
+    assert shake_hands(demo, Origin=demo.address, Cookie=cookie_of(demo, "outsider")) == 403
+    assert shake_hands(demo, Origin=demo.address, Cookie=cookie_of(demo, "unpermitted")) == 403
     for origin in ("https://evil.example", "http://127.0.0.1:1", "null", f"{demo.address}.evil.example"):
         assert shake_hands(demo, Origin=origin, Cookie=viewer) == 403
     assert shake_hands(demo, Cookie=viewer) == 403

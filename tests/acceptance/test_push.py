@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -20,7 +18,6 @@ from tests.servers import ROOT, Server, find_port
 
 pytestmark = pytest.mark.slow  # Each starts servers.
 
-HOST, PORT = "127.0.0.1", 6379
 NEVER = "60"  # Seconds between two polls: what a process hears of before, it was told.
 SOON = 5  # Seconds, far fewer. Most of them are for a loaded machine.
 ENDED = (0, -signal.SIGTERM)  # Newer versions of uvicorn end by the signal that they were sent.
@@ -30,25 +27,8 @@ Start = Callable[..., Server]
 
 
 @pytest.fixture
-def redis() -> str:
-    """The address of a Redis that answers."""
-    pytest.importorskip("channels_redis", reason="channels-redis is not installed: `make test` installs it")
-    try:
-        socket.create_connection((HOST, PORT), timeout=2).close()
-    except OSError as error:
-        pytest.skip(f"no Redis answers on {HOST}:{PORT} ({error}): `service redis-server start`")
-    return f"redis://{HOST}:{PORT}/0"
-
-
-@pytest.fixture
-def start(start_server: Start) -> Start:
-    """Start servers that share a channel layer, with names that nobody else uses."""
-    prefix = f"bgtasks-tests-{uuid4().hex}"
-
-    def start(address: str, **options: Any) -> Server:
-        return start_server(**{"TESTS_REDIS": address, "TESTS_REDIS_PREFIX": prefix, **options})
-
-    return start
+def start(start_with_layer: Start) -> Start:
+    return start_with_layer
 
 
 def wait_in(server: Server, id_: str, timeout: float = 25) -> Future[dict[str, Any]]:
@@ -136,7 +116,7 @@ def test_who_waits_for_a_killed_process_hears_by_polling(redis: str, start: Star
 def test_polling_goes_on_where_redis_does_not(start: Start, tmp_path: Path) -> None:
     """Nothing listens at the address: all works as without a layer, and the log says so once."""
     pytest.importorskip("channels_redis", reason="channels-redis is not installed: `make test` installs it")
-    first, second = (start(f"redis://{HOST}:{find_port()}/0", TESTS_POLL_INTERVAL="0.5") for _ in range(2))
+    first, second = (start(f"redis://127.0.0.1:{find_port()}/0", TESTS_POLL_INTERVAL="0.5") for _ in range(2))
     gate = tmp_path / "gate"
     [id_] = first.fire("wait_for_file", str(gate), recorded=1)
     waiting = wait_in(second, id_)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from tests import databases
-from tests.servers import COMMANDS, Server
+from tests.servers import Server
 
 StartServer = Callable[..., Server]
 
@@ -27,20 +25,6 @@ EXIT_STATUS = {"uvicorn": -signal.SIGTERM}
 
 ASGI_SERVERS = ["uvicorn", "hypercorn", "granian", "daphne", "gunicorn-uvicorn"]
 WSGI_SERVERS = ["gunicorn-sync", "gunicorn-gthread"]
-
-
-@pytest.fixture
-def start(start_server: StartServer) -> StartServer:
-    """Start a server by name, or skip the test where it is not installed."""
-
-    def start(name: str, **options: Any) -> Server:
-        program = COMMANDS[name].split()[0]
-        for module in [program, "uvicorn_worker"] if name == "gunicorn-uvicorn" else [program]:
-            if importlib.util.find_spec(module) is None:
-                pytest.skip(f"{module} is not installed: pip install -r requirements.txt")
-        return start_server(name=name, **options)
-
-    return start
 
 
 @pytest.mark.parametrize("middleware", ["", "sync"], ids=["all-async", "one-sync-middleware"])

@@ -11,6 +11,13 @@ from bgtasks.lifespan import Lifespan
 from bgtasks.signals import drained, lifespan_startup
 
 application = get_asgi_application()
+if os.environ.get("TESTS_LIVE"):  # The admin as browsers meet it: with its files, and pushed to.
+    from channels.routing import ProtocolTypeRouter
+    from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+
+    from bgtasks.live.routing import application as live_admin
+
+    application = ProtocolTypeRouter({"http": ASGIStaticFilesHandler(application), "websocket": live_admin})
 if not os.environ.get("TESTS_UNWRAPPED"):
     application = Lifespan(application)
 

@@ -1,0 +1,155 @@
+"""The push to the admin's pages on real servers: each that speaks WebSockets, two over Redis, and their ends."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import expect
+
+from bgtasks.live.consumers import FORBIDDEN, GONE
+from tests.browsers import (
+    WAIT,
+    OpenAs,
+    is_the_same,
+    needs_browser,
+    note_pushes,
+    open_pushed,
+    row_of,
+    wait_until_it_grows,
+)
+from tests.servers import Server, find_port
+from tests.sockets import Socket
+from tests.staff import cookie_of, make_viewer
+
+from .test_push import LAYERS
+from .test_servers import ASGI_SERVERS, EXIT_STATUS
+
+pytestmark = pytest.mark.slow  # Each starts servers.
+
+StartServer = Callable[..., Server]
+
+HUNG_UP = (GONE, 1012)  # uvicorn may be quicker, and closes sockets itself.
+
+
+def open_socket(server: Server, name: str = "viewer", buffer: int | None = None) -> Socket:
+    opened = Socket(server.address, buffer, Origin=server.address, Cookie=cookie_of(server, name))
+    assert opened.status == 101
+    return opened
+
+
+@needs_browser
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_page_shows_what_another_server_runs(
+    redis: str, start_with_layer: StartServer, open_at: OpenAs, tmp_path: Path, layer: str
+) -> None:
+    runs, shows = (start_with_layer(redis, TESTS_LIVE="1", TESTS_LAYER=layer) for _ in range(2))
+    make_viewer(shows)
+    gate = tmp_path / "gate"
+    page = open_at(shows.address, "viewer")
+    pushes = note_pushes(page)
+    open_pushed(page)
+
+    [task_id] = runs.fire("wait_for_file", str(gate))
+
+    expect(row_of(page, task_id)).to_be_visible(timeout=WAIT)  # Before it asks by itself: nothing ran.
+    wait_until_it_grows(page, task_id)
+    gate.touch()
+    expect(row_of(page, task_id)).to_have_count(0, timeout=WAIT)
+    assert is_the_same(page)
+    assert len(pushes) >= 2
+    for server in (shows, runs):
+        server.stop()
+        assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("fault", ["times out", "is away"])
+def test_a_layer_that_fails_costs_no_page_its_socket(start_with_layer: StartServer, fault: str) -> None:
+    """redis-py gives up a read after 5 s unless told otherwise, while channels-redis waits longer. Here it is 0.2 s."""
+    if fault == "times out":
+        pytest.importorskip("channels_redis", reason="channels-redis is not installed: `make test` installs it")
+    address = f"redis://127.0.0.1:{6379 if fault == 'times out' else find_port()}/0"
+    server = start_with_layer(address, TESTS_LIVE="1", TESTS_REDIS_TIMEOUT="0.2")
+    make_viewer(server)
+
+    with closing(open_socket(server)) as opened:
+        for _ in range(2):  # Nothing is fired: the page asks as often as it would without a socket.
+            assert opened.next_message() == {"changed": True}
+        server.process.send_signal(signal.SIGTERM)
+        assert opened.wait_for_close() in HUNG_UP
+
+    server.wait()
+    assert "Traceback" not in server.log
+
+
+@needs_browser
+@pytest.mark.parametrize("name", ASGI_SERVERS)
+def test_a_server_pushes_and_ends_with_pages_open(start: StartServer, open_at: OpenAs, name: str) -> None:
+    """A browser, a program, and one that answers nothing any more: no server waits for any of them."""
+    server = start(name, TESTS_LIVE="1", TESTS_DRAIN_TIMEOUT="20")
+    make_viewer(server)
+    page = open_pushed(open_at(server.address, "viewer", is_strict=False))
+
+    with closing(open_socket(server)) as program, closing(open_socket(server)):
+        [task_id] = server.fire("use_orm_until_drained", 1)
+        assert program.next_message() == {"changed": True}
+        expect(row_of(page, task_id)).to_be_visible(timeout=WAIT)
+        server.process.send_signal(signal.SIGTERM)
+
+        assert program.wait_for_close() in HUNG_UP
+        assert server.wait() == EXIT_STATUS.get(name, 0)
+
+    assert server.count_by_status() == {"SUCCESSFUL": 1}
+    [drain] = server.query("SELECT running_at_start, finished_count FROM bgtasks_drain")
+    assert drain == {"running_at_start": 1, "finished_count": 1}
+    assert "Traceback" not in server.log
+
+
+def test_who_reads_nothing_holds_up_nobody(start: StartServer) -> None:
+    """Its way is full: what the server sends it waits. Tasks go on, memory stays, and the drain is done in time."""
+    server = start("uvicorn", TESTS_LIVE="1", flags=("--timeout-graceful-shutdown", "2"))
+    make_viewer(server)
+    process = psutil.Process(server.process.pid)
+    mute = open_socket(server, buffer=1024)
+    mute.fill()
+    before = process.memory_info().rss
+
+    for _ in range(10):
+        server.fire("succeed", times=500)
+    server.wait_for_statuses({"SUCCESSFUL": 5000})
+    server.fire("use_orm_until_drained", 1)
+    server.wait_for_statuses({"SUCCESSFUL": 5000, "RUNNING": 1})
+
+    assert process.memory_info().rss - before < 100_000_000  # Of which the records of 5,000 tasks take most.
+    with closing(open_socket(server)) as reads:
+        server.process.send_signal(signal.SIGTERM)
+        assert reads.wait_for_close() in HUNG_UP
+    assert server.wait() == EXIT_STATUS["uvicorn"]
+    mute.close()
+    assert server.count_by_status() == {"SUCCESSFUL": 5001}
+    assert "Traceback" not in server.log
+
+
+TAKE_PERMISSION = (
+    "from django.contrib.auth.models import User; User.objects.get(username='viewer').user_permissions.clear()"
+)
+LOG_OUT = "from django.contrib.sessions.models import Session; Session.objects.all().delete()"
+
+
+@pytest.mark.parametrize("code", [TAKE_PERMISSION, LOG_OUT], ids=["permission", "session"])
+def test_who_may_look_no_longer_is_hung_up_on(start: StartServer, code: str) -> None:
+    server = start("uvicorn", TESTS_LIVE="1")
+    make_viewer(server)
+    with closing(open_socket(server)) as opened:
+        server.fire("succeed")
+        assert opened.next_message() == {"changed": True}
+
+        server.manage("shell", "-c", code)
+
+        assert opened.wait_for_close(seconds=60) == FORBIDDEN
+    server.stop()
+    assert "Traceback" not in server.log
