@@ -43,7 +43,9 @@ Pages = dict[str, str]  # {name: address, or why there is none}.
 async def measure(report: Report, options: harness.Options) -> None:
     sizes = options.rows or (QUICK_SIZES if options.quick else SIZES)
     with ExitStack() as stack:
-        shops = {size: stack.enter_context(Child("pages", "child", options.database, size)) for size in sizes}
+        # The largest first: live tasks that wait for it to be filled would be stuck ones by then.
+        filled = {size: stack.enter_context(Child("pages", "child", options.database, size)) for size in sizes[::-1]}
+        shops = {size: filled[size] for size in sizes}
         for one in shops.values():
             one.ask("look")  # Warms up.
         for repeat in range(options.repeats):

@@ -32,7 +32,7 @@ def _read_week(using: str) -> list[rollups.Stretch]:
 
 
 def _add_up_week(using: str) -> Totals:
-    return rollups.total_by_name(_read_week(using), ("statuses", "took", "failed"))
+    return rollups.total_by_name(week.get(using), ("statuses", "took", "failed"))
 
 
 def _add_up_windows(using: str) -> dict[timedelta, Totals]:
@@ -55,6 +55,6 @@ def add_up_last(stretches: Sequence[rollups.Stretch], now: datetime, length: tim
 
 
 days = Kept(10.0, _read_days)  # These have some hundred rows for each process.
-week = Kept(60.0, _read_week)
-totals_of_week = Kept(60.0, _add_up_week)
+week = Kept(30.0, _read_week)
+totals_of_week = Kept(30.0, _add_up_week)  # So up to a minute old.
 totals_of_windows = Kept(10.0, _add_up_windows)
