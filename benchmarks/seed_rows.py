@@ -102,8 +102,10 @@ class Seeder:
     def __init__(self, using: str, seed: int = 1) -> None:
         # What needs the settings is imported here and below: they are chosen by an option.
         from bgtasks.runtime.statements import statements_for
+        from bgtasks.runtime.statements.moments import stamp
 
         self._using = using
+        self._stamp = stamp
         self._rng = random.Random(seed)
         self._now = time.time()
         self._moment = statements_for(using, UUID(int=0), "").moment
@@ -313,13 +315,12 @@ class Seeder:
         rng = self._rng
         origin.fired += 1
         number = rng.randrange(1, invented.MAX_USER)
-        moments = [self._moment(entry[1]) for entry in entries]
         last_status, attempt = entries[-1][0], entries[-1][2]
-        runs = [at for entry, (at, _) in zip(entries, moments, strict=True) if entry[0] == "RUNNING"]
+        runs = [at for status, at, _, _ in entries if status == "RUNNING"]
         by = (life or origin).text
         history = ", ".join(
-            f'{{"status": "{status}", "at": "{at}", "attempt": {attempt}, "by": "{by}", "why": {_quote(why)}}}'
-            for (status, _, attempt, why), (_, at) in zip(entries, moments, strict=True)
+            f'{{"status": "{status}", "at": "{text}", "attempt": {attempt}, "by": "{by}", "why": {_quote(why)}}}'
+            for status, text, attempt, why in ((each[0], self._iso(each[1]), *each[2:]) for each in entries)
         )
         row = _COLUMNS | {
             "id": self._id_at(entries[0][1]).hex,
@@ -330,9 +331,9 @@ class Seeder:
             "attempt": attempt,
             "max_attempts": function.max_attempts,
             "queue_name": function.queue,
-            "created_at": moments[0][0],
-            "started_at": runs[-1] if runs else None,
-            "finished_at": moments[-1][0] if last_status not in ("READY", "RUNNING") else None,
+            "created_at": self._moment(entries[0][1]),
+            "started_at": self._moment(runs[-1]) if runs else None,
+            "finished_at": self._moment(entries[-1][1]) if last_status not in ("READY", "RUNNING") else None,
             "process": life.hex if life is not None else None,
             "origin": origin.hex,
             "key": f"{function.parameter}:{number}" if function.is_keyed else "",
@@ -342,6 +343,9 @@ class Seeder:
         }
         row.update(values)
         return tuple(row.values())
+
+    def _iso(self, moment: float) -> str:
+        return f"{self._stamp(moment)}+00:00"
 
     def _id_at(self, moment: float) -> UUID:
         bits = self._rng.getrandbits(74)
@@ -413,16 +417,16 @@ class Seeder:
         started = self._now - elapsed
         values = self._key_of(function, number)
         if elapsed > 5:
-            since = self._moment(self._now - rng.random() * elapsed)[1]
+            since = self._iso(self._now - rng.random() * elapsed)
             file = f"/srv/shop/{function.name.rpartition('.')[0].replace('.', '/')}.py"
             place = {"file": file, "line": rng.randrange(10, 90), "function": function.name.rpartition(".")[2]}
             values["await_place"] = json.dumps({**place, "since": since})
         if function.is_long:
             total = rng.randrange(100, 5000)
             told = {"done": int(total * rng.random()), "total": total, "note": rng.choice(["", "reading", "writing"])}
-            values["progress"] = json.dumps({**told, "at": self._moment(self._now)[1]})
+            values["progress"] = json.dumps({**told, "at": self._iso(self._now)})
         if number % 90 == 2:
-            values["cancel_requested_at"] = self._moment(self._now - 2)[0]
+            values["cancel_requested_at"] = self._moment(self._now - 2)
         entries = [("RUNNING", started, 1, "fired")]
         return self._make_row(function, entries, life, life, **values)
 
@@ -436,12 +440,12 @@ class Seeder:
             created = self._now - rng.uniform(600, 7200)
             entries = [("READY", created, 0, "fired")]
         elif number % 5 == 3:
-            values["run_after"] = self._moment(self._now + rng.uniform(60, DAY))[0]
+            values["run_after"] = self._moment(self._now + rng.uniform(60, DAY))
         elif number % 7 == 0 and function.max_attempts > 1:
             created -= 5
             again = f"raised TimeoutError; again in 60 s, attempt 2 of {function.max_attempts}"
             entries = [("RUNNING", created, 1, "fired"), ("READY", self._now - 0.5, 1, again)]
-            values |= {"run_after": self._moment(self._now + 60)[0], "error_type": "TimeoutError"}
+            values |= {"run_after": self._moment(self._now + 60), "error_type": "TimeoutError"}
         return self._make_row(function, entries, None, origin, **values)
 
     def _key_of(self, function: Function, number: int) -> dict[str, Any]:

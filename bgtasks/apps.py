@@ -39,6 +39,7 @@ SLACK = 0.5  # Seconds after the deadline of a drain for threads to end.
 class BgTasksConfig(AppConfig):
     name = "bgtasks"
     verbose_name = _("Background tasks")
+    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         get_settings()  # ASGI servers run no checks: a wrong setting is an error here.

@@ -50,18 +50,12 @@ class Lifespan:
 
     def __init__(self, application: Application | None = None) -> None:
         self.application = application
-        self._clock: _StopClock | None = None  # Until it has found whatever tells of the end of the server.
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            conversation = _Conversation(self.application, scope, receive, send)
-            self._clock = conversation.clock
-            await conversation.hold()
+            await _Conversation(self.application, scope, receive, send).hold()
             return
         _register_loop()
-        if self._clock is not None:
-            call_at_stop(self._clock.note)  # Hypercorn waits for its end once it serves, not before.
-            self._clock = None
         if self.application is None:
             raise ValueError(f"Lifespan() without an application answers lifespan only, not {scope['type']}.")
         scope_variable.set(scope if scope["type"] == "http" else None)  # type: ignore[arg-type]  # A dict in practice.
@@ -87,7 +81,7 @@ class _Conversation:
         self._receive = receive
         self._send = send
         self._inner = _InnerLifespan(application, scope)
-        self.clock = _StopClock(self._announce_request)
+        self._clock = _StopClock(self._announce_request)
         self._announcement: asyncio.Task[None] | None = None  # The loop holds its tasks weakly.
 
     async def hold(self) -> None:
@@ -113,22 +107,24 @@ class _Conversation:
             log(logging.ERROR, reason, exc_info=error)
             await self._send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
             return False
-        self.clock.install()
+        self._clock.install()
         await self._send({"type": "lifespan.startup.complete"})
+        call_at_stop(self._clock.note)
         return True
 
     def _announce_request(self) -> None:
         """Tell that the process was told to stop, while the server waits for what is open."""
-        announcing = _announce(stop_asked, "stop_asked", time.monotonic(), scope=self._scope)
+        deadline = get_runner().settings.find_deadline(self._clock.stop_asked_at, time.monotonic())
+        announcing = _announce(stop_asked, "stop_asked", deadline, scope=self._scope)
         self._announcement = asyncio.ensure_future(announcing)
 
     async def _stop(self) -> None:
         """Stop from the outside in; whatever happens, the server gets its answer."""
         try:
-            await announce_stop(self._scope, self.clock.stop_asked_at)
+            await announce_stop(self._scope, self._clock.stop_asked_at)
             await self._inner.stop()
         finally:
-            self.clock.remove()
+            self._clock.remove()
             apps.get_app_config("bgtasks").shut_down()  # type: ignore[attr-defined]  # Our own AppConfig.
             await self._send({"type": "lifespan.shutdown.complete"})
 

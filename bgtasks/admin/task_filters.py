@@ -182,17 +182,21 @@ class ProcessFilter(SimpleListFilter):
 
 
 class TaskProcessFilter(ProcessFilter):
-    """Among the tasks that are live an index knows those of a process, among the others none does."""
+    """Among the tasks that are live an index knows those of a process, among the others none does: the newest it is."""
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
         super().__init__(request, *args)
+        self.is_of_failed_ones = (
+            request.GET.get(ShowFilter.parameter_name) == "failed" or request.GET.get("status") in UNSUCCESSFUL
+        )
         self.is_of_live_ones = request.GET.get(ShowFilter.parameter_name) in ("live", "waiting", "running")
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         found = super().queryset(request, queryset)
         if self.process_id is None or self.is_of_live_ones:
             return found
-        return found.filter(newest(request, queryset.db))
+        bound = newest_failed if self.is_of_failed_ones else newest
+        return found.filter(bound(request, queryset.db))
 
 
 class FinishedFilter(SimpleListFilter):

@@ -15,6 +15,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.contrib.auth import get_user
+from django.utils.http import is_same_domain
 
 from ..signals import lifespan_shutdown, stop_asked
 from . import GROUP
@@ -39,6 +40,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
 
     channel_layer_alias = ""  # There is none of this name. Channels would end the connection when its layer raises.
     _tasks: tuple[asyncio.Task[None], ...] = ()
+    _is_left = False
 
     async def __call__(self, scope: Any, receive: Receive, send: Any) -> None:
         self._is_closed = asyncio.Event()
@@ -55,15 +57,20 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             closed.cancel()
 
     async def connect(self) -> None:
+        for stop in STOPS:  # Before anything is waited for: the stop may come meanwhile.
+            stop.connect(self._leave)  # Held weakly: it goes with the consumer.
         layer = get_channel_layer()
         if layer is None or not self._is_of_this_site() or not await self._may_view():
+            self._end_tasks()
             await self.close(FORBIDDEN)
+            return
+        if self._is_left:
             return
         self._has_changed = asyncio.Event()
         await self.accept()
         self._tasks = (asyncio.create_task(self._hear(layer)), asyncio.create_task(self._tell()))
-        for stop in STOPS:
-            stop.connect(self._leave)  # Held weakly: it goes with the consumer.
+        if self._is_left:
+            self._end_tasks()
 
     async def disconnect(self, code: int) -> None:
         self._end_tasks()
@@ -117,6 +124,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
 
     async def _leave(self, **kwargs: Any) -> None:
         """Hang up: a server that is to stop would wait for the page to do so."""
+        self._is_left = True
         self._end_tasks()
         await self._close(GONE)
 
@@ -151,7 +159,11 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             host = headers.get(b"x-forwarded-host", host)
         if not origin:
             return False
-        return urlsplit(origin).netloc == host.decode("latin-1") or origin in settings.CSRF_TRUSTED_ORIGINS
+        asking = urlsplit(origin)
+        return asking.netloc == host.decode("latin-1") or any(
+            trusted.scheme == asking.scheme and is_same_domain(asking.netloc, trusted.netloc.lstrip("*"))
+            for trusted in map(urlsplit, settings.CSRF_TRUSTED_ORIGINS)
+        )
 
 
 class _Request:

@@ -106,10 +106,9 @@ class BackgroundWatch:
                     for wish in wishes if is_over else ():
                         wish.tell(rescue_by_hand(alias, process, wish.by, wish.tasks))
         except Exception as error:  # noqa: BLE001, RUF100  # Nobody waits for this thread.
-            log(logging.WARNING, "Process %s could not be watched (%s): ask again.", process, error, exc_info=error)
-        finally:
-            with self._lock:
+            with self._lock:  # Else `_take` has done so, and others may wish anew already.
                 self._wishes.pop(process, None)
+            log(logging.WARNING, "Process %s could not be watched (%s): ask again.", process, error, exc_info=error)
 
     def _take(self, process: UUID) -> list[Wish]:
         """Return the wishes so far; once there are none, the process is not watched any more."""

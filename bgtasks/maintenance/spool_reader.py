@@ -29,12 +29,14 @@ class SpoolReader:
     Reads spool files, each claimed by renaming it, so that one process reads it.
 
     The rename carries the reader's id: a file whose reader died is read again. That changes nothing twice: an insert
-    ignores a row that is there, and an update finds it as the dead process left it, or not at all.
+    ignores a row that is there, and an update finds it as the dead process left it, or not at all. Only what its reader
+    had counted and announced before it died is so once more.
     """
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._next = 0.0
+        self._told: set[int] = set()  # Tasks of files that are not read to their end yet: each is announced once.
 
     def seconds_until_due(self, now: float) -> float:
         return math.inf if self._runner.draining else max(self._next - now, 0.0)
@@ -88,6 +90,7 @@ class SpoolReader:
                 file.write("\n".join(damaged) + "\n")
             log(logging.ERROR, "%s damaged lines are kept in %s", len(damaged), aside)
         claimed.unlink()
+        self._told.difference_update(record.number for records in by_process.values() for record in records)
         log(logging.WARNING, "Read %s records from the spool file %s", len(lines) - len(damaged), path.name)
 
     def _write(self, using: str, process: UUID, release: str, records: list[Record]) -> None:
@@ -110,6 +113,8 @@ class SpoolReader:
                 told = "Task %s (%s) of a spool file is not fired: task %s has its key."
                 log(logging.WARNING, told, record.name, record.id, holder)
                 left.pop(number, None)
+            batch.changes = {number: change for number, change in batch.changes.items() if number not in self._told}
+            self._told.update(batch.changes)
             journal.tell_written(batch)
 
         writer = Writer(statements, journal.process_id, wrote)

@@ -151,7 +151,8 @@ def _make_record(found: dict[str, Any], functions: Mapping[str, Task[Any, Any]])
     if found["written"] is not None:
         status, attempt = found["written"]
         record.written = (Status(status), attempt)
-        record.announced = 1
+        states = [(status, attempt) for status, _, attempt, _ in history]
+        record.announced = states.index(record.written) + 1 if record.written in states else 1
     if found["failure"] is not None:
         record.failure = Failure(*found["failure"])
     record.result_text = found["result"]

@@ -23,7 +23,7 @@ from tests.browsers import (
     wait_until_it_grows,
 )
 from tests.servers import Server, find_port
-from tests.sockets import Socket
+from tests.sockets import LOST, Socket
 from tests.staff import cookie_of, make_viewer
 
 from .test_push import LAYERS
@@ -100,7 +100,8 @@ def test_a_server_pushes_and_ends_with_pages_open(start: StartServer, open_at: O
         expect(row_of(page, task_id)).to_be_visible(timeout=WAIT)
         server.process.send_signal(signal.SIGTERM)
 
-        assert program.wait_for_close() in HUNG_UP
+        # Granian may drop a connection without a word as soon as it is told to stop.
+        assert program.wait_for_close() in (*HUNG_UP, *([LOST] if name == "granian" else []))
         assert server.wait() == EXIT_STATUS.get(name, 0)
 
     assert server.count_by_status() == {"SUCCESSFUL": 1}

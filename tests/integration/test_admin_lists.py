@@ -340,6 +340,17 @@ def test_errors_are_looked_for_among_the_newest_that_failed(find, client, monkey
         assert "Only the newest 2 tasks that failed" in text_of(client, **query)
 
 
+def test_what_was_lost_with_a_process_is_looked_for_among_the_newest_that_were(find, monkeypatch):
+    monkeypatch.setattr(horizon, "RECENT", 1)
+    process = uuid4()
+    lost = make_task(status=Status.LOST, process=process).pk
+    for _ in range(3):
+        make_task(status=Status.SUCCESSFUL, process=process)
+
+    assert find(process=process, status="LOST") == {lost}
+    assert find(process=process, show="failed") == {lost}
+
+
 def test_filters_ask_as_much_of_many_rows_as_of_one(client, monkeypatch):
     monkeypatch.setattr(paginator, "FEW", 3)
     everything = {"queue": "slow", "release": "1", "user": "7", "error": "E", "fingerprint": "f", "q": "args.a:1"}

@@ -28,6 +28,7 @@ from bgtasks.status import Status
 from bgtasks.transitions import cancel
 from tests.app import tasks
 from tests.conftest import Runtime, wait_until
+from tests.totals import total_of
 
 OVERVIEW = "/admin/bgtasks/overview/"
 LATER = timedelta(hours=1)
@@ -76,7 +77,7 @@ def make_lost(count: int) -> list[BackgroundTask]:
 def read_each() -> list[dict[str, int]]:
     """What each resolution says."""
     now = timezone.now()
-    return [dict(rollups.total_of(rollups.read("default", each, now, LATER)).statuses) for each in Rollup.Resolution]
+    return [dict(total_of(rollups.read("default", each, now, LATER)).statuses) for each in Rollup.Resolution]
 
 
 def read_counts() -> dict[str, int]:
@@ -125,7 +126,7 @@ def test_the_overview_agrees_with_verdicts_given_in_the_admin(root, finished):
         (row.pk, Status.LOST, Status.RUNNING) for row in rows[:2]
     ]
     assert {(each["sender"], each["process_id"]) for each in finished} == {(tasks.succeed, None)}
-    newest = rollups.total_of(rollups.read("default", rollups.MINUTE, timezone.now(), LATER)).failed
+    newest = total_of(rollups.read("default", rollups.MINUTE, timezone.now(), LATER)).failed
     assert newest == str(rows[1].pk)
 
 

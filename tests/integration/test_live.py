@@ -116,8 +116,9 @@ async def test_a_foreign_page_is_refused(cookie: str, headers: list[tuple[bytes,
     assert not is_accepted
 
 
-async def test_a_trusted_origin_is_taken(cookie: str, settings: Any) -> None:
-    settings.CSRF_TRUSTED_ORIGINS = ["https://admin.example"]
+@pytest.mark.parametrize("trusted", ["https://admin.example", "https://*.example"])
+async def test_a_trusted_origin_is_taken(cookie: str, settings: Any, trusted: str) -> None:
+    settings.CSRF_TRUSTED_ORIGINS = [trusted]
     communicator = connect(cookie, [HOST, (b"origin", b"https://admin.example")])
 
     is_accepted, _ = await communicator.connect(timeout=10)

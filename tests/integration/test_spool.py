@@ -21,6 +21,7 @@ from bgtasks.models import BackgroundTask, Process
 from bgtasks.runtime import spool
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.totals import total_of
 
 
 async def test_a_thread_that_hangs_takes_nothing_along(settings: Any, runtime: Runtime, tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ async def test_a_process_that_was_never_registered(settings: Any, runtime: Runti
     @sync_to_async
     def read_counts() -> dict[str, int]:
         read = rollups.read("default", rollups.MINUTE, timezone.now(), timedelta(hours=1), [reader.pk])
-        return dict(rollups.total_of(read).statuses)
+        return dict(total_of(read).statuses)
 
     async def are_counted() -> bool:
         return await read_counts() == {"SUCCESSFUL": 3}

@@ -36,7 +36,8 @@
         return [...page.querySelectorAll(FOCUSABLE)].map((element) => {
             const details = element.parentElement.dataset.bgtasksDetails;
             const what = ["href", "value", "aria-label"].map((name) => element.getAttribute(name)).find(Boolean);
-            const key = `${element.tagName} ${details ?? what ?? ""}`;
+            const effect = element.tagName === "BUTTON" ? element.formAction : ""; // Two that differ in it are not one.
+            const key = `${element.tagName} ${effect} ${details ?? what ?? ""}`;
             seen[key] = (seen[key] ?? 0) + 1;
             return {element, key: `${key} ${seen[key]}`};
         });
