@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from .. import rollups
 from ..conf import get_settings
@@ -69,7 +69,7 @@ class PageOfProcesses(PageOfRows):
 class ProcessAdmin(ProcessDrain):
     list_display = [
         *["address", "badge", "server_and_release", "started", "beat_age"],
-        *["memory_used", "open_connections", "running_tasks", "finished", "fired"],
+        *["memory_used", "running_tasks", "finished", "fired"],
     ]
     list_display_links = ["address"]
     sortable_by = ["started"]
@@ -145,11 +145,12 @@ class ProcessAdmin(ProcessDrain):
 
     @admin.display(description=gettext_lazy("memory"))
     def memory_used(self, process: Process) -> SafeString:
-        return cell(_("Memory"), _memory(process))
-
-    @admin.display(description=gettext_lazy("connections"))
-    def open_connections(self, process: Process) -> SafeString:
-        return cell(_("Connections"), _connections(process))
+        count = process.connections
+        if count is None:
+            return cell(_("Memory"), _memory(process))
+        connections = ngettext("%(count)s connection", "%(count)s connections", count) % {"count": count}
+        shown = format_html('{}<span class="bgtasks-under">{}</span>', _memory(process), connections)
+        return cell(_("Memory"), shown, "bgtasks-wraps")
 
     @admin.display(description=gettext_lazy("running"))
     def running_tasks(self, process: Process) -> SafeString:
