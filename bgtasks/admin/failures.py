@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin
+from django.db.models.functions import Right
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.text import Truncator
@@ -27,11 +28,13 @@ from .horizon import RECENT_FAILED
 from .page import PageAdmin
 from .pictures import sparkline
 from .task_filters import NO_FINGERPRINT
+from .traceback_view import HEADER, read_traceback
 
 MAX_GROUPS = 100
 POINTS = 32  # Of a sparkline.
 SHORTEST = timedelta(hours=1)  # That a sparkline shows.
-MAX_MESSAGE = 300  # Characters.
+MAX_MESSAGE, MAX_PLACE = 300, 150  # Characters.
+TRACEBACK_END = 4000  # Characters that are read of a sample's.
 
 ORDERS = {
     "latest": gettext_lazy("Latest first"),
@@ -124,9 +127,9 @@ class FailedTaskAdmin(PageAdmin):
     def _describe_groups(
         self, request: HttpRequest, groups: Sequence[Group], start: datetime, now: datetime
     ) -> Iterator[dict[str, Any]]:
-        columns = ("error_type", "error_message")
-        ids = [group.sample for group in groups]
-        samples = BackgroundTask.objects.using(self.using).only(*columns).in_bulk(ids)
+        rows = BackgroundTask.objects.using(self.using).only("error_type", "error_message")
+        rows = rows.annotate(traceback_end=Right("traceback", TRACEBACK_END))
+        samples: dict[UUID, Any] = rows.in_bulk([group.sample for group in groups])
         for group in groups:
             sample = samples.get(group.sample)
             module, function = split_name(printable(group.name))
@@ -142,6 +145,7 @@ class FailedTaskAdmin(PageAdmin):
                 "message": Truncator(message).chars(MAX_MESSAGE),
                 "function": breakable(function),
                 "module": breakable(module),
+                "place": _place(sample.traceback_end) if sample is not None else "",
                 "count": group.count,
                 "first": _moment(min(group.moments, default=None)),
                 "last": _moment(max(group.moments, default=None)),
@@ -198,6 +202,22 @@ def count_by_time(moments: Sequence[datetime], start: datetime, end: datetime) -
         place = (moment - start) / (end - start) * POINTS
         counts[min(max(int(place), 0), POINTS - 1)] += 1
     return counts
+
+
+def _place(traceback_end: str) -> str:
+    """
+    Return the last line of the project's own code that led to an error, or where a library raised it.
+
+    >>> _place('half of a line\\n  File "/srv/shop/tasks.py", line 4, in send\\nOSError')
+    'tasks.py:4 in send'
+    >>> _place("cut to pieces")
+    ''
+    """
+    frames = traceback_end[max(traceback_end.find("\n  File "), 0) :]
+    for raised in read_traceback(f"{HEADER}{frames}")[:1]:
+        for frame in [*raised.project_frames, *raised.frames][:1]:
+            return printable(f"{frame.base}:{frame.line} in {frame.function}")[:MAX_PLACE]
+    return ""
 
 
 def _label(status: str) -> str:

@@ -13,7 +13,7 @@ MAX_STRETCHES = 20  # Of one exception.
 MAX_CHAIN = 10  # Exceptions.
 MAX_LIBRARIES = 3  # Names of them in one line.
 
-_HEADER = "Traceback (most recent call last):"
+HEADER = "Traceback (most recent call last):"
 _CAUSE = "The above exception was the direct cause of the following exception:"
 _CONTEXT = "During handling of the above exception, another exception occurred:"
 _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d{1,9})(?:, in (?P<function>.*))?')
@@ -117,7 +117,7 @@ def read_traceback(text: str) -> list[Raised]:
         return []
     chain: list[_Reader] = []
     for line in text.split("\n"):  # `splitlines` knows separators that a message may hold.
-        if line == _HEADER:
+        if line == HEADER:
             chain.append(_Reader())
         elif chain:
             chain[-1].read(line)

@@ -225,7 +225,20 @@ def test_it_asks_as_much_of_many_groups_as_of_one(client):
     of_many = ask()
 
     assert len(of_many) == len(of_one) <= 9
-    assert not any("traceback" in sql or "kwargs" in sql for sql in of_many)
+    assert not any("kwargs" in sql for sql in of_many)
+    assert sum("traceback" in sql for sql in of_many) == 1  # The ends of the samples'.
+
+
+def test_a_group_says_where_its_error_came_from(client):
+    library = '  File "/v/site-packages/httpx/_client.py", line 9, in send\n    raise\n' * 30
+    own = '  File "/srv/shop/<b>tasks.py", line 4, in send\n    call()\n'
+    fail("deep", traceback=f"Traceback (most recent call last):\n{own * 200}{library}OSError: {'no ' * 9}")
+    fail("odd", traceback="half")
+
+    shown = {plain(group["function"]): group["place"] for group in groups_on(client)}
+
+    assert shown == {"deep": "<b>tasks.py:4 in send", "odd": ""}
+    assert b"&lt;b&gt;tasks.py:4 in send" in client.get(PAGE).content
 
 
 def test_hostile_failures_stay_text(client):
