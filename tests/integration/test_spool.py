@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.apps import apps
+from django.db import OperationalError
 from django.utils import timezone
 
 import bgtasks
-from bgtasks import rollups
+from bgtasks import rollups, signals
 from bgtasks.conf import Settings
+from bgtasks.maintenance import spool_reader
 from bgtasks.models import BackgroundTask, Process
 from bgtasks.runtime import spool
+from bgtasks.runtime.record import Record
+from bgtasks.runtime.writer import Writer
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
 from tests.totals import total_of
@@ -52,8 +56,28 @@ async def test_a_thread_that_hangs_takes_nothing_along(settings: Any, runtime: R
     assert sum([row.fired_count async for row in Process.objects.all()]) == 6
 
 
-async def test_a_process_that_was_never_registered(settings: Any, runtime: Runtime, tmp_path: Path) -> None:
-    """The database was away for all its life. What it spooled counts for whoever reads it in."""
+class WriterThatFailsOnce(Writer):
+    """Its second batch meets a database that is away."""
+
+    calls = 0
+
+    def write(self, records: list[Record]) -> None:
+        type(self).calls += 1
+        if self.calls == 2:
+            raise OperationalError("away")
+        super().write(records)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_process_that_was_never_registered(
+    settings: Any, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """The database was away for all its life. What it spooled counts for whoever reads it in, once."""
+    if fails:
+        monkeypatch.setattr(WriterThatFailsOnce, "calls", 0)
+        monkeypatch.setattr(spool_reader, "Writer", WriterThatFailsOnce)
+        monkeypatch.setattr(spool_reader, "BATCH", 2)
+        monkeypatch.setattr(spool_reader, "EVERY", 0.2)
     await runtime.stop()
     settings.BGTASKS = {**settings.BGTASKS, "SPOOL_PATH": str(tmp_path)}
     await runtime.start()
@@ -72,8 +96,15 @@ async def test_a_process_that_was_never_registered(settings: Any, runtime: Runti
     await sync_to_async(BackgroundTask.objects.all()._raw_delete)("default")
     await Process.objects.all().adelete()
     path.write_text(kept)
+    told: list[Any] = []
+
+    def hear(task_id: Any, **details: Any) -> None:
+        told.append(task_id)
+
+    signals.task_finished.connect(hear)
     await runtime.start()
     await wait_until(lambda: not list(tmp_path.glob("*")))
+    assert sorted(told) == sorted(handle.id for handle in handles)
     reader = await Process.objects.aget()
     assert reader.fired_count == 3
     found = [(row.status, row.origin) async for row in BackgroundTask.objects.all()]
