@@ -63,8 +63,8 @@ def test_the_names_are_asked_for_one_by_one(table: tables.Table, analyzed: str) 
 
     assert found == sorted(set(BackgroundTask.objects.values_list("name", flat=True)))
     assert len(found) > 10
-    # With statistics of the empty table MariaDB reads the index once, and PostgreSQL the rows now and then twice. That is
-    # not once for each name.
+    # With the statistics of an empty table MariaDB reads the index once, and PostgreSQL the rows now and then twice.
+    # That is not once for each name.
     assert work <= (scan / 2 if analyzed == "full" or connection.vendor == "sqlite" else 3 * scan)
     assert BackgroundTask.objects.find_names(3) == found[:3]
 
