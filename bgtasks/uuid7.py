@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from datetime import datetime
 from time import time_ns
 from uuid import UUID
 
@@ -38,3 +39,8 @@ def lowest_uuid7(nanoseconds: int) -> UUID:
     UUID('018bcfe5-6800-7000-8000-000000000000')
     """
     return UUID(int=nanoseconds // 1_000_000 << 80 | _VERSION_AND_VARIANT)
+
+
+def first_id_of(moment: datetime) -> UUID:
+    """Return the smallest id that a row of this moment can have."""
+    return lowest_uuid7(int(moment.timestamp() * 1000) * 1_000_000)

@@ -24,7 +24,7 @@ from ..conf import get_settings
 from ..definition import DEFAULTS, MAX_NAME_LENGTH, declared
 from ..querysets import UNSUCCESSFUL
 from ..status import LIVE, Status
-from ..uuid7 import lowest_uuid7
+from ..uuid7 import first_id_of
 from .base import find_processes, label_of
 from .formats import write_moment
 from .horizon import is_searchable, newest, newest_failed
@@ -346,8 +346,3 @@ class FingerprintFilter(SimpleListFilter):
             return queryset.none()
         wanted = "" if value == NO_FINGERPRINT else value
         return queryset.filter(newest_failed(request, queryset.db), error_fingerprint=wanted)
-
-
-def first_id_of(moment: datetime) -> UUID:
-    """Return the smallest id that a row of this moment can have."""
-    return lowest_uuid7(int(moment.timestamp() * 1000) * 1_000_000)

@@ -17,7 +17,7 @@ from django.utils import timezone
 from ..conf import Settings
 from ..models import BackgroundTask, Ledger, Process
 from ..status import FINISHED
-from ..uuid7 import lowest_uuid7
+from ..uuid7 import first_id_of
 
 MAX_NAMED = 20  # Tasks named with a problem.
 
@@ -167,7 +167,7 @@ class Auditor:
         """Return the condition that a row is looked at, with its parameters."""
         if audit.since is None:
             return "1 = 1", []
-        return "id >= %s", [lowest_uuid7(int(audit.since.timestamp() * 1000) * 1_000_000).hex]
+        return "id >= %s", [first_id_of(audit.since).hex]
 
     def _name_some(self, audit: Audit, condition: str) -> list[str]:
         recent, values = self._recent(audit)

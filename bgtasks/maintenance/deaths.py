@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from django.db.models import Count
 
 from ..models import BackgroundTask, Process
-from ..uuid7 import lowest_uuid7
+from ..uuid7 import first_id_of
 
 MAX_DEATHS = 1000  # The last ones.
 MAX_SUSPECTS = 50
@@ -53,7 +53,7 @@ def find_suspects(using: str) -> tuple[int, list[Suspect]]:
         deaths.update(row["died_with"].keys())
         running.update(row["died_with"])
     first = min(row["started_at"] for row in rows)
-    since = BackgroundTask.objects.using(using).filter(id__gte=lowest_uuid7(int(first.timestamp() * 1e9)))
+    since = BackgroundTask.objects.using(using).filter(id__gte=first_id_of(first))
     counted = since.order_by().values_list("name").annotate(number=Count("id"))
     runs = Counter(running)  # Some rows may be pruned, but each ran at least as often as it was there.
     for name, number in counted:

@@ -14,11 +14,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from bgtasks.admin import horizon, kept, paginator, task_search
-from bgtasks.admin.task_filters import first_id_of
 from bgtasks.definition import declared, task
 from bgtasks.models import BackgroundTask, Drain, Process
 from bgtasks.status import Status
-from bgtasks.uuid7 import uuid7
+from bgtasks.uuid7 import first_id_of, uuid7
 
 pytestmark = pytest.mark.django_db
 

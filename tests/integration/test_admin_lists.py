@@ -16,10 +16,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from bgtasks.admin import horizon, paginator
-from bgtasks.admin.task_filters import first_id_of
 from bgtasks.definition import declared, task
 from bgtasks.models import BackgroundTask
 from bgtasks.status import Status
+from bgtasks.uuid7 import first_id_of
 from tests import tables
 from tests.integration.test_admin_actions import HOSTILE, LIST, log_in, make_task
 

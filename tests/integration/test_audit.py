@@ -19,7 +19,7 @@ from bgtasks.conf import get_settings
 from bgtasks.maintenance.audit import Audit, Auditor
 from bgtasks.maintenance.pruner import Retention
 from bgtasks.models import BackgroundTask, Ledger, Process
-from bgtasks.uuid7 import lowest_uuid7, uuid7
+from bgtasks.uuid7 import first_id_of, uuid7
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
 
@@ -223,10 +223,14 @@ def test_the_command_since_a_while() -> None:
     now = timezone.now()
     for age, status in ((7200, "FAILED"), (60, "READY")):
         moment = now - timedelta(seconds=age)
-        id_ = lowest_uuid7(int(moment.timestamp()) * 1_000_000_000)
         # Both histories say READY: of the older one that is a fault.
         BackgroundTask.objects.create(
-            id=id_, name="a", status=status, created_at=moment, finished_at=None, transitions=[{"status": "READY"}]
+            id=first_id_of(moment),
+            name="a",
+            status=status,
+            created_at=moment,
+            finished_at=None,
+            transitions=[{"status": "READY"}],
         )
     out = io.StringIO()
     call_command("audit_tasks", "--since", "3600", "--format", "json", stdout=out)
