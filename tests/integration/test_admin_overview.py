@@ -157,7 +157,7 @@ def test_functions_that_no_process_knows_are_named(root: Client) -> None:
 def test_banners(root: Client) -> None:
     now = timezone.now()
     make_process(pid=1, has_lifespan=False)
-    make_process(pid=2, blocked_since=now - timedelta(seconds=9), blocked_by="time.sleep")
+    make_process(pid=2, blocked_since=now - timedelta(hours=9), blocked_by="time.sleep")
     make_process(pid=3, beat_at=now - timedelta(minutes=5))
     dead = make_process(pid=4, state="DEAD", stopped_at=now)
     make_task(process=dead.pk)
@@ -166,7 +166,7 @@ def test_banners(root: Client) -> None:
 
     assert "No drain is active" in body
     assert "An event loop is blocked" in body
-    assert "web-1:2, for 9.0" in body
+    assert "web-1:2, for 9 h" in body
     assert "A process is silent" in body
     assert "A process died with running tasks" in body
     assert "1 task says that it runs" in body
