@@ -210,6 +210,15 @@ def test_a_stretch_of_time_that_is_none_finds_nothing(find, value):
     assert find(finished=value) == set()
 
 
+@pytest.mark.parametrize("name", ["null", "true", "7.0", "[1]", '"', "'", "a\\b", "äé", "%", "1e1"])
+def test_any_text_may_be_the_id_of_a_user(find, name):
+    for other in (7, 10, "", "0", name + name, {"user_id": name}):
+        make_task(fired_by={"user_id": other})
+    named = make_task(fired_by={"user_id": name}).pk
+
+    assert find(user=name) == {named}
+
+
 def test_filters_by_what_only_the_rows_know(find, client):
     plain = make_task().pk
     slow = make_task(queue_name="slow").pk
