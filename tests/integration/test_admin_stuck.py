@@ -22,9 +22,11 @@ from django.utils import timezone, translation
 
 import bgtasks
 from bgtasks.admin import stuck, stuck_actions
-from bgtasks.maintenance.hand_rescue import background_watch
+from bgtasks.conf import get_settings
+from bgtasks.maintenance.hand_rescue import Wish, background_watch
 from bgtasks.models import BackgroundTask, Process
 from bgtasks.status import FINISHED, Status
+from bgtasks.transitions import Verdict
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
 from tests.staff import log_in
@@ -513,6 +515,31 @@ def test_who_asks_while_it_is_watched_is_heard_too(transactional_db, quick):
 
     by = [BackgroundTask.objects.get(pk=row.pk).transitions[-1]["by"] for row in (first, second)]
     assert by == ["user ann", "user bob"]
+
+
+def test_who_asks_while_verdicts_are_given_is_heard_too(transactional_db, quick):
+    silent = make_silent()
+    rows = [make_task(process=silent.pk) for _ in range(3)]
+    given = []
+
+    def wish() -> None:
+        row = rows[len(given)]
+        background_watch.wish("default", get_settings(), silent.pk, Wish("user ann", {row.pk}, tell))
+
+    def tell(verdicts: list[Verdict]) -> None:
+        given.extend(verdict.id for verdict in verdicts)
+        if len(given) == 1:  # While it is watched; the last one is wished when that is over.
+            wish()
+
+    wish()
+    wait_for_watches()
+    assert given == [row.pk for row in rows[:2]]
+    wish()
+    wait_for_watches()
+
+    assert given == [row.pk for row in rows]
+    assert [status_of(row) for row in rows] == ["LOST"] * 3
+    assert not any(background_watch.is_wished(silent.pk, row.pk) for row in rows)
 
 
 def test_a_process_that_beats_after_all_keeps_its_tasks(transactional_db, quick):
