@@ -111,6 +111,25 @@ def test_a_server_pushes_and_ends_with_pages_open(start: StartServer, open_at: O
     assert "Traceback" not in server.log
 
 
+@pytest.mark.parametrize("name", ["uvicorn", "hypercorn"])
+def test_a_lifespan_in_the_router_hangs_up_as_well(start: StartServer, name: str) -> None:
+    server = start(name, TESTS_LIVE="1", TESTS_UNWRAPPED="entry", TESTS_DRAIN_TIMEOUT="20")
+    make_viewer(server)
+    with closing(open_socket(server)) as program:
+        server.fire("use_orm_until_drained", 1)
+        assert program.next_message() == {"changed": True}
+        server.process.send_signal(signal.SIGTERM)
+
+        assert program.wait_for_close() in HUNG_UP
+        assert server.wait() == EXIT_STATUS.get(name, 0)
+
+    assert server.count_by_status() == {"SUCCESSFUL": 1}
+    assert server.query("SELECT running_at_start, finished_count FROM bgtasks_drain") == [
+        {"running_at_start": 1, "finished_count": 1}
+    ]
+    assert "Traceback" not in server.log
+
+
 def test_who_reads_nothing_holds_up_nobody(start: StartServer) -> None:
     """Its way is full: what the server sends it waits. Tasks go on, memory stays, and the drain is done in time."""
     server = start("uvicorn", TESTS_LIVE="1", flags=("--timeout-graceful-shutdown", "2"))

@@ -17,7 +17,10 @@ if os.environ.get("TESTS_LIVE"):  # The admin as browsers meet it: with its file
 
     from bgtasks.live.routing import application as live_admin
 
-    application = ProtocolTypeRouter({"http": ASGIStaticFilesHandler(application), "websocket": live_admin})
+    entries = {"http": ASGIStaticFilesHandler(application), "websocket": live_admin}
+    if os.environ.get("TESTS_UNWRAPPED") == "entry":
+        entries["lifespan"] = Lifespan()
+    application = ProtocolTypeRouter(entries)
 if not os.environ.get("TESTS_UNWRAPPED"):
     application = Lifespan(application)
 
