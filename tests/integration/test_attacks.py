@@ -50,7 +50,7 @@ async def test_more_than_the_journal_takes_in_at_once(runtime: Runtime) -> None:
     async def are_all_there() -> bool:
         return await count(status="SUCCESSFUL") == number
 
-    await wait_until(are_all_there, seconds=60)
+    await wait_until(are_all_there, seconds=240)
     await assert_nothing_is_left(runtime)
 
 
