@@ -17,6 +17,8 @@ from bgtasks_project.smoke.processes import Server as Demo
 from tests.browsers import WAIT, Fired, fire_report, needs_browser, wait_for_row
 from tests.servers import Server, find_port
 
+in_the_demo = pytest.mark.databases("sqlite")  # It has a file of its own.
+
 
 def fire_webhook(demo: Demo, port: int) -> Fired:
     topic = f"topic-{port}"
@@ -38,6 +40,7 @@ def choose(page: Page, fired: Fired, action: str) -> None:
 
 
 @pytest.mark.slow
+@in_the_demo
 @needs_browser
 def test_a_running_task_is_cancelled_by_the_action(demo, open_as):
     fired = fire_report(demo)
@@ -52,6 +55,7 @@ def test_a_running_task_is_cancelled_by_the_action(demo, open_as):
     assert {row.task_id: row.status for row in read_rows(demo.database)}[fired.id] == "CANCELLED"
 
 
+@in_the_demo
 @needs_browser
 def test_a_running_task_is_cancelled_by_its_button(demo, open_as):
     """The page says so by itself, without a reload. The one test in a browser that is not slow: all start a server."""
@@ -80,6 +84,7 @@ class Answer(BaseHTTPRequestHandler):
 
 
 @pytest.mark.slow
+@in_the_demo
 @needs_browser
 @pytest.mark.parametrize("way", ["action", "button"])
 def test_a_failed_task_is_fired_again_and_succeeds(demo, open_as, way):
@@ -115,6 +120,7 @@ def test_a_failed_task_is_fired_again_and_succeeds(demo, open_as, way):
 
 
 @pytest.mark.slow
+@in_the_demo
 @needs_browser
 def test_who_may_only_look_sees_no_action(demo, open_as):
     fired = fire_report(demo)

@@ -11,7 +11,8 @@ from tests.browsers import WAIT, needs_browser
 
 from .test_admin import status_on
 
-pytestmark = [pytest.mark.slow, needs_browser]
+# The demo has a file of its own.
+pytestmark = [pytest.mark.slow, pytest.mark.databases("sqlite"), needs_browser]
 
 FUNCTION = "/admin/bgtasks/taskfunction/function/?name=bgtasks_project.tasks."
 

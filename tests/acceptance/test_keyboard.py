@@ -10,7 +10,8 @@ from playwright.sync_api import Page, expect
 from bgtasks_project.smoke.processes import Server as Demo
 from tests.browsers import LIVE, OVERVIEW, ROOT, WAIT, OpenAs, fire_report, needs_browser, open_pushed, row_of
 
-pytestmark = [pytest.mark.slow, needs_browser]
+# The demo has a file of its own.
+pytestmark = [pytest.mark.slow, pytest.mark.databases("sqlite"), needs_browser]
 
 MAKE_ROWS = """
 import time

@@ -29,7 +29,8 @@ from tests.browsers import (
 from tests.sockets import PATH, Socket
 from tests.staff import cookie_of
 
-pytestmark = [pytest.mark.slow, needs_browser]
+# The demo has a file of its own.
+pytestmark = [pytest.mark.slow, pytest.mark.databases("sqlite"), needs_browser]
 
 PUSHED = 4000  # Milliseconds. Without a push the page asks every 5 s, so what shows up before was pushed.
 

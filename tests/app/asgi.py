@@ -15,8 +15,10 @@ if os.environ.get("TESTS_LIVE"):  # The admin as browsers meet it: with its file
     from channels.routing import ProtocolTypeRouter
     from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
+    from bgtasks.live import consumers
     from bgtasks.live.routing import application as live_admin
 
+    consumers.CHECK_EVERY = float(os.environ.get("TESTS_CHECK_EVERY") or consumers.CHECK_EVERY)
     entries = {"http": ASGIStaticFilesHandler(application), "websocket": live_admin}
     if os.environ.get("TESTS_UNWRAPPED") == "entry":
         entries["lifespan"] = Lifespan()
