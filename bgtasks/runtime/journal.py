@@ -37,6 +37,7 @@ from .own_connections import own_connections
 from .record import Record
 from .registry import Registry
 from .statements import Disowned, is_missing_table, statements_for, to_datetime
+from .stretch import Stretch
 from .tally import Tally
 from .writer import Batch, Writer
 
@@ -58,6 +59,7 @@ REST = 8
 FIRST_RETRY, LAST_RETRY = 0.05, 2.0  # Seconds between two tries while the database is away.
 LONGEST_WAIT = 60.0  # Seconds.
 LONGEST_PAUSE = 2.0  # Seconds that the start of a drain waits for a database that may be away.
+LOOK_AFTER = 100  # Records that are taken in between two looks at how long that keeps the event loop waiting.
 MAX_INTAKE = 10_000  # Records taken in before the next write, however fast more arrive.
 
 
@@ -108,6 +110,7 @@ class Journal:
         self._pending: dict[int, Record] = {}
         self._patience = PATIENCE
         self._linger = LINGER
+        self._stretch = Stretch()
         self._calls: deque[Callable[[], None]] = deque()
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
@@ -266,7 +269,7 @@ class Journal:
         self._alias = router.db_for_write(BackgroundTask)
         self._connection = connections[self._alias]
         self._statements = statements_for(self._alias, self.process_id, self._settings.release)
-        self._writer = Writer(self._statements, self.process_id, self._wrote)
+        self._writer = Writer(self._statements, self.process_id, self._stretch, self._wrote)
         with own_connections():
             while self._stop_by is None:
                 self._guard_all(self._turn)
@@ -341,6 +344,7 @@ class Journal:
             if not self.is_draining and self._inbox.qsize() < FEW:
                 # Waiting for this, and not for the inbox, spares each `fire` the waking of this thread.
                 self._is_urgent.wait(self._linger)
+            self._stretch.begin()
             self._is_urgent.clear()
             self._is_woken = False
             backlog = self.count_unwritten() * ROW_SECONDS
@@ -348,6 +352,8 @@ class Journal:
             for count in range(MAX_INTAKE):
                 if count:
                     item = self._inbox.get_nowait()
+                    if not count % LOOK_AFTER:
+                        self._stretch.look()
                 if isinstance(item, Record):
                     item.is_queued = False
                     if item.is_taken:
@@ -488,7 +494,7 @@ class Journal:
             rows = statements.read_back(cursor, list(records))
         self.process_id, self._next_id = new_id, None
         self._statements = statements
-        self._writer = Writer(statements, new_id, self._wrote)
+        self._writer = Writer(statements, new_id, self._stretch, self._wrote)
         taken = 0
         for number, (status, _, process) in rows.items():
             record = records[number]
@@ -560,6 +566,7 @@ class Journal:
         now = time.monotonic()
         chosen: list[Record] = []
         handed_over: list[Record] = []
+        self._stretch.look()
         for record in candidates:
             if len(chosen) == MAX_BATCH:
                 break
@@ -587,6 +594,7 @@ class Journal:
         """After the commit: remember what the rows say, answer those who wait for it, announce it."""
         acknowledged: list[Record] = []
         ready_again: list[Record] = []
+        self._stretch.begin()
         for number, (record, entries) in batch.changes.items():
             if number in batch.again:
                 record.written = batch.again[number]
@@ -609,7 +617,9 @@ class Journal:
             self.on_conflict(record, holder)
         if acknowledged:
             self.on_committed(acknowledged)
+        self._stretch.look()
         self.tell_written(batch)
+        self._stretch.look()
         if self.asked_about:
             self._tell_who_has_asked(batch)
         if ready_again:

@@ -18,12 +18,9 @@ from ..transitions import Verdict
 from .keys import KeyContended, insert_keyed
 from .record import Entry, Record
 from .statements import FULL, PLAIN, Disowned, Row, Statements
+from .stretch import Stretch
 
-# Seconds of the processor that making rows may take before the event loop gets its turn, and rows between two looks at
-# them. A loop that waits would get it after 5 ms only (`sys.getswitchinterval`): the lag of 99 % at 5,000 tasks/s is 2
-# instead of 6 ms. A turn takes 0.08 ms, even if nobody wants it: with one after every 16 rows, a hundred callers of
-# `afire` got a quarter fewer answers.
-LONGEST_STRETCH, LOOK_AFTER = 0.0005, 8
+LOOK_AFTER = 8  # Rows that are made between two looks at how long that keeps the event loop waiting.
 REFUSED_RETRY = 0.5  # Seconds until a record that the database refuses is tried again, times the refusals so far.
 PUT_OFF = 0.1  # Seconds until a record is tried again whose key others are at.
 
@@ -31,7 +28,7 @@ PUT_OFF = 0.1  # Seconds until a record is tried again whose key others are at.
 class Batch:
     """What one transaction writes: a picture of each record's history, taken once."""
 
-    def __init__(self, records: list[Record], statements: Statements) -> None:
+    def __init__(self, records: list[Record], statements: Statements, stretch: Stretch) -> None:
         self.changes: dict[int, tuple[Record, tuple[Entry, ...]]] = {}
         self.inserts: list[Row] = []
         self.updates: list[Row] = []
@@ -44,11 +41,9 @@ class Batch:
         self.versions: dict[int, int] = {}  # Of the extras, as they are written.
         self.unchanged: list[int] = []
         self.again: dict[int, tuple[Status, int]] = {}
-        began = time.thread_time()
         for index, record in enumerate(records):
-            if not index % LOOK_AFTER and time.thread_time() - began > LONGEST_STRETCH:
-                time.sleep(0)
-                began = time.thread_time()
+            if not index % LOOK_AFTER:
+                stretch.look()
             entries = tuple(record.history)
             extras = record.extras
             if extras is not None:
@@ -80,13 +75,16 @@ class Batch:
 class Writer:
     """Writes on the journal's thread, with the journal's connection."""
 
-    def __init__(self, statements: Statements, process_id: UUID, on_written: Callable[[Batch], None]) -> None:
+    def __init__(
+        self, statements: Statements, process_id: UUID, stretch: Stretch, on_written: Callable[[Batch], None]
+    ) -> None:
         """
         Args:
             on_written: is told of each batch after its commit.
         """
         self._statements = statements
         self._process_id = process_id
+        self._stretch = stretch
         self._on_written = on_written
 
     def write(self, records: list[Record]) -> None:
@@ -99,7 +97,7 @@ class Writer:
         """
         is_committing = False
         try:
-            batch = Batch(records, self._statements)
+            batch = Batch(records, self._statements, self._stretch)
             is_plain = not (batch.full_inserts or batch.full_updates or batch.keyed)
             if is_plain and self._statements.begin_together(batch.inserts, batch.updates):
                 is_committing = True
@@ -227,7 +225,7 @@ class Writer:
         if record.refusals > 1:
             try:
                 self._strip(record, error)
-                batch = Batch([record], self._statements)
+                batch = Batch([record], self._statements, self._stretch)
                 with self._statements.transaction() as cursor:
                     self._send(cursor, batch)
             except Exception as second:
