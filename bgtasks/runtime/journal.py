@@ -37,7 +37,6 @@ from .own_connections import own_connections
 from .record import Record
 from .registry import Registry
 from .statements import Disowned, is_missing_table, statements_for, to_datetime
-from .stretch import Stretch
 from .tally import Tally
 from .writer import Batch, Writer
 
@@ -110,7 +109,6 @@ class Journal:
         self._pending: dict[int, Record] = {}
         self._patience = PATIENCE
         self._linger = LINGER
-        self._stretch = Stretch()
         self._calls: deque[Callable[[], None]] = deque()
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
@@ -269,7 +267,7 @@ class Journal:
         self._alias = router.db_for_write(BackgroundTask)
         self._connection = connections[self._alias]
         self._statements = statements_for(self._alias, self.process_id, self._settings.release)
-        self._writer = Writer(self._statements, self.process_id, self._stretch, self._wrote)
+        self._writer = Writer(self._statements, self.process_id, self._wrote)
         with own_connections():
             while self._stop_by is None:
                 self._guard_all(self._turn)
@@ -344,7 +342,7 @@ class Journal:
             if not self.is_draining and self._inbox.qsize() < FEW:
                 # Waiting for this, and not for the inbox, spares each `fire` the waking of this thread.
                 self._is_urgent.wait(self._linger)
-            self._stretch.begin()
+            self._writer.stretch.begin()
             self._is_urgent.clear()
             self._is_woken = False
             backlog = self.count_unwritten() * ROW_SECONDS
@@ -353,7 +351,7 @@ class Journal:
                 if count:
                     item = self._inbox.get_nowait()
                     if not count % LOOK_AFTER:
-                        self._stretch.look()
+                        self._writer.stretch.look()
                 if isinstance(item, Record):
                     item.is_queued = False
                     if item.is_taken:
@@ -494,7 +492,7 @@ class Journal:
             rows = statements.read_back(cursor, list(records))
         self.process_id, self._next_id = new_id, None
         self._statements = statements
-        self._writer = Writer(statements, new_id, self._stretch, self._wrote)
+        self._writer = Writer(statements, new_id, self._wrote)
         taken = 0
         for number, (status, _, process) in rows.items():
             record = records[number]
@@ -566,7 +564,7 @@ class Journal:
         now = time.monotonic()
         chosen: list[Record] = []
         handed_over: list[Record] = []
-        self._stretch.look()
+        self._writer.stretch.look()
         for record in candidates:
             if len(chosen) == MAX_BATCH:
                 break
@@ -594,7 +592,7 @@ class Journal:
         """After the commit: remember what the rows say, answer those who wait for it, announce it."""
         acknowledged: list[Record] = []
         ready_again: list[Record] = []
-        self._stretch.begin()
+        self._writer.stretch.begin()
         for number, (record, entries) in batch.changes.items():
             if number in batch.again:
                 record.written = batch.again[number]
@@ -617,9 +615,9 @@ class Journal:
             self.on_conflict(record, holder)
         if acknowledged:
             self.on_committed(acknowledged)
-        self._stretch.look()
+        self._writer.stretch.look()
         self.tell_written(batch)
-        self._stretch.look()
+        self._writer.stretch.look()
         if self.asked_about:
             self._tell_who_has_asked(batch)
         if ready_again:

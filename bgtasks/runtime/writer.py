@@ -75,16 +75,14 @@ class Batch:
 class Writer:
     """Writes on the journal's thread, with the journal's connection."""
 
-    def __init__(
-        self, statements: Statements, process_id: UUID, stretch: Stretch, on_written: Callable[[Batch], None]
-    ) -> None:
+    def __init__(self, statements: Statements, process_id: UUID, on_written: Callable[[Batch], None]) -> None:
         """
         Args:
             on_written: is told of each batch after its commit.
         """
         self._statements = statements
         self._process_id = process_id
-        self._stretch = stretch
+        self.stretch = Stretch()  # Of its thread.
         self._on_written = on_written
 
     def write(self, records: list[Record]) -> None:
@@ -97,7 +95,7 @@ class Writer:
         """
         is_committing = False
         try:
-            batch = Batch(records, self._statements, self._stretch)
+            batch = Batch(records, self._statements, self.stretch)
             is_plain = not (batch.full_inserts or batch.full_updates or batch.keyed)
             if is_plain and self._statements.begin_together(batch.inserts, batch.updates):
                 is_committing = True
@@ -225,7 +223,7 @@ class Writer:
         if record.refusals > 1:
             try:
                 self._strip(record, error)
-                batch = Batch([record], self._statements, self._stretch)
+                batch = Batch([record], self._statements, self.stretch)
                 with self._statements.transaction() as cursor:
                     self._send(cursor, batch)
             except Exception as second:
