@@ -342,7 +342,7 @@ class Journal:
             if not self.is_draining and self._inbox.qsize() < FEW:
                 # Waiting for this, and not for the inbox, spares each `fire` the waking of this thread.
                 self._is_urgent.wait(self._linger)
-            self._writer.stretch.begin()
+            self._statements.stretch.begin()
             self._is_urgent.clear()
             self._is_woken = False
             backlog = self.count_unwritten() * ROW_SECONDS
@@ -351,7 +351,7 @@ class Journal:
                 if count:
                     item = self._inbox.get_nowait()
                     if not count % LOOK_AFTER:
-                        self._writer.stretch.look()
+                        self._statements.stretch.look()
                 if isinstance(item, Record):
                     item.is_queued = False
                     if item.is_taken:
@@ -564,7 +564,7 @@ class Journal:
         now = time.monotonic()
         chosen: list[Record] = []
         handed_over: list[Record] = []
-        self._writer.stretch.look()
+        self._statements.stretch.look()
         for record in candidates:
             if len(chosen) == MAX_BATCH:
                 break
@@ -592,7 +592,7 @@ class Journal:
         """After the commit: remember what the rows say, answer those who wait for it, announce it."""
         acknowledged: list[Record] = []
         ready_again: list[Record] = []
-        self._writer.stretch.begin()
+        self._statements.stretch.begin()
         for number, (record, entries) in batch.changes.items():
             if number in batch.again:
                 record.written = batch.again[number]
@@ -615,9 +615,9 @@ class Journal:
             self.on_conflict(record, holder)
         if acknowledged:
             self.on_committed(acknowledged)
-        self._writer.stretch.look()
+        self._statements.stretch.look()
         self.tell_written(batch)
-        self._writer.stretch.look()
+        self._statements.stretch.look()
         if self.asked_about:
             self._tell_who_has_asked(batch)
         if ready_again:

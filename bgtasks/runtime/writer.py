@@ -18,7 +18,6 @@ from ..transitions import Verdict
 from .keys import KeyContended, insert_keyed
 from .record import Entry, Record
 from .statements import FULL, PLAIN, Disowned, Row, Statements
-from .stretch import Stretch
 
 LOOK_AFTER = 8  # Rows that are made between two looks at how long that keeps the event loop waiting.
 REFUSED_RETRY = 0.5  # Seconds until a record that the database refuses is tried again, times the refusals so far.
@@ -28,7 +27,7 @@ PUT_OFF = 0.1  # Seconds until a record is tried again whose key others are at.
 class Batch:
     """What one transaction writes: a picture of each record's history, taken once."""
 
-    def __init__(self, records: list[Record], statements: Statements, stretch: Stretch) -> None:
+    def __init__(self, records: list[Record], statements: Statements) -> None:
         self.changes: dict[int, tuple[Record, tuple[Entry, ...]]] = {}
         self.inserts: list[Row] = []
         self.updates: list[Row] = []
@@ -43,7 +42,7 @@ class Batch:
         self.again: dict[int, tuple[Status, int]] = {}
         for index, record in enumerate(records):
             if not index % LOOK_AFTER:
-                stretch.look()
+                statements.stretch.look()
             entries = tuple(record.history)
             extras = record.extras
             if extras is not None:
@@ -82,7 +81,6 @@ class Writer:
         """
         self._statements = statements
         self._process_id = process_id
-        self.stretch = Stretch()  # Of its thread.
         self._on_written = on_written
 
     def write(self, records: list[Record]) -> None:
@@ -95,7 +93,7 @@ class Writer:
         """
         is_committing = False
         try:
-            batch = Batch(records, self._statements, self.stretch)
+            batch = Batch(records, self._statements)
             is_plain = not (batch.full_inserts or batch.full_updates or batch.keyed)
             if is_plain and self._statements.begin_together(batch.inserts, batch.updates):
                 is_committing = True
@@ -223,7 +221,7 @@ class Writer:
         if record.refusals > 1:
             try:
                 self._strip(record, error)
-                batch = Batch([record], self._statements, self.stretch)
+                batch = Batch([record], self._statements)
                 with self._statements.transaction() as cursor:
                     self._send(cursor, batch)
             except Exception as second:

@@ -16,6 +16,7 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models import Q
 
 from ...models import BackgroundTask, Process
+from ..stretch import Stretch
 from .rows import FENCE, FULL, KEPT, PLAIN, RUNNING, Row, Rows, Shape
 
 _CLAIMED = (
@@ -82,6 +83,7 @@ class Statements(Rows):
     def __init__(self, alias: str, process_id: UUID, release: str, origin: UUID | None) -> None:
         super().__init__(alias, process_id, release, origin)
         quote = self.connection.ops.quote_name
+        self.stretch = Stretch()  # Of the calling thread.
         self._table = table_text(alias)
         self._count = (
             f"UPDATE {quote(Process._meta.db_table)} "  # noqa: S608

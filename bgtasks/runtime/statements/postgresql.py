@@ -16,6 +16,7 @@ from .base import LONGEST_LOCK_WAIT, Disowned, Statements, Wanted, change_text, 
 from .rows import FENCE, FULL, PLAIN, Row, Shape
 
 MANY = 20  # Rows for which the ways to write many are worth their beginning.
+LOOK_AFTER = 20  # Rows that are sent between two looks at how long that keeps the event loop waiting.
 
 _SHORT_NAMES = tuple(f"v{index}" for index in range(len(FULL.inserted)))
 
@@ -69,9 +70,11 @@ class PostgreSQLStatements(Statements):
             contents += [len(inserts), self._origin]
             expected.append("UPDATE 1")
         if updates:
+            self.stretch.look()
             statements += [_BY_THE_INDEX, update_all_text(self.alias, PLAIN)]
             contents.append(self._as_json(updates))
             expected.append(f"UPDATE {len(updates)}")
+            self.stretch.look()
         cursor.execute("; ".join(statements), contents)
         told = [cursor.statusmessage]
         while cursor.nextset():
@@ -98,7 +101,9 @@ class PostgreSQLStatements(Statements):
             self.connection.wrap_database_errors,
             cursor.copy(f"COPY {self._table} ({names_text(self.alias, shape)}) FROM STDIN") as copy,
         ):
-            for row in rows:
+            for index, row in enumerate(rows):
+                if not index % LOOK_AFTER:
+                    self.stretch.look()
                 copy.write_row(row + constants)
 
     def update(self, cursor: CursorWrapper, rows: Sequence[Row], shape: Shape = PLAIN) -> int:
