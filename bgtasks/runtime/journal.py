@@ -33,7 +33,7 @@ from ..uuid7 import uuid7
 from . import spool
 from .announcer import announce, announce_all, announce_verdict
 from .heartbeat import Heartbeat
-from .own_connections import own_connections
+from .own_connections import no_forks, own_connections
 from .record import Record
 from .registry import Registry
 from .statements import Disowned, is_missing_table, statements_for, to_datetime
@@ -268,7 +268,7 @@ class Journal:
         self._connection = connections[self._alias]
         self._statements = statements_for(self._alias, self.process_id, self._settings.release)
         self._writer = Writer(self._statements, self.process_id, self._wrote)
-        with own_connections():
+        with own_connections(is_considerate=True):
             while self._stop_by is None:
                 self._guard_all(self._turn)
             self._guard_all(self._write_the_rest)
@@ -448,18 +448,19 @@ class Journal:
 
     def _guard(self, step: Callable[[], None]) -> bool:
         """Run a step of the round and tell whether it went well; whatever it raises, the thread goes on."""
-        try:
-            self._connect()
-            step()
-        except BaseException as error:  # noqa: BLE001, RUF100  # A signal's receiver may even raise SystemExit.
-            if isinstance(error, Disowned):
-                self.heartbeat.hasten()  # The beat comes first in each round, and sees to it.
-            elif isinstance(error, Exception) and self._statements.is_outage(error):
-                self._went_away(error)
-            else:
-                log(logging.ERROR, "A step of the journal failed: %s", step, exc_info=error)
-            return False
-        return True
+        with no_forks():
+            try:
+                self._connect()
+                step()
+            except BaseException as error:  # noqa: BLE001, RUF100  # A signal's receiver may even raise SystemExit.
+                if isinstance(error, Disowned):
+                    self.heartbeat.hasten()  # The beat comes first in each round, and sees to it.
+                elif isinstance(error, Exception) and self._statements.is_outage(error):
+                    self._went_away(error)
+                else:
+                    log(logging.ERROR, "A step of the journal failed: %s", step, exc_info=error)
+                return False
+            return True
 
     def _connect(self) -> None:
         if self._connection.connection is None:

@@ -19,7 +19,7 @@ from typing import Any
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.db import connections
 
-from .own_connections import own_connections
+from .own_connections import own_connections, unused_connections
 
 LONGEST_JOIN = 1.0  # Seconds to wait for threads at shutdown.
 IDLE_SECONDS = 0.5  # A thread that nobody uses closes its connections after this long.
@@ -84,7 +84,8 @@ class DaemonExecutor(Executor):
         has_connection = False
         while True:
             try:
-                item = self._items.get(timeout=IDLE_SECONDS if has_connection else None)
+                with unused_connections():
+                    item = self._items.get(timeout=IDLE_SECONDS if has_connection else None)
             except queue.Empty:
                 if self._is_unused():
                     with contextlib.suppress(Exception):  # One that is broken is gone as well.

@@ -168,6 +168,36 @@ def test_a_fork(program: Program) -> None:
     assert len(program.query("SELECT id FROM bgtasks_process WHERE state = 'STOPPED'")) == 2
 
 
+@pytest.mark.databases("sqlite")  # It would stay locked for the child.
+def test_a_fork_waits_for_the_end_of_a_transaction(program: Program) -> None:
+    program.run(
+        """
+        from django.db.backends.signals import connection_created
+
+        parent, is_writing = os.getpid(), threading.Event()
+
+        def write_slowly(execute, sql, *args):
+            answer = execute(sql, *args)
+            if "fired_count" in sql and os.getpid() == parent and not is_writing.is_set():
+                is_writing.set()
+                time.sleep(1)
+            return answer
+
+        def slow_down(connection, **kwargs):
+            connection.execute_wrappers.append(write_slowly)
+
+        connection_created.connect(slow_down)
+        bgtasks.fire(tasks.succeed)
+        assert is_writing.wait(20)
+        pid = os.fork()
+        bgtasks.fire(tasks.succeed)
+        if pid:
+            os.waitpid(pid, 0)
+        """
+    )
+    assert program.statuses() == ["SUCCESSFUL"] * 3
+
+
 def test_language_time_zone_and_context_of_the_caller(program: Program) -> None:
     out = program.run(
         """
