@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from django.db import connections
@@ -49,10 +49,12 @@ def own_connections(is_considerate: bool = False) -> Iterator[None]:
             _to_close.pop().close()
         yield
     finally:
-        with no_forks():
+        try:
+            with no_forks() if is_considerate else nullcontext():
+                connections.close_all()
+        finally:
             _opened.pop(thread, None)
             _considerate.discard(thread)
-            connections.close_all()
 
 
 @contextmanager
