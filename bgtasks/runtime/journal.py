@@ -446,21 +446,21 @@ class Journal:
             if service.seconds_until_due(now) <= 0:
                 self._guard(partial(service.run_once, now))
 
+    @no_forks()
     def _guard(self, step: Callable[[], None]) -> bool:
         """Run a step of the round and tell whether it went well; whatever it raises, the thread goes on."""
-        with no_forks():
-            try:
-                self._connect()
-                step()
-            except BaseException as error:  # noqa: BLE001, RUF100  # A signal's receiver may even raise SystemExit.
-                if isinstance(error, Disowned):
-                    self.heartbeat.hasten()  # The beat comes first in each round, and sees to it.
-                elif isinstance(error, Exception) and self._statements.is_outage(error):
-                    self._went_away(error)
-                else:
-                    log(logging.ERROR, "A step of the journal failed: %s", step, exc_info=error)
-                return False
-            return True
+        try:
+            self._connect()
+            step()
+        except BaseException as error:  # noqa: BLE001, RUF100  # A signal's receiver may even raise SystemExit.
+            if isinstance(error, Disowned):
+                self.heartbeat.hasten()  # The beat comes first in each round, and sees to it.
+            elif isinstance(error, Exception) and self._statements.is_outage(error):
+                self._went_away(error)
+            else:
+                log(logging.ERROR, "A step of the journal failed: %s", step, exc_info=error)
+            return False
+        return True
 
     def _connect(self) -> None:
         if self._connection.connection is None:

@@ -43,6 +43,13 @@ def open_socket(server: Server, name: str = "viewer", buffer: int | None = None)
     return opened
 
 
+def assert_one_task_was_drained(server: Server) -> None:
+    assert server.count_by_status() == {"SUCCESSFUL": 1}
+    [drain] = server.query("SELECT running_at_start, finished_count FROM bgtasks_drain")
+    assert drain == {"running_at_start": 1, "finished_count": 1}
+    assert "Traceback" not in server.log
+
+
 @needs_browser
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_page_shows_what_another_server_runs(
@@ -106,10 +113,7 @@ def test_a_server_pushes_and_ends_with_pages_open(start: StartServer, open_at: O
         assert program.wait_for_close() in (*HUNG_UP, *([LOST] if name == "granian" else []))
         assert server.wait() == EXIT_STATUS.get(name, 0)
 
-    assert server.count_by_status() == {"SUCCESSFUL": 1}
-    [drain] = server.query("SELECT running_at_start, finished_count FROM bgtasks_drain")
-    assert drain == {"running_at_start": 1, "finished_count": 1}
-    assert "Traceback" not in server.log
+    assert_one_task_was_drained(server)
 
 
 @pytest.mark.parametrize("name", ["uvicorn", "hypercorn"])
@@ -124,11 +128,7 @@ def test_a_lifespan_in_the_router_hangs_up_as_well(start: StartServer, name: str
         assert program.wait_for_close() in HUNG_UP
         assert server.wait() == EXIT_STATUS.get(name, 0)
 
-    assert server.count_by_status() == {"SUCCESSFUL": 1}
-    assert server.query("SELECT running_at_start, finished_count FROM bgtasks_drain") == [
-        {"running_at_start": 1, "finished_count": 1}
-    ]
-    assert "Traceback" not in server.log
+    assert_one_task_was_drained(server)
 
 
 def test_who_reads_nothing_holds_up_nobody(start: StartServer) -> None:

@@ -21,6 +21,19 @@ def patient_interpreter() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+class Other(threading.Thread):
+    """Wants the interpreter from some moment on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wants_a_turn = threading.Event()
+        self.turns = 0
+        self.start()
+
+    def run(self) -> None:
+        self.turns += self.wants_a_turn.wait(30)
+
+
 def compute() -> None:
     end = time.thread_time() + 2 * LONGEST
     while time.thread_time() < end:
@@ -29,36 +42,30 @@ def compute() -> None:
 
 @pytest.mark.parametrize("looks", [True, False])
 def test_who_waits_gets_its_turn_in_a_long_stretch(patient_interpreter: None, looks: bool) -> None:
-    is_its_turn = threading.Event()
-    had_its_turn: list[bool] = []
-    other = threading.Thread(target=lambda: had_its_turn.append(is_its_turn.wait(30)))
-    other.start()
+    other = Other()
     stretch = Stretch()
     stretch.begin()
 
-    is_its_turn.set()
+    other.wants_a_turn.set()
     for _ in range(50):  # The machine may be busy with others: one look need not be enough.
         compute()
         if looks:
             stretch.look()
-        if had_its_turn:
+        if other.turns:
             break
 
-    assert had_its_turn == ([True] if looks else [])
+    assert other.turns == (1 if looks else 0)
     other.join()
 
 
 def test_a_short_stretch_goes_on(patient_interpreter: None) -> None:
-    is_its_turn = threading.Event()
-    had_its_turn: list[bool] = []
-    other = threading.Thread(target=lambda: had_its_turn.append(is_its_turn.wait(30)))
-    other.start()
+    other = Other()
     stretch = Stretch()
 
-    is_its_turn.set()
+    other.wants_a_turn.set()
     for _ in range(1000):
         stretch.begin()
         stretch.look()
 
-    assert had_its_turn == []
+    assert other.turns == 0
     other.join()
