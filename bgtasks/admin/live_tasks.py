@@ -21,12 +21,12 @@ from ..models.moments import read_place
 from ..reports.activity import awaits_for, elapsed, find_live
 from ..reports.rollups import Total
 from ..status import LIVE, Status
-from .overview.recent_totals import totals_of_week
 from .pictures.elapsed import draw
 from .shared.base import find_processes, label_of, short_id
 from .shared.formats import duration, printable, request_line, split_name, write_moment
 from .shared.page import PageAdmin, live_context
 from .shared.paginator import count_up_to
+from .shared.recent_totals import totals_of_week
 from .tasks.actions import TaskActions
 from .tasks.progress import describe_progress
 

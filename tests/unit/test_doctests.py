@@ -9,10 +9,10 @@ import pytest
 from bgtasks import frames, status, uuid7
 from bgtasks.admin.functions import fire_form
 from bgtasks.admin.functions import page as functions
-from bgtasks.admin.pictures import columns, drains, elapsed, sparkline, states, strip
+from bgtasks.admin.pictures import columns, drains, elapsed, sparkline, strip
 from bgtasks.admin.shared import formats
 from bgtasks.admin.tasks import page as task_page
-from bgtasks.admin.tasks import progress, timeline
+from bgtasks.admin.tasks import progress, states, timeline
 from bgtasks.admin.tasks import traceback as traceback_view
 from bgtasks.definition import parameters, sensitive, versions
 from bgtasks.maintenance import observation

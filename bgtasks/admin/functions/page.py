@@ -28,12 +28,12 @@ from ...models.control import find_paused
 from ...operations import pauses
 from ...reports.rollups import Total
 from ...status import UNSUCCESSFUL, Status
-from ..overview.duration_card import describe_durations
-from ..overview.recent_totals import WINDOWS, totals_of_week, totals_of_windows
 from ..shared.base import Fact, breakable
 from ..shared.formats import cut, duration, number, printable, split_name, write_moment
 from ..shared.page import PageAdmin, live_context
+from ..shared.recent_totals import WINDOWS, totals_of_week, totals_of_windows
 from ..tasks.neighbours import find_strip, function_url
+from .duration_card import describe_durations
 from .fire_form import FireForm, describe_signature, tell_errors
 
 MAX_UNKNOWN = 50  # Names in the rollups that are not declared here; coroutine objects may each have one of their own.

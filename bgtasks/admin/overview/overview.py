@@ -26,19 +26,19 @@ from ...reports import rollups
 from ...reports.audit import Auditor
 from ...reports.rollups import Total
 from ...status import UNSUCCESSFUL, Status
+from ..functions.duration_card import describe_durations
 from ..pictures import columns, lifespans, sparkline, swimlanes
 from ..pictures.sparkline import Course
 from ..pictures.swimlanes import Lane, Mark, Scale, Shown
+from ..processes import last_minute
 from ..processes.drain_page import draw_drain
-from ..processes.no_drain import describe_processes_without_drain
 from ..shared.cache import Kept
 from ..shared.formats import duration, number, percent, split_name, write_moment
+from ..shared.no_drain import describe_processes_without_drain
 from ..shared.page import PageAdmin, live_context
 from ..shared.paginator import count_up_to
-from . import timeline_tasks
+from ..shared.recent_totals import DAY, HOUR, WEEK, WINDOWS, add_up_last, days, totals_of_week, totals_of_windows, week
 from .banners import find_banners
-from .duration_card import describe_durations
-from .recent_totals import DAY, HOUR, WEEK, WINDOWS, add_up_last, days, totals_of_week, totals_of_windows, week
 
 MAX_ON_TILE = 9999
 MAX_LANES = 8
@@ -114,9 +114,9 @@ class OverviewAdmin(PageAdmin):
             "no_drain": describe_processes_without_drain(self, request),
             "banners": list(find_banners(self, self.using, readings.up, now)),
             "tiles": list(self._tiles(readings)),
-            "lanes": [timeline_tasks.describe_lane(lane, _lane_text(lane), now) for lane in self._lanes(readings)],
-            "lanes_seconds": int(timeline_tasks.SECONDS),
-            "lanes_half": int(timeline_tasks.SECONDS / 2),
+            "lanes": [last_minute.describe_lane(lane, _lane_text(lane), now) for lane in self._lanes(readings)],
+            "lanes_seconds": int(last_minute.SECONDS),
+            "lanes_half": int(last_minute.SECONDS / 2),
             **self._ledger_of(request),
             **self._throughput(readings, span),
             "failures": list(self._failures(readings)),
@@ -195,8 +195,8 @@ class OverviewAdmin(PageAdmin):
     # Pictures.
 
     def _lanes(self, readings: Readings) -> list[Lane]:
-        scale = Scale(readings.now, timeline_tasks.SECONDS)
-        since = readings.now - timedelta(seconds=timeline_tasks.SECONDS)
+        scale = Scale(readings.now, last_minute.SECONDS)
+        since = readings.now - timedelta(seconds=last_minute.SECONDS)
         tasks = self._tasks_for_lanes(readings, since)
         shown = [*readings.up, *(each for each in readings.processes if _ended_after(each, since))][:MAX_LANES]
         deploys = {new.pk for new, old in pairwise(readings.processes) if new.release != old.release}
@@ -216,13 +216,13 @@ class OverviewAdmin(PageAdmin):
     def _tasks_for_lanes(self, readings: Readings, since: datetime) -> dict[Any, list[Shown]]:
         """Return the tasks of the minute by their process. Two queries, neither of more rows than can be drawn."""
         rows = BackgroundTask.objects.using(self.using)
-        oldest = rows.running().order_by("id").values(*timeline_tasks.FIELDS)[:MAX_BARS]
-        newest = timeline_tasks.ended_since(rows, since).values(*timeline_tasks.FIELDS)[:MAX_BARS]
+        oldest = rows.running().order_by("id").values(*last_minute.FIELDS)[:MAX_BARS]
+        newest = last_minute.ended_since(rows, since).values(*last_minute.FIELDS)[:MAX_BARS]
         default = get_settings().stuck_after
         found: dict[Any, list[Shown]] = {}
         for row in [*oldest, *newest]:
             if row["started_at"] is not None:
-                task = timeline_tasks.show(row, lambda id_: self.page_of(BackgroundTask, id_), default)
+                task = last_minute.show(row, lambda id_: self.page_of(BackgroundTask, id_), default)
                 found.setdefault(row["process"], []).append(task)
         return found
 

@@ -25,10 +25,10 @@ from ...status import Status
 from ..pictures import sparkline
 from ..shared.base import Fact, PageOfRows, badge, breakable, cell, short_id
 from ..shared.formats import duration, printable, write_moment
+from ..shared.no_drain import describe_if_without_drain, describe_processes_without_drain, has_no_drain
 from ..shared.page import live_context
 from ..tasks.filters import ProcessFilter, ShowFilter
 from .drain_view import ProcessDrain
-from .no_drain import describe_if_without_drain, describe_processes_without_drain, has_no_drain
 from .page import HOUR, describe, finished_by_minute
 
 MAX_NAMES = 100

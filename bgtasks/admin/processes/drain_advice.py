@@ -12,8 +12,8 @@ from django.utils.translation import ngettext
 from ...conf import get_settings
 from ...models import BackgroundTask
 from ...reports import drain_advice
-from ..overview.recent_totals import totals_of_week
 from ..shared.formats import duration, number, percent, printable, split_name
+from ..shared.recent_totals import totals_of_week
 from .drain_page import tasks_url
 
 if TYPE_CHECKING:

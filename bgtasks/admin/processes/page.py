@@ -16,13 +16,13 @@ from ...conf import get_settings
 from ...models import BackgroundTask, Drain, Process
 from ...reports import rollups
 from ...reports.rollups import Stretch
-from ..overview import timeline_tasks
 from ..pictures import sparkline, swimlanes
 from ..pictures.sparkline import Course
 from ..pictures.swimlanes import Lane, Mark, Scale
 from ..shared.base import short_id
 from ..shared.formats import duration, printable, split_name, write_moment
 from ..shared.page import live_context
+from . import last_minute
 from .drain_page import draw_drain, tell_drain
 
 if TYPE_CHECKING:
@@ -60,11 +60,11 @@ def _may_view_tasks(request: HttpRequest) -> bool:
 def _describe_tasks(using: str, process: Process, admin: ReadOnlyAdmin, now: datetime) -> dict[str, Any]:
     """Return its running tasks, the oldest first, and the picture of the last minute. Two queries."""
     rows = BackgroundTask.objects.using(using).filter(process=process.pk)
-    running = list(rows.running().order_by("id").values(*timeline_tasks.FIELDS, "attempt")[: MAX_LISTED + 1])
+    running = list(rows.running().order_by("id").values(*last_minute.FIELDS, "attempt")[: MAX_LISTED + 1])
     ended: list[dict[str, Any]] = []
     if process.state in Process.UP:
-        since = now - timedelta(seconds=timeline_tasks.SECONDS)
-        ended = list(timeline_tasks.ended_since(rows, since).values(*timeline_tasks.FIELDS)[:MAX_ENDED])
+        since = now - timedelta(seconds=last_minute.SECONDS)
+        ended = list(last_minute.ended_since(rows, since).values(*last_minute.FIELDS)[:MAX_ENDED])
     default = get_settings().stuck_after
     urls = {row["id"]: admin.page_of(BackgroundTask, row["id"]) for row in [*running, *ended]}
     return {
@@ -73,8 +73,8 @@ def _describe_tasks(using: str, process: Process, admin: ReadOnlyAdmin, now: dat
         "are_more": len(running) > MAX_LISTED,
         "max_listed": MAX_LISTED,
         "lanes": _draw_lane(process, [*running, *ended], urls, default, now) if running or ended else [],
-        "lanes_seconds": int(timeline_tasks.SECONDS),
-        "lanes_half": int(timeline_tasks.SECONDS / 2),
+        "lanes_seconds": int(last_minute.SECONDS),
+        "lanes_half": int(last_minute.SECONDS / 2),
     }
 
 
@@ -100,12 +100,12 @@ def _draw_lane(
     now: datetime,
 ) -> list[dict[str, Any]]:
     lane = Lane("", process.state, str(process.get_state_display()))
-    tasks = [timeline_tasks.show(row, urls.__getitem__, default) for row in rows if row["started_at"] is not None]
-    swimlanes.fill(lane, tasks, list(_marks(process)), Scale(now, timeline_tasks.SECONDS))
+    tasks = [last_minute.show(row, urls.__getitem__, default) for row in rows if row["started_at"] is not None]
+    swimlanes.fill(lane, tasks, list(_marks(process)), Scale(now, last_minute.SECONDS))
     running = lane.running_count
     text = _("%(running)s running, %(ended)s ended in the last minute")
     told = text % {"running": running, "ended": len(lane.bars) - running}
-    return [timeline_tasks.describe_lane(lane, told, now)]
+    return [last_minute.describe_lane(lane, told, now)]
 
 
 def _marks(process: Process) -> Iterator[Mark]:

@@ -20,11 +20,11 @@ from ...reports.stuck import Finder
 from ...reports.stuck import StuckTask as Stuck
 from ...status import Status
 from ...transitions import JUDGED
-from ..processes.outlook import Around, foresee
 from ..shared.base import label_of, short_id
 from ..shared.formats import duration, printable, split_name, write_moment
 from ..shared.page import live_context
 from .actions import StuckActions
+from .outlook import Around, foresee
 
 MAX_SHOWN = 200  # Tasks on the page.
 MAX_PLACE = 300  # Characters of a file's or a function's name.

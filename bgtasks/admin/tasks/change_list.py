@@ -17,11 +17,11 @@ from django.utils.translation import gettext_lazy
 
 from ...models import BackgroundTask, FailedTask
 from ...status import LIVE, UNSUCCESSFUL, Status
-from ..processes.no_drain import describe_processes_without_drain
 from ..shared import search_window
 from ..shared.base import PageOfRows, badge, breakable, cell, find_processes, label_of, process_cell, short_id
 from ..shared.formats import cut, duration, printable, split_name, write_moment
 from ..shared.keyset_paginator import AFTER, BEFORE, KeysetPaginator, Page, read_id
+from ..shared.no_drain import describe_processes_without_drain
 from ..shared.paginator import count_up_to
 from .bulk_actions import UNTIL, BulkActions
 from .export import FORMAT, Exports

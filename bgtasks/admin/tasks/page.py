@@ -20,14 +20,14 @@ from ...definition.sensitive import HIDDEN, is_sealed
 from ...models import BackgroundTask, Process
 from ...operations.fire_again import find_obstacle
 from ...status import LIVE, Status
-from ..pictures import states
-from ..pictures.states import Box, Fold
 from ..shared.base import Fact, breakable, find_processes, label_of, short_id
 from ..shared.formats import Shown, cut, duration, pretty_json, printable, write_moment
 from ..shared.page import live_context
+from . import states
 from .neighbours import find_same_key, find_strip, function_url
 from .progress import describe_progress
 from .reasons import translate_reason
+from .states import Box, Fold
 from .timeline import MAX_STEPS, Step, read_stays, read_steps
 from .traceback import read_traceback
 

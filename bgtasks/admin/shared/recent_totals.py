@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
 from ...reports import rollups
-from ..shared.cache import Kept
+from .cache import Kept
 
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(hours=24), timedelta(days=7)
 WINDOWS = (  # Label, length, and the value of the list's filter that a click leads to.

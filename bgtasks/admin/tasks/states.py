@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ...status import FINISHED, Status
-from ..tasks.timeline import Step
+from .timeline import Step
 
 FIRST, LAST = 5, 7  # Boxes that are drawn of a course which is folded in its middle.
 

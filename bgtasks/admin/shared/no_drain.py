@@ -15,7 +15,7 @@ from ...models import BackgroundTask, Process
 from ...process.machine import SERVERS
 
 if TYPE_CHECKING:
-    from ..shared.base import ReadOnlyAdmin
+    from .base import ReadOnlyAdmin
 
 MAX_NAMED = 5  # Processes in the banner.
 
