@@ -29,10 +29,10 @@ from ...status import UNSUCCESSFUL, Status
 from ..functions.duration_card import describe_durations
 from ..pictures import columns, lifespans, sparkline, swimlanes
 from ..pictures.sparkline import Course
-from ..pictures.swimlanes import Lane, Mark, Scale, Shown
+from ..pictures.swimlanes import Mark, Scale, Swimlane, SwimlaneTask
 from ..processes import last_minute
 from ..processes.drain_page import draw_drain
-from ..shared.cache import Kept
+from ..shared.cache import TimedCache
 from ..shared.formats import duration, number, percent, split_name, write_moment
 from ..shared.no_drain import describe_processes_without_drain
 from ..shared.page import PageAdmin, live_context
@@ -41,8 +41,8 @@ from ..shared.recent_totals import DAY, HOUR, WEEK, WINDOWS, add_up_last, days, 
 from .banners import find_banners
 
 MAX_ON_TILE = 9999
-MAX_LANES = 8
-MAX_BARS = 400  # Tasks that are read for the lanes: the newest, and the oldest that run.
+MAX_SWIMLANES = 8
+MAX_BARS = 400  # Tasks that are read for the swimlanes: the newest, and the oldest that run.
 MAX_FUNCTIONS = 12  # With a histogram.
 MAX_LIVES = 30
 MAX_DRAINS = 3
@@ -68,7 +68,7 @@ def _count_unaccounted(using: str) -> int:
     return Auditor(using, get_settings()).balance().unaccounted
 
 
-unaccounted = Kept(60.0, _count_unaccounted)  # It counts all rows: a million takes a tenth of a second.
+unaccounted = TimedCache(60.0, _count_unaccounted)  # It counts all rows: a million takes a tenth of a second.
 
 
 class Readings:
@@ -85,12 +85,12 @@ class Readings:
         self.processes = list(processes.order_by("-pk")[:MAX_LIVES])
         up = processes.filter(state__in=Process.UP).exclude(pk__in=[p.pk for p in self.processes])
         self.up = [*(each for each in self.processes if each.state in Process.UP), *up.order_by("-pk")[:MAX_LIVES]]
-        self.drains = list(Drain.objects.using(using).order_by("-pk")[:MAX_LANES])
+        self.drains = list(Drain.objects.using(using).order_by("-pk")[:MAX_SWIMLANES])
         live = BackgroundTask.objects.using(using)
         self.waiting = count_up_to(MAX_ON_TILE + 1, live.waiting())
         self.running = count_up_to(MAX_ON_TILE + 1, live.running())
 
-    def stretches(self, resolution: Rollup.Resolution) -> list[rollups.Stretch]:
+    def buckets(self, resolution: Rollup.Resolution) -> list[rollups.Stretch]:
         by_resolution = {
             rollups.MINUTE: self.minutes,
             rollups.HALF_HOUR: self.half_hours,
@@ -114,9 +114,12 @@ class OverviewAdmin(PageAdmin):
             "no_drain": describe_processes_without_drain(self, request),
             "banners": list(find_banners(self, self.using, readings.up, now)),
             "tiles": list(self._tiles(readings)),
-            "lanes": [last_minute.describe_lane(lane, _lane_text(lane), now) for lane in self._lanes(readings)],
-            "lanes_seconds": int(last_minute.SECONDS),
-            "lanes_half": int(last_minute.SECONDS / 2),
+            "swimlanes": [
+                last_minute.describe_swimlane(swimlane, _swimlane_text(swimlane), now)
+                for swimlane in self._swimlanes(readings)
+            ],
+            "swimlanes_seconds": int(last_minute.SECONDS),
+            "swimlanes_half": int(last_minute.SECONDS / 2),
             **self._ledger_of(request),
             **self._throughput(readings, span),
             "failures": list(self._failures(readings)),
@@ -194,32 +197,32 @@ class OverviewAdmin(PageAdmin):
 
     # Pictures.
 
-    def _lanes(self, readings: Readings) -> list[Lane]:
+    def _swimlanes(self, readings: Readings) -> list[Swimlane]:
         scale = Scale(readings.now, last_minute.SECONDS)
         since = readings.now - timedelta(seconds=last_minute.SECONDS)
-        tasks = self._tasks_for_lanes(readings, since)
-        shown = [*readings.up, *(each for each in readings.processes if _ended_after(each, since))][:MAX_LANES]
+        tasks = self._tasks_for_swimlanes(readings, since)
+        shown = [*readings.up, *(each for each in readings.processes if _ended_after(each, since))][:MAX_SWIMLANES]
         deploys = {new.pk for new, old in pairwise(readings.processes) if new.release != old.release}
         found = []
         for process in shown:
             label, url = f"{process.host}:{process.pid}", self.page_of(Process, process.pk)
-            lane = Lane(label, process.state, process.get_state_display(), url)
+            swimlane = Swimlane(label, process.state, process.get_state_display(), url)
             swimlanes.fill(
-                lane,
+                swimlane,
                 tasks.get(process.pk, []),
                 list(_marks(process, readings.drains, is_deploy=process.pk in deploys)),
                 scale,
             )
-            found.append(lane)
+            found.append(swimlane)
         return found
 
-    def _tasks_for_lanes(self, readings: Readings, since: datetime) -> dict[Any, list[Shown]]:
+    def _tasks_for_swimlanes(self, readings: Readings, since: datetime) -> dict[Any, list[SwimlaneTask]]:
         """Return the tasks of the minute by their process. Two queries, neither of more rows than can be drawn."""
         rows = BackgroundTask.objects.using(self.using)
         oldest = rows.running().order_by("id").values(*last_minute.FIELDS)[:MAX_BARS]
         newest = last_minute.ended_since(rows, since).values(*last_minute.FIELDS)[:MAX_BARS]
         default = get_settings().stuck_after
-        found: dict[Any, list[Shown]] = {}
+        found: dict[Any, list[SwimlaneTask]] = {}
         for row in [*oldest, *newest]:
             if row["started_at"] is not None:
                 task = last_minute.show(row, lambda id_: self.page_of(BackgroundTask, id_), default)
@@ -229,7 +232,7 @@ class OverviewAdmin(PageAdmin):
     def _throughput(self, readings: Readings, chosen: str) -> dict[str, Any]:
         span, _label = SPANS[chosen]
         resolution = {"hour": rollups.MINUTE, "day": rollups.HALF_HOUR, "week": rollups.TWO_HOURS}[chosen]
-        totals = rollups.total_by_stretch(readings.stretches(resolution), resolution, readings.now, span, ("statuses",))
+        totals = rollups.total_by_stretch(readings.buckets(resolution), resolution, readings.now, span, ("statuses",))
         drawn, top = columns.draw(totals)
         sums: Total = Total()
         for _start, total in totals:
@@ -297,9 +300,9 @@ class OverviewAdmin(PageAdmin):
         waits = [quantile(total.waited, 0.95) for _start, total in totals]
         yield _course(_("Wait for a slot, p95 of each minute"), waits, 0.05)
         lags: dict[datetime, float] = {}
-        for stretch in readings.minutes:
-            if stretch.lag is not None:
-                lags[stretch.starts_at] = max(stretch.lag, lags.get(stretch.starts_at, 0.0))
+        for bucket in readings.minutes:
+            if bucket.lag is not None:
+                lags[bucket.starts_at] = max(bucket.lag, lags.get(bucket.starts_at, 0.0))
         yield _course(_("Loop lag, longest of each minute"), [lags.get(start) for start, _total in totals], 0.05)
 
     def _drains(self, readings: Readings) -> Iterator[dict[str, Any]]:
@@ -336,11 +339,11 @@ class OverviewAdmin(PageAdmin):
         return {"drawn": drawn, "since": write_moment(since)[:16], "has_deaths": any(each.died_x for each in drawn)}
 
 
-def _lane_text(lane: Lane) -> str:
+def _swimlane_text(swimlane: Swimlane) -> str:
     text = _("%(process)s, %(state)s: %(running)s running, %(ended)s ended in the last minute")
-    running = lane.running_count
-    names = {"process": lane.label, "state": lane.state_label}
-    return text % {**names, "running": running, "ended": len(lane.bars) - running}
+    running = swimlane.running_count
+    names = {"process": swimlane.label, "state": swimlane.state_label}
+    return text % {**names, "running": running, "ended": len(swimlane.bars) - running}
 
 
 def capped(count: int) -> str:

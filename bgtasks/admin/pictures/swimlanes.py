@@ -1,4 +1,4 @@
-"""Lanes: what each process is at, a bar for each task, in the minute up to now."""
+"""Swimlanes: what each process is at, a bar for each task, in the minute up to now."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from uuid import UUID
 from ...status import Status
 from . import WIDTH
 
-MAX_TRACKS = 10  # Bars above each other in one lane. What does not fit is counted.
+MAX_TRACKS = 10  # Bars above each other in one swimlane. What does not fit is counted.
 TRACK, BAR = 16, 12  # Pixels: of a track, and of the bar in it.
 GAP = 3  # Units between two bars of a track.
 THINNEST = 3  # Units: the shortest task can be seen, and hit with a mouse.
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A task as its lane shows it."""
+class SwimlaneTask:
+    """A task as its swimlane shows it."""
 
     id: UUID
     name: str
@@ -31,7 +31,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Bar:
-    task: Shown
+    task: SwimlaneTask
     x: float
     width: float
     track: int
@@ -52,7 +52,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened to the process: a line across its lane."""
+    """Something that happened to the process: a line across its swimlane."""
 
     kind: str  # "start", "deploy", "drain" or "end".
     at: datetime
@@ -61,7 +61,7 @@ class Mark:
 
 
 @dataclass
-class Lane:
+class Swimlane:
     """One process."""
 
     label: str
@@ -98,23 +98,23 @@ class Scale:
         return round(min(max(WIDTH * (1 - age / self.seconds), 0.0), float(WIDTH)), 1)
 
 
-def fill(lane: Lane, tasks: Iterable[Shown], marks: Sequence[Mark], scale: Scale) -> None:
-    """Put tasks and marks into a lane: the oldest first, each into the first track that is free at its start."""
+def fill(swimlane: Swimlane, tasks: Iterable[SwimlaneTask], marks: Sequence[Mark], scale: Scale) -> None:
+    """Put tasks and marks into a swimlane: the oldest first, each into the first track that is free at its start."""
     ends: list[float] = []
     for task in sorted(tasks, key=lambda task: task.started_at):
         x = scale.x(task.started_at)
         end = max(scale.x(task.finished_at or scale.now), x + THINNEST)
         track = next((number for number, free_from in enumerate(ends) if free_from <= x), len(ends))
         if track == MAX_TRACKS:
-            lane.hidden_count += 1
+            swimlane.hidden_count += 1
             continue
         ends[track : track + 1] = [end + GAP]
-        lane.bars.append(Bar(task, x, round(end - x, 1), track, _late_from(task, scale, x, end)))
+        swimlane.bars.append(Bar(task, x, round(end - x, 1), track, _late_from(task, scale, x, end)))
     since = scale.now - timedelta(seconds=scale.seconds)
-    lane.marks = [Mark(mark.kind, mark.at, mark.label, scale.x(mark.at)) for mark in marks if mark.at >= since]
+    swimlane.marks = [Mark(mark.kind, mark.at, mark.label, scale.x(mark.at)) for mark in marks if mark.at >= since]
 
 
-def _late_from(task: Shown, scale: Scale, x: float, end: float) -> float | None:
+def _late_from(task: SwimlaneTask, scale: Scale, x: float, end: float) -> float | None:
     if task.threshold is None or task.status != Status.RUNNING:
         return None
     late_x = max(scale.x(task.started_at + timedelta(seconds=task.threshold)), x)

@@ -55,10 +55,10 @@ class PageOfProcesses(PageOfRows):
         now = timezone.now()
         rows = list(self.result_list)
         lately = [row for row in rows if row.state in Process.UP or (row.stopped_at or row.started_at) > now - HOUR]
-        stretches = rollups.read(self.root_queryset.db, rollups.MINUTE, now, HOUR, [row.pk for row in lately])
+        buckets = rollups.read(self.root_queryset.db, rollups.MINUTE, now, HOUR, [row.pk for row in lately])
         by_process: dict[Any, list[rollups.Stretch]] = {}
-        for stretch in stretches:
-            by_process.setdefault(stretch.process, []).append(stretch)
+        for bucket in buckets:
+            by_process.setdefault(bucket.process, []).append(bucket)
         for row in rows:
             found = by_process.get(row.pk)
             row.finished_lately = finished_by_minute(row, found, now) if found else []

@@ -1,4 +1,4 @@
-"""The tasks of the last minute, as lanes show them: on the overview, and on the page of a process."""
+"""The tasks of the last minute, as swimlanes show them: on the overview, and on the page of a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ...status import Status
 from ...uuid7 import lowest_uuid7
-from ..pictures.swimlanes import Bar, Lane, Shown
+from ..pictures.swimlanes import Bar, Swimlane, SwimlaneTask
 from ..shared.formats import duration, printable
 
 SECONDS = 60.0
@@ -23,21 +23,25 @@ def ended_since(rows: Any, since: datetime) -> Any:
     return rows.filter(pk__gte=lowest_uuid7(milliseconds * 1_000_000), finished_at__gte=since).order_by("-id")
 
 
-def show(row: Mapping[str, Any], url_of: Callable[[UUID], str], default: float | None) -> Shown:
+def show(row: Mapping[str, Any], url_of: Callable[[UUID], str], default: float | None) -> SwimlaneTask:
     """
-    Return a row of FIELDS that has started, as its lane shows it.
+    Return a row of FIELDS that has started, as its swimlane shows it.
 
     Args:
         default: the setting STUCK_AFTER.
     """
     threshold = row["stuck_after"] if row["stuck_after"] is not None else default
     url = url_of(row["id"])
-    return Shown(row["id"], row["name"], row["status"], row["started_at"], row["finished_at"], threshold, url)
+    return SwimlaneTask(row["id"], row["name"], row["status"], row["started_at"], row["finished_at"], threshold, url)
 
 
-def describe_lane(lane: Lane, text: str, now: datetime) -> dict[str, Any]:
-    """Return a lane for the template, with `text` for who cannot see it."""
-    return {"lane": lane, "text": text, "bars": [{"bar": bar, "text": _bar_text(bar, now)} for bar in lane.bars]}
+def describe_swimlane(swimlane: Swimlane, text: str, now: datetime) -> dict[str, Any]:
+    """Return a swimlane for the template, with `text` for who cannot see it."""
+    return {
+        "swimlane": swimlane,
+        "text": text,
+        "bars": [{"bar": bar, "text": _bar_text(bar, now)} for bar in swimlane.bars],
+    }
 
 
 def _bar_text(bar: Bar, now: datetime) -> str:

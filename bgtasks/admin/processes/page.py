@@ -18,7 +18,7 @@ from ...reports import rollups
 from ...reports.rollups import Stretch
 from ..pictures import sparkline, swimlanes
 from ..pictures.sparkline import Course
-from ..pictures.swimlanes import Lane, Mark, Scale
+from ..pictures.swimlanes import Mark, Scale, Swimlane
 from ..shared.base import short_id
 from ..shared.formats import duration, printable, split_name, write_moment
 from ..shared.page import live_context
@@ -72,9 +72,9 @@ def _describe_tasks(using: str, process: Process, admin: ReadOnlyAdmin, now: dat
         "running": [_describe_running(row, urls[row["id"]], now) for row in running[:MAX_LISTED]],
         "are_more": len(running) > MAX_LISTED,
         "max_listed": MAX_LISTED,
-        "lanes": _draw_lane(process, [*running, *ended], urls, default, now) if running or ended else [],
-        "lanes_seconds": int(last_minute.SECONDS),
-        "lanes_half": int(last_minute.SECONDS / 2),
+        "swimlanes": _draw_swimlane(process, [*running, *ended], urls, default, now) if running or ended else [],
+        "swimlanes_seconds": int(last_minute.SECONDS),
+        "swimlanes_half": int(last_minute.SECONDS / 2),
     }
 
 
@@ -92,20 +92,20 @@ def _describe_running(row: Mapping[str, Any], url: str, now: datetime) -> dict[s
     }
 
 
-def _draw_lane(
+def _draw_swimlane(
     process: Process,
     rows: Sequence[Mapping[str, Any]],
     urls: Mapping[UUID, str],
     default: float | None,
     now: datetime,
 ) -> list[dict[str, Any]]:
-    lane = Lane("", process.state, str(process.get_state_display()))
+    swimlane = Swimlane("", process.state, str(process.get_state_display()))
     tasks = [last_minute.show(row, urls.__getitem__, default) for row in rows if row["started_at"] is not None]
-    swimlanes.fill(lane, tasks, list(_marks(process)), Scale(now, last_minute.SECONDS))
-    running = lane.running_count
+    swimlanes.fill(swimlane, tasks, list(_marks(process)), Scale(now, last_minute.SECONDS))
+    running = swimlane.running_count
     text = _("%(running)s running, %(ended)s ended in the last minute")
-    told = text % {"running": running, "ended": len(lane.bars) - running}
-    return [last_minute.describe_lane(lane, told, now)]
+    told = text % {"running": running, "ended": len(swimlane.bars) - running}
+    return [last_minute.describe_swimlane(swimlane, told, now)]
 
 
 def _marks(process: Process) -> Iterator[Mark]:
@@ -119,16 +119,16 @@ def _marks(process: Process) -> Iterator[Mark]:
 
 def _courses(using: str, process: Process, now: datetime) -> Iterator[Course]:
     """Yield what the rollups of this process tell. One query."""
-    stretches = rollups.read(using, rollups.MINUTE, now, HOUR, [process.pk])
-    if not stretches:
+    buckets = rollups.read(using, rollups.MINUTE, now, HOUR, [process.pk])
+    if not buckets:
         return
-    counts = finished_by_minute(process, stretches, now)
+    counts = finished_by_minute(process, buckets, now)
     measured = [count for count in counts if count is not None]
     whole = sum(measured)
     total = _("%(count)s in the last hour") % {"count": whole}
     most = _("at most %(count)s in a minute") % {"count": max(measured, default=0)}
     yield Course(_("Finished per minute"), sparkline.draw(counts, 1.0), total, most)
-    by_minute = {stretch.starts_at: stretch.lag for stretch in stretches}
+    by_minute = {bucket.starts_at: bucket.lag for bucket in buckets}
     lags = [by_minute.get(start) for start in _minutes(now)]
     picture = sparkline.draw(lags, LEAST_LAG)
     longest = max((lag for lag in lags if lag is not None), default=None)
@@ -136,12 +136,12 @@ def _courses(using: str, process: Process, now: datetime) -> Iterator[Course]:
     yield Course(_("Loop lag, longest of each minute"), picture, duration(picture.last), note)
 
 
-def finished_by_minute(process: Process, stretches: Sequence[Stretch], now: datetime) -> list[int | None]:
+def finished_by_minute(process: Process, buckets: Sequence[Stretch], now: datetime) -> list[int | None]:
     """Return how many of its tasks ended in each minute of the last hour; None before its start and after its end."""
     counts: Counter[datetime] = Counter()
-    for stretch in stretches:
-        if stretch.process == process.pk:
-            counts[stretch.starts_at] += sum(sum(each["statuses"].values()) for each in stretch.tasks.values())
+    for bucket in buckets:
+        if bucket.process == process.pk:
+            counts[bucket.starts_at] += sum(sum(each["statuses"].values()) for each in bucket.tasks.values())
     until = now if process.state in Process.UP else process.stopped_at or process.beat_at or process.started_at
     since = process.started_at - timedelta(minutes=1)
     return [counts[start] if start in counts or since < start <= until else None for start in _minutes(now)]

@@ -9,10 +9,10 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_all: list[Kept[object]] = []
+_all: list[TimedCache[object]] = []
 
 
-class Kept(Generic[T]):
+class TimedCache(Generic[T]):
     """What `read` returns for a database, kept for some seconds; while one thread reads, others wait for it."""
 
     def __init__(self, seconds: float, read: Callable[[str], T]) -> None:
@@ -30,7 +30,7 @@ class Kept(Generic[T]):
         return found[1]
 
     def get_known(self, using: str) -> T | None:
-        """Return it if it is kept, without reading it."""
+        """Return the cached value if it is still fresh, without reading it."""
         found = self._find(using)
         return found[1] if found is not None else None
 

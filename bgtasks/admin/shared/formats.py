@@ -19,7 +19,7 @@ MAX_ON_ONE_LINE = 72
 
 
 @dataclass(frozen=True)
-class Shown:
+class CutText:
     """A text as a page shows it."""
 
     text: str
@@ -47,15 +47,15 @@ def split_name(name: str) -> tuple[str, str]:
     return (module, function) if re.fullmatch(r"[\w.<>]+", name) and function else ("", name)
 
 
-def cut(text: str, most: int = MAX_SHOWN) -> Shown:
+def cut(text: str, most: int = MAX_SHOWN) -> CutText:
     """
     >>> cut("abcdef", 3)
-    Shown(text='abc', whole_length=6)
+    CutText(text='abc', whole_length=6)
     """
-    return Shown(text) if len(text) <= most else Shown(text[:most], len(text))
+    return CutText(text) if len(text) <= most else CutText(text[:most], len(text))
 
 
-def pretty_json(value: Any) -> Shown:
+def pretty_json(value: Any) -> CutText:
     """
     Write JSON on one line when it fits, otherwise indented.
 

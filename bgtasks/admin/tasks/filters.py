@@ -41,9 +41,9 @@ AGES = {
     "3days": timedelta(days=3),
     "week": timedelta(weeks=1),
 }
-LONGEST_TASK = timedelta(days=1)  # One that ended in some stretch of time was fired at most so long before.
-LONGEST_STRETCH = timedelta(days=31)
-STRETCH = re.compile(r"([0-9]{1,12})-([0-9]{1,12})")
+LONGEST_TASK = timedelta(days=1)  # One that ended in some period was fired at most so long before.
+LONGEST_PERIOD = timedelta(days=31)
+PERIOD = re.compile(r"([0-9]{1,12})-([0-9]{1,12})")
 NO_FINGERPRINT = "none"
 MAX_DIGITS = 18  # Of a number that every database holds exactly.
 
@@ -209,10 +209,10 @@ class FinishedFilter(SimpleListFilter):
     parameter_name = "finished"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        stretch = self.stretch
-        if stretch is None:
+        period = self.period
+        if period is None:
             return []
-        start, end = map(write_moment, stretch)
+        start, end = map(write_moment, period)
         return [(self.value() or "", f"{start} – {end[11:] if end[:10] == start[:10] else end}")]
 
     def has_output(self) -> bool:
@@ -221,25 +221,25 @@ class FinishedFilter(SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if not self.value():
             return queryset
-        if self.stretch is None:
+        if self.period is None:
             return queryset.none()
-        start, end = self.stretch
+        start, end = self.period
         ids = first_id_of(max(start - LONGEST_TASK, datetime.fromtimestamp(0, UTC))), first_id_of(end)
         moments = [moment if settings.USE_TZ else timezone.make_naive(moment) for moment in (start, end)]
         return queryset.filter(pk__gte=ids[0], pk__lt=ids[1], finished_at__gte=moments[0], finished_at__lt=moments[1])
 
     @property
     def is_wrong(self) -> bool:
-        return bool(self.value()) and self.stretch is None
+        return bool(self.value()) and self.period is None
 
     @property
-    def stretch(self) -> tuple[datetime, datetime] | None:
-        found = STRETCH.fullmatch(self.value() or "")
+    def period(self) -> tuple[datetime, datetime] | None:
+        found = PERIOD.fullmatch(self.value() or "")
         try:
             start, end = (datetime.fromtimestamp(int(part), UTC) for part in found.groups()) if found else (None, None)
         except (ValueError, OverflowError, OSError):  # The year 10000.
             return None
-        if start is None or end is None or not timedelta(0) < end - start <= LONGEST_STRETCH:
+        if start is None or end is None or not timedelta(0) < end - start <= LONGEST_PERIOD:
             return None
         return start, end
 

@@ -21,7 +21,7 @@ from ...models import BackgroundTask, Process
 from ...operations.fire_again import find_obstacle
 from ...status import LIVE, Status
 from ..shared.base import Fact, breakable, find_processes, label_of, short_id
-from ..shared.formats import Shown, cut, duration, pretty_json, printable, write_moment
+from ..shared.formats import CutText, cut, duration, pretty_json, printable, write_moment
 from ..shared.page import live_context
 from . import states
 from .neighbours import find_same_key, find_strip, function_url
@@ -231,7 +231,7 @@ def _shown_step(step: Step, found: Labels) -> dict[str, Any]:
     }
 
 
-def _arguments(task: BackgroundTask) -> list[tuple[str, Shown]]:
+def _arguments(task: BackgroundTask) -> list[tuple[str, CutText]]:
     args, kwargs = task.args, task.kwargs
     if args is None and kwargs is None:
         return []
@@ -272,7 +272,7 @@ def _parameters(name: str) -> list[str]:
     return positional_names(function.signature) if function is not None else []
 
 
-def _values(task: BackgroundTask) -> Iterator[tuple[str, Shown]]:
+def _values(task: BackgroundTask) -> Iterator[tuple[str, CutText]]:
     if task.await_place is not None and task.status in LIVE:
         yield _("Waits at"), pretty_json(task.await_place)
     if task.status == Status.SUCCESSFUL:

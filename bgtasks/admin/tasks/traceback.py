@@ -8,8 +8,8 @@ from itertools import groupby
 
 from ...frames import is_project_file
 
-MAX_FRAMES = 25  # In one stretch; a deep recursion has hundreds.
-MAX_STRETCHES = 20  # Of one exception.
+MAX_FRAMES = 25  # In one run; a deep recursion has hundreds.
+MAX_FRAME_RUNS = 20  # Of one exception.
 MAX_CHAIN = 10  # Exceptions.
 MAX_LIBRARIES = 3  # Names of them in one line.
 
@@ -51,7 +51,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class FrameRun:
     """Frames that follow one another and are all of the project, or all of libraries."""
 
     frames: tuple[Frame, ...]
@@ -81,12 +81,12 @@ class Raised:
         return [frame for frame in self.frames if frame.is_project][:MAX_FRAMES]
 
     @property
-    def stretches(self) -> list[Stretch]:
+    def frame_runs(self) -> list[FrameRun]:
         """The frames, as they are unfolded and folded."""
         found = [
-            _stretch(tuple(frames), own) for own, frames in groupby(self.frames, key=lambda frame: frame.is_project)
+            _frame_run(tuple(frames), own) for own, frames in groupby(self.frames, key=lambda frame: frame.is_project)
         ]
-        return found[:MAX_STRETCHES]
+        return found[:MAX_FRAME_RUNS]
 
     @property
     def raised_in(self) -> Frame | None:
@@ -94,8 +94,8 @@ class Raised:
         return self.frames[0] if self.frames and not self.frames[0].is_project else None
 
 
-def _stretch(frames: tuple[Frame, ...], is_project: bool) -> Stretch:
-    return Stretch(frames[:MAX_FRAMES], is_project, max(len(frames) - MAX_FRAMES, 0))
+def _frame_run(frames: tuple[Frame, ...], is_project: bool) -> FrameRun:
+    return FrameRun(frames[:MAX_FRAMES], is_project, max(len(frames) - MAX_FRAMES, 0))
 
 
 def read_traceback(text: str) -> list[Raised]:
