@@ -19,10 +19,10 @@ from django.utils.translation import gettext_lazy
 
 from ..definition import declared
 from ..models import BackgroundTask, FailedTask
-from ..status import UNSUCCESSFUL, Status
+from ..status import UNSUCCESSFUL
 from .pictures import sparkline
 from .shared.base import breakable
-from .shared.formats import duration, printable, split_name, write_moment
+from .shared.formats import duration, printable, split_name, status_label, time_since, write_minute
 from .shared.page import PageAdmin
 from .shared.search_window import RECENT_FAILED
 from .tasks.bulk_actions import BULK_ACTIONS
@@ -138,7 +138,7 @@ class FailedTaskAdmin(PageAdmin):
             yield {
                 "is_error": bool(group.fingerprint),
                 "status": group.status,
-                "status_label": _label(group.status),
+                "status_label": status_label(group.status),
                 "error_class": breakable(error_class) if error else "",
                 "error_module": breakable(error_module) if error else "",
                 "message": Truncator(message).chars(MAX_MESSAGE),
@@ -146,8 +146,8 @@ class FailedTaskAdmin(PageAdmin):
                 "module": breakable(module),
                 "place": _place(sample.traceback_end) if sample is not None else "",
                 "count": group.count,
-                "first": _moment(min(group.moments, default=None)),
-                "last": _moment(max(group.moments, default=None)),
+                "first": write_minute(min(group.moments, default=None)),
+                "last": write_minute(max(group.moments, default=None)),
                 "last_age": _age(max(group.moments, default=None), now),
                 "picture": sparkline.draw(count_by_time(group.moments, start, now), 1.0),
                 "sample_url": self.page_of(BackgroundTask, group.sample),
@@ -219,15 +219,7 @@ def _place(traceback_end: str) -> str:
     return ""
 
 
-def _label(status: str) -> str:
-    return str(Status(status).label) if status in Status.values else printable(status)
-
-
-def _moment(moment: datetime | None) -> str:
-    return write_moment(moment)[:16]
-
-
 def _age(moment: datetime | None, now: datetime) -> str:
     if moment is None:
         return ""
-    return _("%(time)s ago") % {"time": duration(max(now - moment, timedelta(0)))}
+    return _("%(time)s ago") % {"time": time_since(moment, now)}

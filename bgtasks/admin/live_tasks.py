@@ -23,7 +23,7 @@ from ..reports.rollups import Total
 from ..status import LIVE, Status
 from .pictures.elapsed import draw
 from .shared.base import find_processes, label_of, short_id
-from .shared.formats import duration, printable, request_line, split_name, write_moment
+from .shared.formats import duration, parse_uuid, printable, request_line, split_name, write_moment
 from .shared.page import PageAdmin, live_context
 from .shared.paginator import count_up_to
 from .shared.recent_totals import totals_of_week
@@ -75,7 +75,7 @@ class LiveTaskAdmin(PageAdmin):
         may = self.has_view_permission(request) and self._may_cancel(request)
         if not may or (fires_again and not request.user.has_perm("bgtasks.fire_task")):
             raise PermissionDenied
-        tasks = self._find(_uuids([one] if one else request.POST.getlist("task")))
+        tasks = self._find([one] if one else request.POST.getlist("task"))
         actions = self.admin_site.get_model_admin(BackgroundTask)
         if action not in ("cancel", "again") or not tasks:
             self.message_user(request, _("No task was chosen. Nothing was done."), messages.WARNING)
@@ -86,7 +86,8 @@ class LiveTaskAdmin(PageAdmin):
                 actions.fire_again(request, tasks)
         return HttpResponseRedirect(self.list_of(LiveTask))
 
-    def _find(self, ids: list[UUID]) -> list[BackgroundTask]:
+    def _find(self, texts: list[str]) -> list[BackgroundTask]:
+        ids = [task_id for text in texts if (task_id := parse_uuid(text)) is not None]
         rows = BackgroundTask.objects.using(self.using).filter(pk__in=ids[: 2 * MAX_SHOWN])
         return list(rows.only("id", "name").order_by("pk"))
 
@@ -151,13 +152,3 @@ def _place(task: BackgroundTask, now: datetime) -> dict[str, str] | None:
         "at": f"{printable(place.get('file') or '')[-120:]}:{printable(place.get('line') or '')[:10]}",
         "since": duration(seconds) if seconds is not None else "–",
     }
-
-
-def _uuids(texts: list[str]) -> list[UUID]:
-    found = []
-    for text in texts:
-        try:
-            found.append(UUID(text))
-        except ValueError:
-            continue
-    return found

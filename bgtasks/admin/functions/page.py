@@ -29,7 +29,7 @@ from ...operations import pauses
 from ...reports.rollups import Total
 from ...status import UNSUCCESSFUL, Status
 from ..shared.base import Fact, breakable
-from ..shared.formats import cut, duration, number, printable, split_name, write_moment
+from ..shared.formats import cut, duration, number, printable, split_name, write_minute
 from ..shared.page import PageAdmin, live_context
 from ..shared.recent_totals import WINDOWS, totals_of_week, totals_of_windows
 from ..tasks.neighbours import find_strip, function_url
@@ -117,7 +117,7 @@ class TaskFunctionAdmin(PageAdmin):
             "status": failed.status,
             "label": failed.get_status_display(),
             "error": failed.error_type.rpartition(".")[2],
-            "at": write_moment(failed.finished_at)[:16],
+            "at": write_minute(failed.finished_at),
         }
 
     # One of them.

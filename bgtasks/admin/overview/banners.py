@@ -15,7 +15,7 @@ from ...api import get_config
 from ...conf import get_settings
 from ...models import BackgroundTask, Process
 from ...reports.stuck import find_known_functions
-from ..shared.formats import duration, printable
+from ..shared.formats import duration, join_names, printable, time_since
 from ..shared.paginator import count_up_to
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def find_banners(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process],
     for process in processes:
         url = admin.page_of(Process, process.pk)
         if process.blocked_since:
-            since = _("for %(time)s") % {"time": duration(max(now - process.blocked_since, timedelta(0)))}
+            since = _("for %(time)s") % {"time": time_since(process.blocked_since, now)}
             yield Banner("alarm", _("An event loop is blocked"), f"{process}, {since}.", url)
         elif process.beat_at is not None and now - process.beat_at > timedelta(seconds=get_settings().dead_after):
             silence = duration(now - process.beat_at)
@@ -79,14 +79,14 @@ def _of_unknown_functions(admin: ReadOnlyAdmin, using: str, now: datetime) -> It
     ready = BackgroundTask.objects.using(using).ready(now).order_by("-priority", "id")
     unknown = Counter(name for name in ready.values_list("name", flat=True)[:MAX_COUNT] if name not in known)
     if unknown:
-        names = [printable(name)[:100] for name, _count in unknown.most_common(MAX_NAMED)]
+        names = [printable(name)[:100] for name, _count in unknown.most_common()]
         text = ngettext(
             "%(count)s task waits for a process that knows its function: %(names)s.",
             "%(count)s tasks wait for a process that knows their functions: %(names)s.",
             unknown.total(),
         )
-        told = {"count": unknown.total(), "names": ", ".join([*names, *(["…"] if len(unknown) > MAX_NAMED else [])])}
-        yield Banner("hint", _("No process knows a function"), text % told, admin.tasks_url(show="waiting"))
+        values = {"count": unknown.total(), "names": join_names(names, MAX_NAMED)}
+        yield Banner("hint", _("No process knows a function"), text % values, admin.tasks_url(show="waiting"))
 
 
 def _of_this_process() -> Iterator[Banner]:

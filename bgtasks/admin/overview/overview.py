@@ -33,7 +33,7 @@ from ..pictures.swimlanes import Mark, Scale, Swimlane, SwimlaneTask
 from ..processes import last_minute
 from ..processes.drain_page import draw_drain
 from ..shared.cache import TimedCache
-from ..shared.formats import duration, number, percent, split_name, write_moment
+from ..shared.formats import duration, number, percent, split_name, write_minute, write_moment
 from ..shared.no_drain import describe_processes_without_drain
 from ..shared.page import PageAdmin, live_context
 from ..shared.paginator import count_up_to
@@ -251,7 +251,7 @@ class OverviewAdmin(PageAdmin):
             "columns_top": top,
             "columns_sums": [(s, s.label, sums.statuses[s]) for s in columns.ORDER if sums.statuses[s]],
             "columns_count": sums.count,
-            "columns_from": write_moment(totals[0][0])[:16] if totals else "",
+            "columns_from": write_minute(totals[0][0]) if totals else "",
             "spans": [(name, label, name == chosen) for name, (_length, label) in SPANS.items()],
         }
 
@@ -336,7 +336,7 @@ class OverviewAdmin(PageAdmin):
             ],
             scale,
         )
-        return {"drawn": drawn, "since": write_moment(since)[:16], "has_deaths": any(each.died_x for each in drawn)}
+        return {"drawn": drawn, "since": write_minute(since), "has_deaths": any(each.died_x for each in drawn)}
 
 
 def _swimlane_text(swimlane: Swimlane) -> str:
@@ -359,7 +359,7 @@ def _course(label: str, values: Sequence[float | None], floor: float) -> Course:
 
 def _column_text(column: columns.Column) -> str:
     parts = ", ".join(f"{part.count} {part.status.label}" for part in column.parts)
-    return f"{write_moment(column.starts_at)[:16]}: {parts or _('nothing ended')}"
+    return f"{write_minute(column.starts_at)}: {parts or _('nothing ended')}"
 
 
 def _ended_after(process: Process, since: datetime) -> bool:

@@ -24,7 +24,7 @@ from ...reports import rollups
 from ...status import Status
 from ..pictures import sparkline
 from ..shared.base import Fact, PageOfRows, badge, breakable, cell, short_id
-from ..shared.formats import duration, printable, write_moment
+from ..shared.formats import duration, printable, time_since, write_minute, write_moment
 from ..shared.no_drain import describe_if_without_drain, describe_processes_without_drain, has_no_drain
 from ..shared.page import live_context
 from ..tasks.filters import ProcessFilter, ShowFilter
@@ -131,7 +131,7 @@ class ProcessAdmin(ProcessDrain):
 
     @admin.display(description=gettext_lazy("started at"), ordering="id")
     def started(self, process: Process) -> SafeString:
-        return cell(_("Started at"), write_moment(process.started_at)[:16])
+        return cell(_("Started at"), write_minute(process.started_at))
 
     @admin.display(description=gettext_lazy("last beat"))
     def beat_age(self, process: Process) -> SafeString:
@@ -212,9 +212,10 @@ def _acknowledged(process: Process) -> str:
 def _beat_age(process: Process) -> tuple[str, str]:
     if process.state not in Process.UP or process.beat_at is None:
         return "–", ""
-    age = timezone.now() - process.beat_at
-    is_late = age > timedelta(seconds=get_settings().dead_after)
-    return _("%(time)s ago") % {"time": duration(max(age, timedelta(0)))}, "bgtasks-warning" if is_late else ""
+    now = timezone.now()
+    is_late = now - process.beat_at > timedelta(seconds=get_settings().dead_after)
+    age = _("%(time)s ago") % {"time": time_since(process.beat_at, now)}
+    return age, "bgtasks-warning" if is_late else ""
 
 
 def _lag(process: Process) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from ..pictures import sparkline, swimlanes
 from ..pictures.sparkline import Course
 from ..pictures.swimlanes import Mark, Scale, Swimlane
 from ..shared.base import short_id
-from ..shared.formats import duration, printable, split_name, write_moment
+from ..shared.formats import duration, printable, split_name, time_since, write_moment
 from ..shared.page import live_context
 from . import last_minute
 from .drain_page import draw_drain, tell_drain
@@ -86,7 +86,7 @@ def _describe_running(row: Mapping[str, Any], url: str, now: datetime) -> dict[s
         "id": short_id(row["id"]),
         "module": module,
         "function": function,
-        "elapsed": duration(max(now - started_at, timedelta(0))) if started_at is not None else "–",
+        "elapsed": time_since(started_at, now) if started_at is not None else "–",
         "since": write_moment(started_at),
         "attempt": row["attempt"],
     }

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
+
+from ...status import Status
 
 MAX_SHOWN = 20_000  # Characters of one value on a page.
 MAX_ON_ONE_LINE = 72
@@ -45,6 +49,29 @@ def split_name(name: str) -> tuple[str, str]:
     """
     module, _dot, function = name.rpartition(".")
     return (module, function) if re.fullmatch(r"[\w.<>]+", name) and function else ("", name)
+
+
+def status_label(status: str) -> str:
+    """Return the label of a status, and an unknown status as it is."""
+    return str(Status(status).label) if status in Status.values else printable(status)
+
+
+def join_names(names: Sequence[str], most: int) -> str:
+    """
+    Join the first names with commas; an ellipsis stands for the rest.
+
+    >>> join_names(["a", "b", "c"], 2), join_names(["a"], 2)
+    ('a, b, …', 'a')
+    """
+    return ", ".join([*names[:most], *(["…"] if len(names) > most else [])])
+
+
+def parse_uuid(text: str | None) -> UUID | None:
+    """Return the id that a text holds, or None."""
+    try:
+        return UUID(text)
+    except (TypeError, ValueError):
+        return None
 
 
 def cut(text: str, most: int = MAX_SHOWN) -> CutText:
@@ -111,6 +138,11 @@ def duration(length: timedelta | float | None) -> str:
     return _two(_("%(count)s min") % {"count": minutes}, seconds and _("%(count)s s") % {"count": seconds})
 
 
+def time_since(moment: datetime, now: datetime) -> str:
+    """Write how long ago a moment was: 0 ms for a moment that lies ahead, as the clocks of two machines differ."""
+    return duration(max(now - moment, timedelta(0)))
+
+
 def _two(first: str, second: str | int) -> str:
     return f"{first} {second}" if second else first
 
@@ -156,3 +188,8 @@ def write_moment(moment: datetime | None, *, milliseconds: bool = False) -> str:
     local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
     text = local.isoformat(" ", "milliseconds" if milliseconds else "seconds")
     return text[:23] if milliseconds else text[:19]
+
+
+def write_minute(moment: datetime | None) -> str:
+    """Write a moment without its seconds."""
+    return write_moment(moment)[:16]

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from . import paginator
+from .formats import parse_uuid
 from .paginator import CappedPaginator
 
 BEFORE, AFTER = "before", "after"  # Of the address: the id that a page lies before or after. Neither: the first page.
@@ -56,11 +57,8 @@ class KeysetPaginator(CappedPaginator):
 
 
 def read_id(query: Mapping[str, Any], name: str) -> UUID | None:
-    """Return the id of a parameter of the address; None if there is none, or if it is none."""
-    try:
-        return UUID(query.get(name, ""))
-    except (TypeError, ValueError):
-        return None
+    """Return the id that a parameter of the address holds, or None."""
+    return parse_uuid(query.get(name))
 
 
 def oldest_ids(rows: Any, most: int) -> list[UUID]:

@@ -18,6 +18,7 @@ from ...status import UNSUCCESSFUL
 
 RECENT = 20_000  # Tasks of any status.
 RECENT_FAILED = 3_000  # Tasks of each of the statuses that say that something went wrong.
+MAX_DIGITS = 18  # Of a number that every database holds exactly.
 
 
 def newest(request: HttpRequest, alias: str) -> Q:

@@ -32,7 +32,7 @@ from ...operations.rescue_by_hand import Wish, background_watch, longest_watch, 
 from ...reports.stuck import Standing, find_standing
 from ...status import LIVE, Status
 from ...transitions import Cancellation, Verdict
-from ..shared.formats import duration, printable
+from ..shared.formats import duration, join_names, printable
 from ..shared.page import PageAdmin
 
 MAX_AT_ONCE = 1000  # Tasks of one action.
@@ -231,8 +231,7 @@ class StuckActions(PageAdmin):
 
     def _tell(self, request: HttpRequest, level: int, text: Any, names: Sequence[str], **values: str) -> None:
         if names:
-            shown = sorted({printable(name) for name in names})
-            listed = ", ".join([*shown[:MAX_NAMED], *(["…"] if len(shown) > MAX_NAMED else [])])
+            listed = join_names(sorted({printable(name) for name in names}), MAX_NAMED)
             self.message_user(request, text % {"count": len(names), "names": listed, **values}, level)
 
 

@@ -21,7 +21,7 @@ from ...reports.stuck import StuckTask as Stuck
 from ...status import Status
 from ...transitions import JUDGED
 from ..shared.base import label_of, short_id
-from ..shared.formats import duration, printable, split_name, write_moment
+from ..shared.formats import duration, printable, split_name, time_since, write_moment
 from ..shared.page import live_context
 from .actions import StuckActions
 from .outlook import Around, foresee
@@ -106,5 +106,5 @@ def _describe_place(place: Any, now: datetime) -> dict[str, str] | None:
         "line": printable(place.get("line", ""))[:20],
         "function": printable(place.get("function", ""))[:MAX_PLACE],
         "since": write_moment(since) if since is not None else "",
-        "age": duration(max(now - since, timedelta(0))) if since is not None else "",
+        "age": time_since(since, now) if since is not None else "",
     }

@@ -33,7 +33,7 @@ from ...operations.announce_ended import telling
 from ...operations.fire_again import FiredAgain, Refusal
 from ...transitions import Cancellation, Verdict
 from ..shared.base import ReadOnlyAdmin
-from ..shared.formats import printable
+from ..shared.formats import join_names, printable
 
 BATCH = 200  # Tasks of one transaction.
 MAX_NAMED = 5  # Names in one message.
@@ -232,7 +232,7 @@ class TaskActions(ReadOnlyAdmin):
         """Name the functions that this process does not know: if no other one does either, their tasks just wait."""
         unknown = sorted({task.name for task in fired} - declared.keys())
         if unknown:
-            names = ", ".join([*map(printable, unknown[:MAX_NAMED]), *(["…"] if len(unknown) > MAX_NAMED else [])])
+            names = join_names([printable(name) for name in unknown], MAX_NAMED)
             text = _("Not known in this process, so a process that knows it has to start it: %(names)s.")
             self.message_user(request, text % {"names": names}, messages.WARNING)
 

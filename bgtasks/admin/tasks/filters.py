@@ -25,8 +25,8 @@ from ...definition import DEFAULTS, MAX_NAME_LENGTH, declared
 from ...status import LIVE, UNSUCCESSFUL, Status
 from ...uuid7 import first_id_of
 from ..shared.base import find_processes, label_of
-from ..shared.formats import write_moment
-from ..shared.search_window import is_searchable, newest, newest_failed
+from ..shared.formats import parse_uuid, write_moment
+from ..shared.search_window import MAX_DIGITS, is_searchable, newest, newest_failed
 
 SHOWN = {
     "live": sorted(LIVE),
@@ -45,7 +45,6 @@ LONGEST_TASK = timedelta(days=1)  # One that ended in some period was fired at m
 LONGEST_PERIOD = timedelta(days=31)
 PERIOD = re.compile(r"([0-9]{1,12})-([0-9]{1,12})")
 NO_FINGERPRINT = "none"
-MAX_DIGITS = 18  # Of a number that every database holds exactly.
 
 Choices = list[tuple[str, Any]]
 
@@ -174,10 +173,7 @@ class ProcessFilter(SimpleListFilter):
 
     @property
     def process_id(self) -> UUID | None:
-        try:
-            return UUID(self.value())
-        except (TypeError, ValueError):
-            return None
+        return parse_uuid(self.value())
 
 
 class TaskProcessFilter(ProcessFilter):

@@ -15,11 +15,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ...models import BackgroundTask
-from ...status import Status
 from ..pictures import strip
 from ..pictures.strip import COUNT, Past
 from ..shared.base import short_id
-from ..shared.formats import duration, printable, write_moment
+from ..shared.formats import duration, printable, status_label, write_moment
 
 if TYPE_CHECKING:
     from ..shared.base import ReadOnlyAdmin
@@ -67,12 +66,12 @@ def find_strip(
 
 
 def _bar_text(bar: strip.Bar) -> str:
-    text = f"{_label(bar.task.status)} · {duration(bar.seconds)} · {short_id(bar.task.id)}"
+    text = f"{status_label(bar.task.status)} · {duration(bar.seconds)} · {short_id(bar.task.id)}"
     return _("%(task)s (this one)") % {"task": text} if bar.is_current else text
 
 
 def _strip_text(tasks: Sequence[Past]) -> str:
-    counts = Counter(_label(task.status) for task in tasks)
+    counts = Counter(status_label(task.status) for task in tasks)
     parts = ", ".join(f"{count} {label}" for label, count in counts.most_common())
     text = ngettext(
         "The only task of this function: %(parts)s",
@@ -80,10 +79,6 @@ def _strip_text(tasks: Sequence[Past]) -> str:
         len(tasks),
     )
     return text % {"count": len(tasks), "parts": parts}
-
-
-def _label(status: str) -> str:
-    return str(Status(status).label) if status in Status.values else status
 
 
 def find_same_key(task: BackgroundTask, admin: ReadOnlyAdmin) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from ...models import BackgroundTask, Process
 from ...operations.fire_again import find_obstacle
 from ...status import LIVE, Status
 from ..shared.base import Fact, breakable, find_processes, label_of, short_id
-from ..shared.formats import CutText, cut, duration, pretty_json, printable, write_moment
+from ..shared.formats import CutText, cut, duration, parse_uuid, pretty_json, printable, write_moment
 from ..shared.page import live_context
 from . import states
 from .neighbours import find_same_key, find_strip, function_url
@@ -51,7 +51,7 @@ def describe(task: BackgroundTask, admin: TaskActions, request: HttpRequest) -> 
     now = timezone.now()
     history = read_steps(task.transitions, MAX_HISTORY)
     steps = history[-MAX_STEPS:]
-    found = find_processes([task.process, task.origin, *(_uuid(step.by) for step in steps)])
+    found = find_processes([task.process, task.origin, *(parse_uuid(step.by) for step in steps)])
     is_live = task.status in LIVE
     may_view_args = request.user.has_perm("bgtasks.view_task_args")
     return {
@@ -219,7 +219,7 @@ def _words_of(box: Box, task: BackgroundTask, now: datetime) -> str:
 
 
 def _shown_step(step: Step, found: Labels) -> dict[str, Any]:
-    by = _uuid(step.by)
+    by = parse_uuid(step.by)
     return {
         "status": step.status,
         "label": step.label,
@@ -292,10 +292,3 @@ def _error(task: BackgroundTask, admin: ReadOnlyAdmin) -> dict[str, Any] | None:
         "chain": read_traceback(task.traceback[:MAX_TRACEBACK]),
         "traceback": cut(task.traceback, MAX_TRACEBACK),
     }
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None

@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from django.db.models import F, Q, QuerySet
 from django.db.models.fields.json import KeyTransform
@@ -18,11 +17,11 @@ from ...definition import declared
 from ...definition.parameters import positional_names
 from ...models import BackgroundTask
 from ..shared import paginator
-from ..shared.search_window import is_searchable, newest
+from ..shared.formats import parse_uuid
+from ..shared.search_window import MAX_DIGITS, is_searchable, newest
 
 MAX_DIFFERENT = 1000  # Names that the rows may have for all of them to be compared with what was typed.
 MAX_NAMES = 100  # Of these that one search may match.
-MAX_DIGITS = 18  # Of a number: as many as every database holds exactly.
 ARGUMENT = re.compile(r"(?:args|kwargs)\.(?P<name>\w{1,100}):(?P<value>.*)", re.DOTALL)
 
 
@@ -81,10 +80,10 @@ def read_argument(term: str) -> Argument | None:
 
 def _by_id(rows: QuerySet[Any], term: str) -> Any:
     """Return the task with this id; None if it is no id, or none of a task."""
-    try:
-        found = rows.filter(pk=UUID(term))
-    except ValueError:
+    task_id = parse_uuid(term)
+    if task_id is None:
         return None
+    found = rows.filter(pk=task_id)
     return found if found.exists() else None
 
 

@@ -8,12 +8,11 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from ...models.moments import parse_moment
-from ...status import Status
-from ..shared.formats import printable
+from ..pictures import WIDTH
+from ..shared.formats import printable, status_label
 
 MAX_STEPS = 100
 MAX_WORDS = 500  # Characters of one reason.
-WIDTH = 1000  # Of the bar, in units of its own.
 MIN_WIDTH = 6  # So that the shortest stay can be seen.
 
 
@@ -28,7 +27,7 @@ class Step:
 
     @property
     def label(self) -> str:
-        return str(Status(self.status).label) if self.status in Status.values else self.status
+        return status_label(self.status)
 
 
 @dataclass(frozen=True)

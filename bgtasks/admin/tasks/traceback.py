@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ...frames import is_project_file
+from ..shared.formats import join_names
 
 MAX_FRAMES = 25  # In one run; a deep recursion has hundreds.
 MAX_FRAME_RUNS = 20  # Of one exception.
@@ -65,7 +66,7 @@ class FrameRun:
     @property
     def libraries(self) -> str:
         names = list(dict.fromkeys(frame.library for frame in self.frames))
-        return ", ".join([*names[:MAX_LIBRARIES], *(["…"] if len(names) > MAX_LIBRARIES else [])])
+        return join_names(names, MAX_LIBRARIES)
 
 
 @dataclass(frozen=True)
