@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -27,12 +27,12 @@ from ...reports.audit import Auditor
 from ...reports.rollups import Total
 from ...status import UNSUCCESSFUL, Status
 from ..functions.duration_card import describe_durations
-from ..pictures import columns, lifespans, sparkline, swimlanes
-from ..pictures.sparkline import Course
-from ..pictures.swimlanes import Mark, Scale, Swimlane, SwimlaneTask
+from ..pictures import columns, lifespans, swimlanes
+from ..pictures.swimlanes import Scale, Swimlane, SwimlaneTask
 from ..processes import last_minute
 from ..processes.drain_page import draw_drain
 from ..shared.cache import TimedCache
+from ..shared.courses import Course, draw_seconds
 from ..shared.formats import duration, number, percent, split_name, write_minute, write_moment
 from ..shared.no_drain import describe_processes_without_drain
 from ..shared.page import PageAdmin, live_context
@@ -114,12 +114,7 @@ class OverviewAdmin(PageAdmin):
             "no_drain": describe_processes_without_drain(self, request),
             "banners": list(find_banners(self, self.using, readings.up, now)),
             "tiles": list(self._tiles(readings)),
-            "swimlanes": [
-                last_minute.describe_swimlane(swimlane, _swimlane_text(swimlane), now)
-                for swimlane in self._swimlanes(readings)
-            ],
-            "swimlanes_seconds": int(last_minute.SECONDS),
-            "swimlanes_half": int(last_minute.SECONDS / 2),
+            **last_minute.describe_swimlanes(((each, _swimlane_text(each)) for each in self._swimlanes(readings)), now),
             **self._ledger_of(request),
             **self._throughput(readings, span),
             "failures": list(self._failures(readings)),
@@ -210,7 +205,7 @@ class OverviewAdmin(PageAdmin):
             swimlanes.fill(
                 swimlane,
                 tasks.get(process.pk, []),
-                list(_marks(process, readings.drains, is_deploy=process.pk in deploys)),
+                list(last_minute.find_marks(process, readings.drains, is_deploy=process.pk in deploys)),
                 scale,
             )
             found.append(swimlane)
@@ -298,12 +293,12 @@ class OverviewAdmin(PageAdmin):
     def _courses(self, readings: Readings) -> Iterator[Course]:
         totals = rollups.total_by_stretch(readings.minutes, rollups.MINUTE, readings.now, HOUR, ("waited",))
         waits = [quantile(total.waited, 0.95) for _start, total in totals]
-        yield _course(_("Wait for a slot, p95 of each minute"), waits, 0.05)
+        yield draw_seconds(_("Wait for a slot, p95 of each minute"), waits)
         lags: dict[datetime, float] = {}
         for bucket in readings.minutes:
             if bucket.lag is not None:
                 lags[bucket.starts_at] = max(bucket.lag, lags.get(bucket.starts_at, 0.0))
-        yield _course(_("Loop lag, longest of each minute"), [lags.get(start) for start, _total in totals], 0.05)
+        yield draw_seconds(_("Loop lag, longest of each minute"), [lags.get(start) for start, _total in totals])
 
     def _drains(self, readings: Readings) -> Iterator[dict[str, Any]]:
         for drain in readings.drains[:MAX_DRAINS]:
@@ -350,13 +345,6 @@ def capped(count: int) -> str:
     return f"{number(MAX_ON_TILE)}+" if count > MAX_ON_TILE else number(count)
 
 
-def _course(label: str, values: Sequence[float | None], floor: float) -> Course:
-    picture = sparkline.draw(values, floor)
-    measured = [value for value in values if value is not None]
-    note = _("longest %(time)s") % {"time": duration(max(measured, default=None))}
-    return Course(label, picture, duration(picture.last), note)
-
-
 def _column_text(column: columns.Column) -> str:
     parts = ", ".join(f"{part.count} {part.status.label}" for part in column.parts)
     return f"{write_minute(column.starts_at)}: {parts or _('nothing ended')}"
@@ -364,17 +352,3 @@ def _column_text(column: columns.Column) -> str:
 
 def _ended_after(process: Process, since: datetime) -> bool:
     return process.state not in Process.UP and (process.stopped_at or process.started_at) >= since
-
-
-def _marks(process: Process, drains: Sequence[Drain], is_deploy: bool) -> Iterator[Mark]:
-    if is_deploy and process.release:
-        yield Mark("deploy", process.started_at, _("release %(release)s") % {"release": process.release})
-    else:
-        yield Mark("start", process.started_at, _("started"))
-    for drain in drains:
-        if drain.process == process.pk:
-            yield Mark("drain", drain.started_at, _("drain"))
-    if process.drain_requested_at and process.state in Process.UP:
-        yield Mark("drain", process.drain_requested_at, _("asked to drain"))
-    if process.state == Process.State.DEAD and process.stopped_at:
-        yield Mark("end", process.stopped_at, _("declared dead"))

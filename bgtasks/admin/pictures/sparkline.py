@@ -18,20 +18,6 @@ class Sparkline:
     last: float | None
 
 
-@dataclass(frozen=True)
-class Course:
-    """A sparkline with its words."""
-
-    label: str
-    picture: Sparkline
-    last: str
-    note: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.label}: {self.last}, {self.note}"
-
-
 def draw(values: Sequence[float | None], floor: float = 0.0) -> Sparkline:
     """
     Draw values, oldest first.

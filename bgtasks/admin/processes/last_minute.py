@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.utils.translation import gettext as _
+
+from ...models import Drain, Process
 from ...status import Status
 from ...uuid7 import lowest_uuid7
-from ..pictures.swimlanes import Bar, Swimlane, SwimlaneTask
+from ..pictures.swimlanes import Bar, Mark, Swimlane, SwimlaneTask
 from ..shared.formats import duration, printable
 
 SECONDS = 60.0
@@ -35,12 +38,40 @@ def show(row: Mapping[str, Any], url_of: Callable[[UUID], str], default: float |
     return SwimlaneTask(row["id"], row["name"], row["status"], row["started_at"], row["finished_at"], threshold, url)
 
 
-def describe_swimlane(swimlane: Swimlane, text: str, now: datetime) -> dict[str, Any]:
-    """Return a swimlane for the template, with `text` for who cannot see it."""
+def find_marks(process: Process, drains: Sequence[Drain] = (), *, is_deploy: bool = False) -> Iterator[Mark]:
+    """
+    Yield the events in the life of a process.
+
+    Args:
+        drains: of any process.
+        is_deploy: whether the process was the first one of its release.
+    """
+    if is_deploy and process.release:
+        yield Mark("deploy", process.started_at, _("release %(release)s") % {"release": process.release})
+    else:
+        yield Mark("start", process.started_at, _("started"))
+    for drain in drains:
+        if drain.process == process.pk:
+            yield Mark("drain", drain.started_at, _("drain"))
+    if process.drain_requested_at and process.state in Process.UP:
+        yield Mark("drain", process.drain_requested_at, _("asked to drain"))
+    if process.state == Process.State.DEAD and process.stopped_at:
+        yield Mark("end", process.stopped_at, _("declared dead"))
+
+
+def describe_swimlanes(swimlanes: Iterable[tuple[Swimlane, str]], now: datetime) -> dict[str, Any]:
+    """Return what `swimlanes.html` shows of swimlanes, each with its text for screen readers."""
     return {
-        "swimlane": swimlane,
-        "text": text,
-        "bars": [{"bar": bar, "text": _bar_text(bar, now)} for bar in swimlane.bars],
+        "swimlanes": [
+            {
+                "swimlane": swimlane,
+                "text": text,
+                "bars": [{"bar": bar, "text": _bar_text(bar, now)} for bar in swimlane.bars],
+            }
+            for swimlane, text in swimlanes
+        ],
+        "swimlanes_seconds": int(SECONDS),
+        "swimlanes_half": int(SECONDS / 2),
     }
 
 

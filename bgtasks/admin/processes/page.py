@@ -17,10 +17,10 @@ from ...models import BackgroundTask, Drain, Process
 from ...reports import rollups
 from ...reports.rollups import Stretch
 from ..pictures import sparkline, swimlanes
-from ..pictures.sparkline import Course
-from ..pictures.swimlanes import Mark, Scale, Swimlane
+from ..pictures.swimlanes import Scale, Swimlane
 from ..shared.base import short_id
-from ..shared.formats import duration, printable, split_name, time_since, write_moment
+from ..shared.courses import Course, draw_seconds
+from ..shared.formats import printable, split_name, time_since, write_moment
 from ..shared.page import live_context
 from . import last_minute
 from .drain_page import draw_drain, tell_drain
@@ -32,7 +32,6 @@ MAX_LISTED = 50  # Tasks that run.
 MAX_ENDED = 150  # Tasks that ended in the last minute: bars of the picture.
 MAX_DRAINS = 10
 HOUR = timedelta(minutes=60)
-LEAST_LAG = 0.05  # Seconds that the upper edge of the lag stands for, at least.
 
 
 def describe(process: Process, admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
@@ -72,9 +71,7 @@ def _describe_tasks(using: str, process: Process, admin: ReadOnlyAdmin, now: dat
         "running": [_describe_running(row, urls[row["id"]], now) for row in running[:MAX_LISTED]],
         "are_more": len(running) > MAX_LISTED,
         "max_listed": MAX_LISTED,
-        "swimlanes": _draw_swimlane(process, [*running, *ended], urls, default, now) if running or ended else [],
-        "swimlanes_seconds": int(last_minute.SECONDS),
-        "swimlanes_half": int(last_minute.SECONDS / 2),
+        **_draw_swimlane(process, [*running, *ended], urls, default, now),
     }
 
 
@@ -98,20 +95,14 @@ def _draw_swimlane(
     urls: Mapping[UUID, str],
     default: float | None,
     now: datetime,
-) -> list[dict[str, Any]]:
+) -> dict[str, Any]:
     swimlane = Swimlane("", process.state, str(process.get_state_display()))
     tasks = [last_minute.show(row, urls.__getitem__, default) for row in rows if row["started_at"] is not None]
-    swimlanes.fill(swimlane, tasks, list(_marks(process)), Scale(now, last_minute.SECONDS))
+    swimlanes.fill(swimlane, tasks, list(last_minute.find_marks(process)), Scale(now, last_minute.SECONDS))
     running = swimlane.running_count
     text = _("%(running)s running, %(ended)s ended in the last minute")
-    told = text % {"running": running, "ended": len(swimlane.bars) - running}
-    return [last_minute.describe_swimlane(swimlane, told, now)]
-
-
-def _marks(process: Process) -> Iterator[Mark]:
-    yield Mark("start", process.started_at, _("started"))
-    if process.drain_requested_at:
-        yield Mark("drain", process.drain_requested_at, _("asked to drain"))
+    text %= {"running": running, "ended": len(swimlane.bars) - running}
+    return last_minute.describe_swimlanes([(swimlane, text)] if rows else [], now)
 
 
 # The last hour.
@@ -129,11 +120,7 @@ def _courses(using: str, process: Process, now: datetime) -> Iterator[Course]:
     most = _("at most %(count)s in a minute") % {"count": max(measured, default=0)}
     yield Course(_("Finished per minute"), sparkline.draw(counts, 1.0), total, most)
     by_minute = {bucket.starts_at: bucket.lag for bucket in buckets}
-    lags = [by_minute.get(start) for start in _minutes(now)]
-    picture = sparkline.draw(lags, LEAST_LAG)
-    longest = max((lag for lag in lags if lag is not None), default=None)
-    note = _("longest %(time)s") % {"time": duration(longest)}
-    yield Course(_("Loop lag, longest of each minute"), picture, duration(picture.last), note)
+    yield draw_seconds(_("Loop lag, longest of each minute"), [by_minute.get(start) for start in _minutes(now)])
 
 
 def finished_by_minute(process: Process, buckets: Sequence[Stretch], now: datetime) -> list[int | None]:
