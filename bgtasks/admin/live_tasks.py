@@ -23,7 +23,8 @@ from ..reports.rollups import Total
 from ..status import LIVE, Status
 from .pictures.elapsed import draw
 from .shared.base import find_processes, label_of, short_id
-from .shared.formats import duration, parse_uuid, printable, request_line, split_name, write_moment
+from .shared.fired_by import request_line
+from .shared.formats import duration, parse_uuid, printable, split_name, write_moment
 from .shared.page import PageAdmin, live_context
 from .shared.paginator import count_up_to
 from .shared.recent_totals import totals_of_week

@@ -10,7 +10,7 @@ from bgtasks import frames, status, uuid7
 from bgtasks.admin.functions import fire_form
 from bgtasks.admin.functions import page as functions
 from bgtasks.admin.pictures import columns, drains, elapsed, sparkline, strip
-from bgtasks.admin.shared import formats
+from bgtasks.admin.shared import fired_by, formats
 from bgtasks.admin.tasks import page as task_page
 from bgtasks.admin.tasks import progress, states, timeline
 from bgtasks.admin.tasks import traceback as traceback_view
@@ -43,6 +43,7 @@ from bgtasks.reports import rollups, stuck
         status,
         fire_form,
         stuck,
+        fired_by,
         formats,
         functions,
         progress,

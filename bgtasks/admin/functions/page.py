@@ -28,7 +28,7 @@ from ...models.control import find_paused
 from ...operations import pauses
 from ...reports.rollups import Total
 from ...status import UNSUCCESSFUL, Status
-from ..shared.base import Fact, breakable
+from ..shared.base import Fact, breakable, name_user
 from ..shared.formats import cut, duration, number, printable, split_name, write_minute
 from ..shared.page import PageAdmin, live_context
 from ..shared.recent_totals import WINDOWS, totals_of_week, totals_of_windows
@@ -224,7 +224,7 @@ class TaskFunctionAdmin(PageAdmin):
         found = rows.values_list("transitions", flat=True).first()
         if found is None:
             return False
-        history = [{**found[0], "by": _who(request), "why": WHY_FIRED}, *found[1:]]
+        history = [{**found[0], "by": name_user(request), "why": WHY_FIRED}, *found[1:]]
         return bool(rows.update(transitions=history, fired_by=_fired_by(request)))
 
     # Pausing it, and having it go on.
@@ -342,11 +342,6 @@ def _name_in(values: Any) -> str:
     if not name or len(name) > MAX_NAME_LENGTH or "\x00" in name:
         raise Http404("No function is called so.")
     return name
-
-
-def _who(request: HttpRequest) -> str:
-    """Return who asks, for the history."""
-    return storable(f"user {request.user.get_username()}")[:200]
 
 
 def _fired_by(request: HttpRequest) -> dict[str, Any]:

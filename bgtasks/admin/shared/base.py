@@ -21,6 +21,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
+from ...failure import storable
 from ...models import BackgroundTask, Process
 from .formats import printable
 from .paginator import CappedPaginator
@@ -142,6 +143,11 @@ def process_cell(label: str) -> SafeString:
     if len(label) <= MAX_ON_ONE_LINE:
         return cell(_("Process"), label)
     return cell(_("Process"), breakable(label), "bgtasks-wraps")
+
+
+def name_user(request: HttpRequest) -> str:
+    """Return the user of a request as the histories of tasks name them."""
+    return storable(f"user {request.user.get_username()}")[:200]
 
 
 def title_of(opts: Options[Any]) -> str:

@@ -98,20 +98,6 @@ def pretty_json(value: Any) -> CutText:
     return cut(printable(text))
 
 
-def request_line(fired_by: Any) -> str:
-    """
-    Write which request fired a task, as its row holds it.
-
-    >>> request_line({"method": "POST", "path": "/signup", "user_id": 7})
-    'POST /signup · user 7'
-    """
-    request = fired_by if isinstance(fired_by, dict) else {}
-    line = " ".join(printable(request[key]) for key in ("method", "path") if request.get(key))
-    user = _("user %(id)s") % {"id": printable(request["user_id"])} if request.get("user_id") is not None else ""
-    request_id = _("request %(id)s") % {"id": printable(request["request_id"])} if request.get("request_id") else ""
-    return cut(" · ".join(filter(None, [line, user, request_id])), 500).text
-
-
 def duration(length: timedelta | float | None) -> str:
     """
     Write a length of time, given as such or in seconds, with two units at most.

@@ -23,17 +23,16 @@ from django.utils import timezone
 from django.utils.translation import get_language, ngettext_lazy, override
 from django.utils.translation import gettext as _
 
-from ... import transitions
 from ...conf import get_settings
-from ...failure import storable
 from ...models import BackgroundTask, Process, StuckTask
-from ...operations.announce_ended import telling
 from ...operations.rescue_by_hand import Wish, background_watch, longest_watch, rescue_by_hand
 from ...reports.stuck import Standing, find_standing
 from ...status import LIVE, Status
 from ...transitions import Cancellation, Verdict
+from ..shared.base import name_user
 from ..shared.formats import duration, join_names, printable
 from ..shared.page import PageAdmin
+from ..tasks.actions import LOGGED, cancel_each
 
 MAX_AT_ONCE = 1000  # Tasks of one action.
 MAX_NAMED = 5  # Names in one message.
@@ -188,7 +187,7 @@ class StuckActions(PageAdmin):
                     outcomes[outcome].append(name)
             else:
                 note = partial(_note_verdicts, request.user.pk, get_language())
-                wish = Wish(_name(request), {task.pk for task in its_tasks}, note)
+                wish = Wish(name_user(request), {task.pk for task in its_tasks}, note)
                 background_watch.wish(self.using, settings, process, wish)
                 outcomes["watched"] += names
         for status, given in GIVEN.items():
@@ -202,7 +201,7 @@ class StuckActions(PageAdmin):
     ) -> Iterator[tuple[Any, str]]:
         """Yield what became of each task of a process that is over, with its name."""
         with transaction.atomic(using=self.using):
-            verdicts = rescue_by_hand(self.using, process, _name(request), [task.pk for task in tasks])
+            verdicts = rescue_by_hand(self.using, process, name_user(request), [task.pk for task in tasks])
             _log_verdicts(request.user.pk, verdicts)
         given = {verdict.id: verdict.status for verdict in verdicts}
         for task in tasks:
@@ -211,22 +210,14 @@ class StuckActions(PageAdmin):
     def _cancel(self, request: HttpRequest, tasks: Sequence[BackgroundTask]) -> None:
         now, settings = timezone.now(), get_settings()
         processes = self.read_processes(task.process for task in tasks)
-        logged = {Cancellation.DONE: _("Cancelled."), Cancellation.ASKED: _("Asked to stop.")}
         names: dict[Any, list[str]] = defaultdict(list)
-        with telling(self.using) as ended:
-            for task in tasks:
-                own: list[Verdict] = []
-                with transaction.atomic(using=self.using):
-                    outcome: Any = transitions.cancel(self.using, task.pk, _name(request), WHY_CANCELLED, ended=own)
-                    if outcome in logged:
-                        self.log_change(request, task, logged[outcome])
-                ended += own
-                if outcome is Cancellation.ASKED and task.process is not None:
-                    standing = find_standing(processes.get(task.process), settings, now)
-                    outcome = outcome if standing is Standing.UP else "later"
-                names[outcome].append(task.name)
+        for task, outcome in cancel_each(self, request, tasks, WHY_CANCELLED):
+            process = processes.get(task.process) if task.process is not None else None
+            is_asked = outcome is Cancellation.ASKED and task.process is not None
+            is_later = is_asked and find_standing(process, settings, now) is not Standing.UP
+            names["later" if is_later else outcome].append(task.name)
         for outcome, text in CANCELLED.items():
-            self._tell(request, messages.SUCCESS if outcome in logged else messages.WARNING, text, names[outcome])
+            self._tell(request, messages.SUCCESS if outcome in LOGGED else messages.WARNING, text, names[outcome])
         self._tell(request, messages.SUCCESS, CANCELLED_LATER, names["later"])
 
     def _tell(self, request: HttpRequest, level: int, text: Any, names: Sequence[str], **values: str) -> None:
@@ -250,8 +241,3 @@ def _log_verdicts(user_id: Any, verdicts: Sequence[Verdict]) -> None:
             change_message=_("Given its verdict: %(status)s.") % {"status": verdict.status.label},
             single_object=True,
         )
-
-
-def _name(request: HttpRequest) -> str:
-    """Return who asks, for the history."""
-    return storable(f"user {request.user.get_username()}")[:200]

@@ -21,18 +21,17 @@ from django.db import DatabaseError, router, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext_lazy
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from ... import transitions
 from ...definition import declared
-from ...failure import storable
 from ...log import log
 from ...models import BackgroundTask
 from ...operations import fire_again
 from ...operations.announce_ended import telling
 from ...operations.fire_again import FiredAgain, Refusal
 from ...transitions import Cancellation, Verdict
-from ..shared.base import ReadOnlyAdmin
+from ..shared.base import ReadOnlyAdmin, name_user
 from ..shared.formats import join_names, printable
 
 BATCH = 200  # Tasks of one transaction.
@@ -56,6 +55,10 @@ CANCELLED = {
         "%(count)s tasks are not cancelled, since they changed at that moment. Try again.",
         "count",
     ),
+}
+LOGGED = {  # The successful outcomes, as the admin log has them.
+    Cancellation.DONE: gettext_lazy("Cancelled."),
+    Cancellation.ASKED: gettext_lazy("Asked to stop."),
 }
 FIRED = ngettext_lazy(
     "%(count)s task is fired again, as a new one that any process may start.",
@@ -155,17 +158,9 @@ class TaskActions(ReadOnlyAdmin):
         return HttpResponseRedirect(self.page_of(BackgroundTask, act(task).pk))
 
     def cancel(self, request: HttpRequest, tasks: Iterable[BackgroundTask]) -> None:
-        alias = router.db_for_write(BackgroundTask)
-        logged = {Cancellation.DONE: _("Cancelled."), Cancellation.ASKED: _("Asked to stop.")}
         counts: Counter[Cancellation] = Counter()
-        with self._telling(request, lambda: self._tell_cancelled(request, counts)), telling(alias) as ended:
-            for task in tasks:
-                own: list[Verdict] = []
-                with transaction.atomic(using=alias):
-                    outcome = transitions.cancel(alias, task.pk, _name(request), WHY_CANCELLED, ended=own)
-                    if outcome in logged:
-                        self.log_change(request, task, logged[outcome])
-                ended += own
+        with self._telling(request, lambda: self._tell_cancelled(request, counts)):
+            for _task, outcome in cancel_each(self, request, tasks, WHY_CANCELLED):
                 counts[outcome] += 1
 
     def fire_again(self, request: HttpRequest, tasks: Sequence[BackgroundTask]) -> dict[UUID, BackgroundTask]:
@@ -174,7 +169,7 @@ class TaskActions(ReadOnlyAdmin):
         with self._telling(request, lambda: self._tell_fired(request, total)):
             for batch in _in_batches(tasks):
                 with transaction.atomic(using=alias):
-                    outcome = fire_again.fire_again(alias, [task.pk for task in batch], _name(request), WHY_FIRED)
+                    outcome = fire_again.fire_again(alias, [task.pk for task in batch], name_user(request), WHY_FIRED)
                     for task in batch:
                         if task.pk in outcome.fired:
                             text = _("Fired again as %(id)s.") % {"id": outcome.fired[task.pk].pk}
@@ -214,8 +209,8 @@ class TaskActions(ReadOnlyAdmin):
 
     def _tell_cancelled(self, request: HttpRequest, counts: Counter[Cancellation]) -> None:
         for outcome in Cancellation:
-            is_well = outcome in (Cancellation.DONE, Cancellation.ASKED)
-            self._tell(request, messages.SUCCESS if is_well else messages.WARNING, CANCELLED[outcome], counts[outcome])
+            level = messages.SUCCESS if outcome in LOGGED else messages.WARNING
+            self._tell(request, level, CANCELLED[outcome], counts[outcome])
 
     def _tell_fired(self, request: HttpRequest, outcome: FiredAgain) -> None:
         self._tell(request, messages.SUCCESS, FIRED, len(outcome.fired))
@@ -241,9 +236,25 @@ class TaskActions(ReadOnlyAdmin):
             self.message_user(request, text % {"count": count}, level)
 
 
-def _name(request: HttpRequest) -> str:
-    """Return who asks, for the history."""
-    return storable(f"user {request.user.get_username()}")[:200]
+def cancel_each(
+    admin: ReadOnlyAdmin, request: HttpRequest, tasks: Iterable[BackgroundTask], why: str
+) -> Iterator[tuple[BackgroundTask, Cancellation]]:
+    """
+    Cancel each task in a transaction of its own, log it, and yield it with its outcome.
+
+    Args:
+        why: for the history of the task, which is not translated.
+    """
+    alias = router.db_for_write(BackgroundTask)
+    with telling(alias) as ended:
+        for task in tasks:
+            own: list[Verdict] = []
+            with transaction.atomic(using=alias):
+                outcome = transitions.cancel(alias, task.pk, name_user(request), why, ended=own)
+                if outcome in LOGGED:
+                    admin.log_change(request, task, str(LOGGED[outcome]))
+            ended += own
+            yield task, outcome
 
 
 def _in_batches(tasks: Sequence[BackgroundTask]) -> Iterator[Sequence[BackgroundTask]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -30,11 +29,11 @@ from ...status import FINISHED, LIVE, Status
 from ..shared import paginator, search_window
 from ..shared.base import short_id
 from ..shared.formats import printable, write_moment
-from ..shared.keyset_paginator import AFTER, BEFORE, oldest_ids, read_id
+from ..shared.keyset_paginator import AFTER, oldest_ids, read_id
 from ..shared.paginator import count_up_to
 from .actions import TaskActions
+from .address import UNTIL, filters_in, with_query
 
-UNTIL = "until"  # Of the address: the newest id that there was when it was asked. What comes later was not meant.
 MAX_SELECTED = 1000  # Ids that a request may name. A page of the list has 50.
 SAMPLES = 5
 
@@ -298,17 +297,7 @@ class BulkActions(TaskActions):
         url = reverse("admin:bgtasks_backgroundtask_ask", args=[name], current_app=self.admin_site.name)
         until = read_id(request.GET, UNTIL) if keeps_until else until
         own = {AFTER: after, UNTIL: until}
-        return _with_query(url, [*_filters_in(request), *((name, str(pk)) for name, pk in own.items() if pk)])
+        return with_query(url, [*filters_in(request), *((name, str(pk)) for name, pk in own.items() if pk)])
 
     def _list_url(self, request: HttpRequest) -> str:
-        return _with_query(self.list_of(BackgroundTask), _filters_in(request))
-
-
-def _filters_in(request: HttpRequest) -> list[tuple[str, str]]:
-    """Return the parameters of the address that choose tasks, without those that choose a part of them."""
-    pairs = [(name, value) for name, values in request.GET.lists() for value in values]
-    return [(name, value) for name, value in pairs if value and name not in (BEFORE, AFTER, UNTIL)]
-
-
-def _with_query(url: str, pairs: Sequence[tuple[str, str]]) -> str:
-    return f"{url}?{urlencode(pairs)}" if pairs else url
+        return with_query(self.list_of(BackgroundTask), filters_in(request))

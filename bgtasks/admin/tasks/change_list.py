@@ -23,8 +23,9 @@ from ..shared.formats import cut, duration, printable, split_name, write_moment
 from ..shared.keyset_paginator import AFTER, BEFORE, KeysetPaginator, Page, read_id
 from ..shared.no_drain import describe_processes_without_drain
 from ..shared.paginator import count_up_to
-from .bulk_actions import UNTIL, BulkActions
-from .export import FORMAT, Exports
+from .address import NO_FILTERS
+from .bulk_actions import BulkActions
+from .export import Exports
 from .filters import (
     ErrorFilter,
     FingerprintFilter,
@@ -42,7 +43,6 @@ from .page import describe
 from .search import may_view_arguments, read_argument, search
 
 MAX_ON_TAB = 999
-NO_FILTERS = (BEFORE, AFTER, UNTIL, FORMAT)  # Of the address.
 
 # What the list shows. The other columns are large, and a page of them would be megabytes.
 LIST_FIELDS = [

@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
 from asgiref.sync import sync_to_async
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -26,13 +25,13 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ...definition.sensitive import HIDDEN, is_sealed
 from ..shared.base import ReadOnlyAdmin
 from ..shared.formats import printable, write_moment
-from ..shared.keyset_paginator import AFTER, BEFORE, walk
+from ..shared.keyset_paginator import walk
+from .address import FORMAT, filters_in, with_query
+from .arguments import hide_sealed
 from .search import may_view_arguments
 
-FORMAT = "format"  # Of the address.
 MAX_ROWS = 100_000
 BATCH = 200  # Rows that are in memory: the arguments of one may be large.
 
@@ -79,9 +78,7 @@ class Exports(ReadOnlyAdmin):
     def export_urls(self, request: HttpRequest) -> list[tuple[str, str]]:
         """Return the links that the list has: a label and an address with the list's filter."""
         url = reverse("admin:bgtasks_backgroundtask_export", current_app=self.admin_site.name)
-        pairs = [(name, value) for name, values in request.GET.lists() for value in values]
-        pairs = [(name, value) for name, value in pairs if value and name not in (BEFORE, AFTER, FORMAT)]
-        return [(kind.upper(), f"{url}?{urlencode([*pairs, (FORMAT, kind)])}") for kind in WRITERS]
+        return [(kind.upper(), with_query(url, [*filters_in(request), (FORMAT, kind)])) for kind in WRITERS]
 
 
 class _Source:
@@ -142,12 +139,7 @@ async def _asynchronous(parts: Iterator[str]) -> AsyncIterator[str]:
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row without what is sealed, which would be no use to anybody."""
-    if isinstance(row.get("args"), list):
-        row["args"] = [HIDDEN if is_sealed(value) else value for value in row["args"]]
-    if isinstance(row.get("kwargs"), dict):
-        row["kwargs"] = {name: HIDDEN if is_sealed(value) else value for name, value in row["kwargs"].items()}
-    return row
+    return {**row, **{name: hide_sealed(row[name]) for name in ARGUMENTS if name in row}}
 
 
 def _cell(value: Any) -> Any:

@@ -14,16 +14,15 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from ...definition import declared
-from ...definition.parameters import positional_names
-from ...definition.sensitive import HIDDEN, is_sealed
 from ...models import BackgroundTask, Process
 from ...operations.fire_again import find_obstacle
 from ...status import LIVE, Status
 from ..shared.base import Fact, breakable, find_processes, label_of, short_id
+from ..shared.fired_by import MAX_LENGTH, read_fired_by
 from ..shared.formats import CutText, cut, duration, parse_uuid, pretty_json, printable, write_moment
 from ..shared.page import live_context
 from . import states
+from .arguments import describe_arguments, describe_no_arguments
 from .neighbours import find_same_key, find_strip, function_url
 from .progress import describe_progress
 from .reasons import translate_reason
@@ -35,9 +34,7 @@ if TYPE_CHECKING:
     from ..shared.base import ReadOnlyAdmin
     from .actions import TaskActions
 
-MAX_ARGUMENTS = 50  # With a line each; more are shown as one text.
 MAX_TRACEBACK = 100_000  # Characters.
-MAX_REQUEST = 500  # Characters of what a request says of itself.
 MAX_AGAIN = 10  # Tasks that were fired again from this one.
 MAX_HISTORY = 3000  # Steps that are looked at for the boxes: 1000 attempts, and more.
 MAX_WHY = 45  # Characters of a reason between two boxes.
@@ -73,8 +70,8 @@ def describe(task: BackgroundTask, admin: TaskActions, request: HttpRequest) -> 
         "fired_again": list(_fired_again(task, admin)) if not is_live else [],
         "progress": describe_progress(task),
         "may_view_args": may_view_args,
-        "arguments": _arguments(task) if may_view_args else [],
-        "no_arguments": _no_arguments(task),
+        "arguments": describe_arguments(task) if may_view_args else [],
+        "no_arguments": describe_no_arguments(task),
         "values": list(_values(task)),
         "error": _error(task, admin),
         "request_facts": list(_request_facts(task, admin, request)),
@@ -134,15 +131,14 @@ def _process_fact(
 
 def _request_facts(task: BackgroundTask, admin: ReadOnlyAdmin, request: HttpRequest) -> Iterator[Fact]:
     """Yield what is known of the request that fired it, none of which is more than a text of whoever sent it."""
-    known = task.fired_by if isinstance(task.fired_by, dict) else {}
-    line = " ".join(printable(known[key]) for key in ("method", "path") if known.get(key))
-    if line:
-        yield Fact(_("Request"), cut(line, MAX_REQUEST).text)
-    if known.get("user_id") is not None:
-        user_id = cut(printable(known["user_id"]), MAX_REQUEST).text
+    found = read_fired_by(task.fired_by)
+    if found.line:
+        yield Fact(_("Request"), cut(found.line, MAX_LENGTH).text)
+    if found.user_id:
+        user_id = cut(found.user_id, MAX_LENGTH).text
         yield Fact(_("User"), _("user %(id)s") % {"id": user_id}, url=_user_url(user_id, admin, request))
-    if known.get("request_id"):
-        yield Fact(_("Request id"), cut(printable(known["request_id"]), MAX_REQUEST).text)
+    if found.request_id:
+        yield Fact(_("Request id"), cut(found.request_id, MAX_LENGTH).text)
 
 
 def _user_url(user_id: str, admin: ReadOnlyAdmin, request: HttpRequest) -> str:
@@ -231,29 +227,6 @@ def _shown_step(step: Step, found: Labels) -> dict[str, Any]:
     }
 
 
-def _arguments(task: BackgroundTask) -> list[tuple[str, CutText]]:
-    args, kwargs = task.args, task.kwargs
-    if args is None and kwargs is None:
-        return []
-    if not isinstance(args, list) or not isinstance(kwargs, dict):
-        return [("args", pretty_json(args)), ("kwargs", pretty_json(kwargs))]
-    args = [HIDDEN if is_sealed(value) else value for value in args]
-    kwargs = {key: HIDDEN if is_sealed(value) else value for key, value in kwargs.items()}
-    if len(args) + len(kwargs) > MAX_ARGUMENTS:
-        return [("args", pretty_json(args)), ("kwargs", pretty_json(kwargs))]
-    names = _parameters(task.name)
-    labels = [names[place] if len(args) <= len(names) else str(place) for place in range(len(args))]
-    labels += [printable(key) for key in kwargs]
-    return [(label, pretty_json(value)) for label, value in zip(labels, [*args, *kwargs.values()], strict=True)]
-
-
-def _no_arguments(task: BackgroundTask) -> str:
-    """Return what to say of a task without arguments to show."""
-    if task.args is None:
-        return _("They are not stored, since the database refused them: see the timeline.")
-    return _("None") if task.is_task_function else _("None recorded")
-
-
 def _fired_again(task: BackgroundTask, admin: ReadOnlyAdmin) -> Iterator[dict[str, Any]]:
     rows = BackgroundTask.objects.using(task._state.db).fired_again_from(task).order_by("-pk")
     for row in rows.only("status", "created_at")[:MAX_AGAIN]:
@@ -264,12 +237,6 @@ def _fired_again(task: BackgroundTask, admin: ReadOnlyAdmin) -> Iterator[dict[st
             "label": row.get_status_display(),
             "at": write_moment(row.created_at),
         }
-
-
-def _parameters(name: str) -> list[str]:
-    """Return the names of the positional parameters, where this process knows the function."""
-    function = declared.get(name)
-    return positional_names(function.signature) if function is not None else []
 
 
 def _values(task: BackgroundTask) -> Iterator[tuple[str, CutText]]:
