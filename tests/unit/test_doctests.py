@@ -7,8 +7,7 @@ import doctest
 import pytest
 
 from bgtasks import frames, status, uuid7
-from bgtasks.admin.functions import fire_form
-from bgtasks.admin.functions import page as functions
+from bgtasks.admin.functions import declaration, form_fields
 from bgtasks.admin.pictures import columns, drains, elapsed, sparkline, strip
 from bgtasks.admin.shared import fired_by, formats
 from bgtasks.admin.tasks import page as task_page
@@ -41,11 +40,11 @@ from bgtasks.reports import rollups, stuck
         parameters,
         sensitive,
         status,
-        fire_form,
+        declaration,
         stuck,
         fired_by,
         formats,
-        functions,
+        form_fields,
         progress,
         states,
         strip,
