@@ -10,7 +10,6 @@ from bgtasks import frames, status, uuid7
 from bgtasks.admin.functions import declaration, form_fields
 from bgtasks.admin.pictures import columns, drains, elapsed, sparkline, strip
 from bgtasks.admin.shared import fired_by, formats
-from bgtasks.admin.tasks import page as task_page
 from bgtasks.admin.tasks import progress, states, timeline
 from bgtasks.admin.tasks import traceback as traceback_view
 from bgtasks.definition import parameters, sensitive, versions
@@ -48,7 +47,6 @@ from bgtasks.reports import rollups, stuck
         progress,
         states,
         strip,
-        task_page,
         timeline,
         traceback_view,
         uuid7,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -26,7 +25,6 @@ from .arguments import describe_arguments, describe_no_arguments
 from .neighbours import find_same_key, find_strip, function_url
 from .progress import describe_progress
 from .reasons import translate_reason
-from .states import Box, Fold
 from .timeline import MAX_STEPS, Step, read_stays, read_steps
 from .traceback import read_traceback
 
@@ -37,8 +35,6 @@ if TYPE_CHECKING:
 MAX_TRACEBACK = 100_000  # Characters.
 MAX_AGAIN = 10  # Tasks that were fired again from this one.
 MAX_HISTORY = 3000  # Steps that are looked at for the boxes: 1000 attempts, and more.
-MAX_WHY = 45  # Characters of a reason between two boxes.
-RAISED = "raised "  # How the runtime begins to say why an attempt failed.
 MANY_STEPS = 12  # More are folded under the boxes.
 
 Labels = dict[UUID, Process]
@@ -57,8 +53,8 @@ def describe(task: BackgroundTask, admin: TaskActions, request: HttpRequest) -> 
         "is_live": is_live,
         **(live_context(is_moving=True) if is_live else {}),
         "facts": list(_facts(task, found, admin, request)),
-        "boxes": [_shown_box(box, task, now) for box in states.draw(history, now if is_live else None)],
-        "steps": [_shown_step(step, found) for step in steps],
+        "boxes": [states.describe_box(box, task, now) for box in states.draw(history, now if is_live else None)],
+        "steps": [_describe_step(step, found) for step in steps],
         "has_many_steps": len(steps) > MANY_STEPS,
         "hidden_step_count": len(history) - len(steps),
         "stays": [
@@ -163,58 +159,7 @@ def _verdict(task: BackgroundTask) -> tuple[str, str]:
     return _("Fail"), _("it ends as lost and is not run again: at most once")
 
 
-def _shown_box(box: Box | Fold, task: BackgroundTask, now: datetime) -> dict[str, Any]:
-    """Return a box with its words: what the task did there, for how long, and why it came there."""
-    if isinstance(box, Fold):
-        attempts = ngettext("%(count)s attempt", "%(count)s attempts", box.attempt_count) % {"count": box.attempt_count}
-        steps = ngettext("%(count)s step more", "%(count)s steps more", box.count) % {"count": box.count}
-        return {"is_fold": True, "label": steps, "words": f"{attempts}, {duration(box.length)}"}
-    step = box.step
-    return {
-        "status": step.status,
-        "label": step.label,
-        "attempt": step.attempt if step.status != Status.READY and step.attempt != "0" else "",
-        "words": _words_of(box, task, now),
-        "is_open": box.is_open,
-        "is_end": box.is_end,
-        "why": translate_reason(shorten(step.why)),
-        "whole_why": translate_reason(step.why),
-    }
-
-
-def shorten(why: str) -> str:
-    """
-    Return so much of a reason as has room between two boxes; of an exception its class.
-
-    >>> shorten("raised shop.errors.Declined: order 7; again in 2 s, attempt 2 of 3"), shorten("a slot became free")
-    ('raised Declined', 'a slot became free')
-    """
-    first = why.partition(";")[0]
-    if first.startswith(RAISED):
-        kind = first.removeprefix(RAISED).partition(":")[0]
-        first = RAISED + kind.rpartition(".")[2]
-    return first if len(first) <= MAX_WHY else f"{first[:MAX_WHY]}…"
-
-
-def _words_of(box: Box, task: BackgroundTask, now: datetime) -> str:
-    if box.is_end:
-        total = box.step.at - task.created_at if box.step.at else None
-        return _("after %(time)s in all") % {"time": duration(total)}
-    texts: dict[tuple[str, bool], str] = {
-        (Status.READY, False): _("waited %(time)s"),
-        (Status.READY, True): _("waits, %(time)s so far"),
-        (Status.RUNNING, False): _("ran %(time)s"),
-        (Status.RUNNING, True): _("runs, %(time)s so far"),
-    }
-    words = texts.get((box.step.status, box.is_open), "%(time)s") % {"time": duration(box.length)}
-    if box.is_again and not box.is_open:
-        return _("again after %(time)s") % {"time": duration(box.length)}
-    if box.is_open and task.status == Status.READY and task.run_after and task.run_after > now:
-        return _("%(words)s, due in %(time)s") % {"words": words, "time": duration(task.run_after - now)}
-    return words
-
-
-def _shown_step(step: Step, found: Labels) -> dict[str, Any]:
+def _describe_step(step: Step, found: Labels) -> dict[str, Any]:
     by = parse_uuid(step.by)
     return {
         "status": step.status,

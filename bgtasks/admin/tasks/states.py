@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from ...models import BackgroundTask
 from ...status import FINISHED, Status
+from ..shared.formats import duration
+from .reasons import translate_reason
 from .timeline import Step
 
+MAX_WHY = 45  # Characters of a reason between two boxes.
+RAISED = "raised "  # How the runtime begins to say why an attempt failed.
 FIRST, LAST = 5, 7  # Boxes that are drawn of a course which is folded in its middle.
 
 
@@ -75,3 +84,54 @@ def _fold(boxes: Sequence[Box]) -> Fold:
         attempt_count=sum(box.step.status == Status.RUNNING for box in boxes),
         length=sum(lengths, timedelta(0)) if lengths else None,
     )
+
+
+def describe_box(box: Box | Fold, task: BackgroundTask, now: datetime) -> dict[str, Any]:
+    """Return a box with its words: what the task did there, for how long, and why it came there."""
+    if isinstance(box, Fold):
+        attempts = ngettext("%(count)s attempt", "%(count)s attempts", box.attempt_count) % {"count": box.attempt_count}
+        steps = ngettext("%(count)s step more", "%(count)s steps more", box.count) % {"count": box.count}
+        return {"is_fold": True, "label": steps, "words": f"{attempts}, {duration(box.length)}"}
+    step = box.step
+    return {
+        "status": step.status,
+        "label": step.label,
+        "attempt": step.attempt if step.status != Status.READY and step.attempt != "0" else "",
+        "words": _words_of(box, task, now),
+        "is_open": box.is_open,
+        "is_end": box.is_end,
+        "why": translate_reason(shorten(step.why)),
+        "whole_why": translate_reason(step.why),
+    }
+
+
+def shorten(why: str) -> str:
+    """
+    Return so much of a reason as has room between two boxes; of an exception its class.
+
+    >>> shorten("raised shop.errors.Declined: order 7; again in 2 s, attempt 2 of 3"), shorten("a slot became free")
+    ('raised Declined', 'a slot became free')
+    """
+    first = why.partition(";")[0]
+    if first.startswith(RAISED):
+        kind = first.removeprefix(RAISED).partition(":")[0]
+        first = RAISED + kind.rpartition(".")[2]
+    return first if len(first) <= MAX_WHY else f"{first[:MAX_WHY]}…"
+
+
+def _words_of(box: Box, task: BackgroundTask, now: datetime) -> str:
+    if box.is_end:
+        total = box.step.at - task.created_at if box.step.at else None
+        return _("after %(time)s in all") % {"time": duration(total)}
+    texts: dict[tuple[str, bool], str] = {
+        (Status.READY, False): _("waited %(time)s"),
+        (Status.READY, True): _("waits, %(time)s so far"),
+        (Status.RUNNING, False): _("ran %(time)s"),
+        (Status.RUNNING, True): _("runs, %(time)s so far"),
+    }
+    words = texts.get((box.step.status, box.is_open), "%(time)s") % {"time": duration(box.length)}
+    if box.is_again and not box.is_open:
+        return _("again after %(time)s") % {"time": duration(box.length)}
+    if box.is_open and task.status == Status.READY and task.run_after and task.run_after > now:
+        return _("%(words)s, due in %(time)s") % {"words": words, "time": duration(task.run_after - now)}
+    return words
