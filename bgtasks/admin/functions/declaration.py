@@ -29,7 +29,9 @@ def describe_facts(task: Task[..., Any]) -> Iterator[Fact]:
     yield Fact(_("Queue"), task.options.queue)
     yield Fact(_("Options"), ", ".join(describe_options(task)) or _("as by default"))
     if task.options.aliases:
-        yield Fact(_("Earlier names"), ", ".join(task.options.aliases), _("what was fired under them is run by it"))
+        yield Fact(
+            _("Earlier names"), ", ".join(task.options.aliases), _("tasks fired under these names run this function")
+        )
     steps = ", ".join(map(str, sorted(task.steps)))
     note = _("takes those of version %(versions)s too") % {"versions": steps} if steps else ""
     yield Fact(_("Version of its arguments"), task.options.version, note)

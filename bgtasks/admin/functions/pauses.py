@@ -40,7 +40,7 @@ class PauseForm(ModelForm):
     class Meta:
         model = Pause
         fields = ["kind", "name"]
-        help_texts = {"name": gettext_lazy("What runs goes on. What waits, or is fired, waits until it is resumed.")}
+        help_texts = {"name": gettext_lazy("Running tasks go on. Waiting and new tasks wait until it is resumed.")}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -65,7 +65,7 @@ class PauseAdmin(ModelAdmin):
     actions = ["delete_selected"]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        note = _("Nothing is paused. What is paused waits until it is resumed; what runs goes on.")
+        note = _("Nothing is paused. Paused tasks wait until they are resumed; running tasks go on.")
         context = {"title": title_of(self.opts), "empty_note": note}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 

@@ -27,7 +27,7 @@ class FunctionPausing(PageAdmin):
             if pauses.pause(self.using, kind, [task.name], str(request.user)[:200]):
                 row = Pause.objects.using(self.using).get(kind=kind, name=task.name)
                 self.log_addition(request, row, _("Paused."))
-        text = _("Paused %(name)s: what runs goes on, and what waits or is fired waits until it is resumed.")
+        text = _("Paused %(name)s: running tasks go on, waiting and new tasks wait until it is resumed.")
         self.message_user(request, text % {"name": task.name}, messages.SUCCESS)
         return HttpResponseRedirect(function_url(task.name, self))
 

@@ -64,8 +64,10 @@ def _of_left_tasks(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process
     count = count_up_to(MAX_COUNT, left)
     if count:
         text = ngettext(
-            "%(count)s task says that it runs, and its process is over. A living one ends it at its next look.",
-            "%(count)s tasks say that they run, and their process is over. A living one ends them at its next look.",
+            "%(count)s task is recorded as running, but its process is over. A living process ends it at its next "
+            "check.",
+            "%(count)s tasks are recorded as running, but their process is over. A living process ends them at its "
+            "next check.",
             count,
         )
         yield Banner("alarm", _("A process died with running tasks"), text % {"count": count})
@@ -94,7 +96,7 @@ def _of_this_process() -> Iterator[Banner]:
     if runner is None:
         return
     if runner.journal.is_away and not runner.journal.is_stopped:
-        text = _("This process cannot record tasks: they go on, and what they do waits in memory.")
+        text = _("This process cannot record tasks: they go on, and their records wait in memory.")
         yield Banner("alarm", _("The database does not take records"), text)
     unwritten = runner.journal.count_unwritten()
     if unwritten > BACKLOG:

@@ -41,7 +41,7 @@ def _find_ended(admin: ReadOnlyAdmin, readings: Readings) -> Iterator[Tile]:
     """Yield the tiles of the tasks that ended in the last 24 h."""
     day: Counter[str] = sum((total.statuses for total in readings.totals[DAY].values()), Counter())
     ok, failed, cut, lost = (day[s] for s in (Status.SUCCESSFUL, Status.FAILED, Status.INTERRUPTED, Status.LOST))
-    rate = _("%(rate)s of what ran") % {"rate": percent(failed / (ok + failed))} if failed else ""
+    rate = _("%(rate)s of the tasks that ran") % {"rate": percent(failed / (ok + failed))} if failed else ""
     yield Tile("successful", _("Succeeded, 24 h"), number(ok), url=admin.tasks_url(status="SUCCESSFUL", fired="day"))
     yield Tile(
         "failed",

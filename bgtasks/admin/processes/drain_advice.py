@@ -33,7 +33,10 @@ def describe_advice(admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any
         found.measured,
     )
     values = {"time": duration(found.timeout), "part": percent(found.covered_part), "count": number(found.measured)}
-    cut = _("Of those that run at any moment %(part)s would not end in time, since long ones are there for longer.")
+    cut = _(
+        "Of the tasks running at any moment, %(part)s would not end in time: long tasks are more likely to be among "
+        "them."
+    )
     return {
         "covers": covers % values,
         "cut": cut % {"part": percent(found.cut_part)} if found.cut_part > 0 else "",

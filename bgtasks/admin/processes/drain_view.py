@@ -51,7 +51,7 @@ class ProcessDrain(ReadOnlyAdmin):
         if request.method != "POST":
             return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
         self._send(request, process, _("Asked to drain."), is_undo=False)
-        told = _("%(process)s is asked to start nothing more. It heeds that within %(time)s; what runs in it goes on.")
+        told = _("%(process)s is asked to start nothing more. It heeds that within %(time)s; its running tasks go on.")
         self.message_user(request, told % self._words(process), messages.SUCCESS)
         return HttpResponseRedirect(self.page_of(Process, process.pk))
 

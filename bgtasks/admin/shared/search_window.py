@@ -41,12 +41,10 @@ def describe(request: HttpRequest) -> list[str]:
     cut = {status for (_alias, status), edge in _edges(request).items() if edge is not None}
     notes = []
     if None in cut:
-        text = _("Only the newest %(count)s tasks are looked through for this: no index knows it.")
+        text = _("Only the newest %(count)s tasks are searched for this, since no index covers it.")
         notes.append(text % {"count": RECENT})
     if cut - {None}:
-        text = _(
-            "Only the newest %(count)s tasks that failed, were interrupted or got lost are looked through for this."
-        )
+        text = _("Only the newest %(count)s tasks that failed, were interrupted or got lost are searched for this.")
         notes.append(text % {"count": RECENT_FAILED})
     return notes
 

@@ -155,7 +155,7 @@ class StuckActions(PageAdmin):
         try:
             ids = {UUID(text) for text in texts}
         except ValueError:  # No form of ours has sent it.
-            self.message_user(request, _("What was selected are no tasks. Nothing was done."), messages.ERROR)
+            self.message_user(request, _("The selection does not consist of tasks. Nothing was done."), messages.ERROR)
             return set()
         if len(ids) > MAX_AT_ONCE:
             too_many = _("More than %(count)s tasks are selected, which is too many at once. Nothing was done.")

@@ -66,7 +66,7 @@ def _foresee_verdict(task: StuckTask, row: Mapping[str, Any], process: Process |
     verdict = judge(row, Status(task.status), counts=not is_drained)
     when = _when(task, process, around)
     if verdict.status is Status.CANCELLED:
-        return Outlook(str(Status.CANCELLED.label), _("That was asked for."), when, Status.CANCELLED)
+        return Outlook(str(Status.CANCELLED.label), _("Its cancellation was requested."), when, Status.CANCELLED)
     if verdict.status is Status.READY:
         counts = {"number": verdict.attempt + 1, "most": row["max_attempts"]}
         return Outlook(_("Runs again"), _("attempt %(number)s of %(most)s") % counts, when, Status.READY)
@@ -83,12 +83,12 @@ def _when(task: StuckTask, process: Process | None, around: Around) -> str:
         }
     if around.stands(process) is Standing.OVER:
         if around.up_count:
-            return _("At the next look of a living process, within %(time)s.") % {"time": duration(settings.heartbeat)}
-        return _("Nobody is up to give it: apply it now, or start a process.")
+            return _("At the next check of a living process, within %(time)s.") % {"time": duration(settings.heartbeat)}
+        return _("No process is up to give it: apply it now, or start a process.")
     if around.up_count:
         text = _("Once a living process has seen no beat of it for %(time)s: it is declared dead then.")
         return text % {"time": duration(settings.dead_after)}
-    text = _("Nobody is up to see whether it died. Applying it now watches it for %(time)s first.")
+    text = _("No process is up to see whether it died. Applying it now watches it for %(time)s first.")
     return text % {"time": duration(longest_watch(settings))}
 
 

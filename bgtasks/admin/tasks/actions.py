@@ -201,7 +201,7 @@ class TaskActions(ReadOnlyAdmin):
         except DatabaseError as error:
             log(logging.ERROR, "The database stopped an action of the admin.", exc_info=error)
             tell()
-            text = _("The database stopped it: what is said above is done, and the rest is not.")
+            text = _("The database stopped the action: the part reported above is done, and the rest is not.")
             self.message_user(request, text, messages.ERROR)
             raise
         else:

@@ -65,7 +65,7 @@ BULK_ACTIONS = {
         title=gettext_lazy("Cancel"),
         question=ngettext_lazy("Cancel %(count)s task?", "Cancel %(count)s tasks?", "count"),
         button=ngettext_lazy("Cancel %(count)s task", "Cancel %(count)s tasks", "count"),
-        consequence=gettext_lazy("What waits never starts; what runs is asked to stop where it stands."),
+        consequence=gettext_lazy("Waiting tasks never start; running tasks are asked to stop where they stand."),
         statuses=LIVE,
         most=1000,
         is_alarming=True,
@@ -75,8 +75,8 @@ BULK_ACTIONS = {
         question=ngettext_lazy("Delete %(count)s finished task?", "Delete %(count)s finished tasks?", "count"),
         button=ngettext_lazy("Delete %(count)s task", "Delete %(count)s tasks", "count"),
         consequence=gettext_lazy(
-            "Their rows are gone for good: arguments, results, tracebacks. The ledger and the admin log tell that they "
-            "were there."
+            "Their rows are gone for good: arguments, results, tracebacks. The ledger and the admin log show that they "
+            "existed."
         ),
         statuses=FINISHED,
         most=10_000,
@@ -112,7 +112,7 @@ class BulkActions(TaskActions):
         try:
             return super().response_action(request, queryset, *args, **kwargs)
         except ValidationError:  # An id that is none: no form of ours has sent it.
-            self.message_user(request, _("What was selected are no tasks. Nothing was done."), messages.ERROR)
+            self.message_user(request, _("The selection does not consist of tasks. Nothing was done."), messages.ERROR)
             return None
 
     def get_urls(self) -> list[URLPattern]:
@@ -164,7 +164,7 @@ class BulkActions(TaskActions):
         except ValueError:
             ids = []
         if not ids or len(ids) > MAX_SELECTED:
-            self.message_user(request, _("What was selected are no tasks. Nothing was done."), messages.ERROR)
+            self.message_user(request, _("The selection does not consist of tasks. Nothing was done."), messages.ERROR)
         else:
             self._carry_out(request, name, ids)
         return HttpResponseRedirect(self._list_url(request))
@@ -178,7 +178,7 @@ class BulkActions(TaskActions):
         part, is_last = ids[: action.most], len(ids) <= action.most
         if not self._carry_out(request, name, part) or is_last:
             return HttpResponseRedirect(self._list_url(request))
-        self.message_user(request, _("That was a part. More match: go on, or leave them."), messages.WARNING)
+        self.message_user(request, _("That was one part. More tasks match: go on, or leave them."), messages.WARNING)
         return HttpResponseRedirect(self._ask_url(request, name, after=part[-1], keeps_until=True))
 
     def _ask_about_filtered(

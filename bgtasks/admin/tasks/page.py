@@ -96,7 +96,7 @@ def _facts(task: BackgroundTask, found: Labels, admin: ReadOnlyAdmin, request: H
         yield Fact(_("Kind"), _("Coroutine object"), _("it can be run once only, by the process that has it"))
     yield Fact(_("Queue"), task.queue_name, _priority(task))
     if task.rate_key:
-        yield Fact(_("Rate key"), cut(task.rate_key, 200).text, _("what its rate is counted by"))
+        yield Fact(_("Rate key"), cut(task.rate_key, 200).text, _("tasks with the same key share one rate"))
     yield Fact(_("When its process dies"), *_verdict(task))
     if isinstance(task.options, dict) and task.options:
         given = ", ".join(f"{name}={value!r}" for name, value in task.options.items())
