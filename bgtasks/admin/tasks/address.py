@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from ..shared.keyset_paginator import AFTER, BEFORE
 
-UNTIL = "until"  # The newest id at the time of a question about many tasks: later tasks were not meant.
+UNTIL = "until"  # The newest id when an action was asked for. It does not apply to later tasks.
 FORMAT = "format"  # Of an export.
 NO_FILTERS = (BEFORE, AFTER, UNTIL, FORMAT)
 

@@ -12,7 +12,7 @@ from ...definition.sensitive import HIDDEN, is_sealed
 from ...models import BackgroundTask
 from ..shared.formats import CutText, pretty_json, printable
 
-MAX_ARGUMENTS = 50  # With a line each; more are shown as one text.
+MAX_ARGUMENTS = 50  # On a line each; more are shown as one JSON text.
 
 
 def hide_sealed(stored: Any) -> Any:
@@ -38,13 +38,13 @@ def describe_arguments(task: BackgroundTask) -> list[tuple[str, CutText]]:
 
 
 def describe_no_arguments(task: BackgroundTask) -> str:
-    """Return what to say of a task without arguments to show."""
+    """Return the text in place of the arguments of a task that has none to show."""
     if task.args is None:
         return _("They are not stored, since the database refused them: see the timeline.")
     return _("None") if task.is_task_function else _("None recorded")
 
 
 def _parameters(name: str) -> list[str]:
-    """Return the names of the positional parameters, where this process knows the function."""
+    """Return the names of the positional parameters; none if this process does not know the function."""
     function = declared.get(name)
     return positional_names(function.signature) if function is not None else []

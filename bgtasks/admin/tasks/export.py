@@ -1,4 +1,4 @@
-"""The list of background tasks as a file, CSV or JSON: what its filter matches, as a stream of few rows at once."""
+"""The export of the filtered list of background tasks as CSV or JSON, streamed in small batches of rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .arguments import hide_sealed
 from .search import may_view_arguments
 
 MAX_ROWS = 100_000
-BATCH = 200  # Rows that are in memory: the arguments of one may be large.
+BATCH = 200  # Rows in memory: the arguments of a task may be large.
 
 COLUMNS = (
     *("id", "name", "status", "queue_name", "priority", "key", "attempt", "max_attempts", "on_lost"),
@@ -42,7 +42,7 @@ COLUMNS = (
 )
 ARGUMENTS = ("args", "kwargs")
 
-# What a spreadsheet takes for a formula: https://owasp.org/www-community/attacks/CSV_Injection
+# First characters of a formula in a spreadsheet: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 Rows = Iterator[list[dict[str, Any]]]
@@ -76,13 +76,13 @@ class Exports(ReadOnlyAdmin):
         return response
 
     def export_urls(self, request: HttpRequest) -> list[tuple[str, str]]:
-        """Return the links that the list has: a label and an address with the list's filter."""
+        """Return the label and the address of each export of the list with its current filter."""
         url = reverse("admin:bgtasks_backgroundtask_export", current_app=self.admin_site.name)
         return [(kind.upper(), with_query(url, [*filters_in(request), (FORMAT, kind)])) for kind in WRITERS]
 
 
 class _Source:
-    """The rows of an export, list by list; it tells afterwards how many they were, and what there is to say of them."""
+    """Iterates over the rows of an export in batches. Afterwards it has their number and the notes on them."""
 
     def __init__(self, rows: Any, columns: Sequence[str], notes: Sequence[str]) -> None:
         self.rows = rows
@@ -96,14 +96,14 @@ class _Source:
             wanted = found[: MAX_ROWS - self.count]
             self.is_cut = len(wanted) < len(found)
             self.count += len(wanted)
-            yield [_readable(row) for row in wanted]
+            yield [_without_sealed(row) for row in wanted]
         if self.is_cut:
             text = _("Only the newest %(count)s tasks that match are here. Filter for fewer to have the others.")
             self.notes.append(text % {"count": MAX_ROWS})
 
 
 def write_csv(columns: Sequence[str], source: _Source) -> Iterator[str]:
-    """Yield a line with the columns' names, one for each row, and at the end what there is to say, behind a "#"."""
+    """Yield a line with the names of the columns, a line for each row, and a last line for each note, after "#"."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(columns)
@@ -115,7 +115,7 @@ def write_csv(columns: Sequence[str], source: _Source) -> Iterator[str]:
 
 
 def write_json(columns: Sequence[str], source: _Source) -> Iterator[str]:
-    """Yield an object: `tasks`, their `count`, whether the list is `cut`, and `notes` for people."""
+    """Yield an object: `tasks`, their `count`, whether the list is `cut`, and `notes` in the user's language."""
     yield '{"tasks": ['
     separator = "\n"
     for rows in source:
@@ -133,18 +133,18 @@ WRITERS: dict[str, tuple[str, Callable[[Sequence[str], _Source], Iterator[str]]]
 
 
 async def _asynchronous(parts: Iterator[str]) -> AsyncIterator[str]:
-    """Yield the parts, each made on the thread of the request: of a plain iterator ASGI would gather all in memory."""
+    """Yield the parts, each made on the thread of the request. ASGI would gather a plain iterator in memory."""
     while (part := await sync_to_async(lambda: next(parts, None))()) is not None:
         yield part
 
 
-def _readable(row: dict[str, Any]) -> dict[str, Any]:
+def _without_sealed(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, **{name: hide_sealed(row[name]) for name in ARGUMENTS if name in row}}
 
 
 def _cell(value: Any) -> Any:
     r"""
-    Return a value as a cell that no spreadsheet takes for a formula.
+    Return a value as a cell that spreadsheets do not take for a formula.
 
     >>> [_cell(value) for value in ("=1+1", " @x", "-1", -1, None, ["a"], "\ud800")]
     ["'=1+1", "' @x", "'-1", -1, '', '["a"]', '\\ud800']

@@ -1,7 +1,7 @@
 """
 The filters of the list of background tasks.
 
-Each narrows it by an index, or by the id, which holds the time, or looks among the newest tasks only.
+Each of them uses an index, or the time in the id, or searches the newest tasks only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ AGES = {
     "3days": timedelta(days=3),
     "week": timedelta(weeks=1),
 }
-LONGEST_TASK = timedelta(days=1)  # One that ended in some period was fired at most so long before.
+LONGEST_TASK = timedelta(days=1)  # A task that ended in a period is searched among those fired so long before it.
 LONGEST_PERIOD = timedelta(days=31)
 PERIOD = re.compile(r"([0-9]{1,12})-([0-9]{1,12})")
 NO_FINGERPRINT = "none"
@@ -65,7 +65,7 @@ class ShowFilter(SimpleListFilter):
 
     @property
     def is_wrong(self) -> bool:
-        """Whether its value, which may come from any link, is none; then nothing is found, and the page says why."""
+        """Whether its value, which any link may hold, is invalid. Then the list is empty, with a note on the reason."""
         return bool(self.value()) and self.value() not in SHOWN
 
 
@@ -74,7 +74,7 @@ class StatusFilter(SimpleListFilter):
     parameter_name = "status"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Offer the statuses that the link above the list leaves; of one there is nothing to choose."""
+        """Offer the statuses within the chosen tab, unless it has a single one."""
         statuses = SHOWN.get(request.GET.get(ShowFilter.parameter_name, ""), list(Status))
         return [(status.value, status.label) for status in Status if status in statuses] if len(statuses) > 1 else []
 
@@ -92,7 +92,7 @@ class StatusFilter(SimpleListFilter):
 
 
 class NameFilter(SimpleListFilter):
-    """Offers the declared task functions: to list the names in the table would read all of it."""
+    """Offers the declared task functions: a list of the names in the table would take reading all of it."""
 
     title = _("name")
     parameter_name = "name"
@@ -101,11 +101,11 @@ class NameFilter(SimpleListFilter):
         super().__init__(request, *args)
         chosen = {name for name, values in request.GET.lists() if any(values)}
         is_of_most = request.GET.get(StatusFilter.parameter_name) == Status.SUCCESSFUL
-        # Whether another filter leaves fewer tasks, by an index of its own.
+        # Whether another filter, with an index of its own, leaves fewer tasks than the name.
         self.is_beside_few = bool(chosen & {"show", "status", "error", "fingerprint"}) and not is_of_most
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        names = {function.name for function in declared.values()}  # A function may stand there under aliases too.
+        names = {function.name for function in declared.values()}  # `declared` has a function under its aliases, too.
         if chosen := self.value():
             names.add(chosen[:MAX_NAME_LENGTH])
         return [(name, name) for name in sorted(names)]
@@ -120,7 +120,7 @@ class NameFilter(SimpleListFilter):
         names = function.names if function is not None and function.name == name else (name,)
         column = "name"
         if self.is_beside_few and connections[queryset.db].vendor == "sqlite":
-            # Its statistics tell only how many tasks a name has on average; it would read all that this one has.
+            # Its statistics have only the average number of tasks of a name: it would read all tasks of this one.
             queryset, column = queryset.alias(plain_name=Concat("name", Value(""))), "plain_name"
         return queryset.filter(**{f"{column}__in": names})
 
@@ -150,7 +150,7 @@ class FiredFilter(SimpleListFilter):
 
 
 class ProcessFilter(SimpleListFilter):
-    """Comes from the page of a process, and is offered nowhere else: there are as many processes as boots."""
+    """Set by links from the page of a process only, since each boot adds a process."""
 
     title = _("process")
     parameter_name = "process"
@@ -177,7 +177,7 @@ class ProcessFilter(SimpleListFilter):
 
 
 class TaskProcessFilter(ProcessFilter):
-    """Among the tasks that are live an index knows those of a process, among the others none does: the newest it is."""
+    """Finds the live tasks of a process by an index, and its other tasks among the newest ones, which have no index."""
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
         super().__init__(request, *args)
@@ -196,9 +196,9 @@ class TaskProcessFilter(ProcessFilter):
 
 class FinishedFilter(SimpleListFilter):
     """
-    Comes from the overview's columns, and is offered nowhere else: `finished=<from>-<until>`.
+    Set by links from the columns of the overview only: `finished=<from>-<until>`.
 
-    Both are seconds since the epoch, the second one excluded.
+    Both are seconds since the epoch; the second one is exclusive.
     """
 
     title = _("finished")
@@ -233,7 +233,7 @@ class FinishedFilter(SimpleListFilter):
         found = PERIOD.fullmatch(self.value() or "")
         try:
             start, end = (datetime.fromtimestamp(int(part), UTC) for part in found.groups()) if found else (None, None)
-        except (ValueError, OverflowError, OSError):  # The year 10000.
+        except (ValueError, OverflowError, OSError):  # Such as the year 10000.
             return None
         if start is None or end is None or not timedelta(0) < end - start <= LONGEST_PERIOD:
             return None
@@ -241,7 +241,7 @@ class FinishedFilter(SimpleListFilter):
 
 
 class QueueFilter(SimpleListFilter):
-    """Offers the queues that this process knows of."""
+    """Offers the queues of the declared functions and of the settings."""
 
     is_folded = True
     title = _("queue")
@@ -263,7 +263,7 @@ class QueueFilter(SimpleListFilter):
 
 
 class TypedFilter(SimpleListFilter):
-    """A filter whose values are known to the rows only, so that it has a field to type in."""
+    """A filter with a text field, since only the rows have its values."""
 
     is_folded = is_typed = True
     placeholder: Any = ""
@@ -295,7 +295,7 @@ class ReleaseFilter(TypedFilter):
 
 
 class ErrorFilter(TypedFilter):
-    """Finds an exception's class with its module or without."""
+    """Finds the class of an exception with or without its module."""
 
     title = _("error")
     parameter_name = "error"
@@ -307,7 +307,7 @@ class ErrorFilter(TypedFilter):
 
 
 class UserFilter(TypedFilter):
-    """Finds who was logged in to the request that fired a task: by the id, a number or a text."""
+    """Finds the user of the request that fired a task by the id, a number or a text."""
 
     title = _("user")
     parameter_name = "user"
@@ -317,11 +317,11 @@ class UserFilter(TypedFilter):
         ids: list[str | int] = [text]
         if text.isascii() and text.removeprefix("-").isdigit() and len(text) <= MAX_DIGITS:
             ids.append(int(text))
-        return Q(fired_by__user_id__in=ids) & newest(request, alias)  # One look into each JSON for both of them.
+        return Q(fired_by__user_id__in=ids) & newest(request, alias)  # One lookup in JSON for both.
 
 
 class FingerprintFilter(SimpleListFilter):
-    """Comes from the page of failures: the same error at the same place. The value "none" finds what has none."""
+    """Finds the same error at the same place. Set by links from the page of failures. "none": no fingerprint."""
 
     title = _("fingerprint")
     parameter_name = "fingerprint"

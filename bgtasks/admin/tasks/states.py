@@ -1,4 +1,4 @@
-"""States: what a task went through, a box for each status it was in, with the real times. A long course is folded."""
+"""The history of a task as boxes, one for each stay in a status, with its real time. A long history is folded."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .reasons import translate_reason
 from .timeline import Step
 
 MAX_WHY = 45  # Characters of a reason between two boxes.
-RAISED = "raised "  # How the runtime begins to say why an attempt failed.
-FIRST, LAST = 5, 7  # Boxes that are drawn of a course which is folded in its middle.
+RAISED = "raised "  # The beginning of the reason for a failed attempt.
+FIRST, LAST = 5, 7  # Boxes on both sides of a fold.
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Box:
     """A stay in one status."""
 
     step: Step
-    length: timedelta | None  # None: no time is known, or it is an end.
-    is_open: bool  # Whether the task is there still.
-    is_again: bool  # Whether it waits after an attempt.
+    length: timedelta | None  # None: its times are not known, or it is the end.
+    is_open: bool  # Whether the task is still in this status.
+    is_again: bool  # Whether the task waits after an attempt.
 
     @property
     def is_end(self) -> bool:
@@ -37,7 +37,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Fold:
-    """The boxes that are not drawn."""
+    """Stands for the boxes that are not drawn."""
 
     count: int
     attempt_count: int
@@ -46,10 +46,10 @@ class Fold:
 
 def draw(steps: Sequence[Step], until: datetime | None) -> list[Box | Fold]:
     """
-    Return the boxes of a course, and where it is long one `Fold` in their middle.
+    Return the boxes of a history, with a `Fold` in the middle of a long one.
 
     Args:
-        until: now, of a live task, whose last box is open; None for one that has finished.
+        until: now for a live task, whose last box is open; None for a finished one.
 
     >>> from bgtasks.admin.tasks.timeline import read_steps
     >>> moments = [("READY", 0), ("RUNNING", 1), ("READY", 3), ("RUNNING", 5), ("SUCCESSFUL", 6)]
@@ -87,7 +87,7 @@ def _fold(boxes: Sequence[Box]) -> Fold:
 
 
 def describe_box(box: Box | Fold, task: BackgroundTask, now: datetime) -> dict[str, Any]:
-    """Return a box with its words: what the task did there, for how long, and why it came there."""
+    """Return a box for the template, with its status, its duration and the reason for the step to it."""
     if isinstance(box, Fold):
         attempts = ngettext("%(count)s attempt", "%(count)s attempts", box.attempt_count) % {"count": box.attempt_count}
         steps = ngettext("%(count)s step more", "%(count)s steps more", box.count) % {"count": box.count}
@@ -107,7 +107,7 @@ def describe_box(box: Box | Fold, task: BackgroundTask, now: datetime) -> dict[s
 
 def shorten(why: str) -> str:
     """
-    Return so much of a reason as has room between two boxes; of an exception its class.
+    Return the part of a reason that fits between two boxes; the class of an exception.
 
     >>> shorten("raised shop.errors.Declined: order 7; again in 2 s, attempt 2 of 3"), shorten("a slot became free")
     ('raised Declined', 'a slot became free')
