@@ -1,4 +1,4 @@
-"""The Django admin: a folder or a module for each page. Importing it registers them all."""
+"""The Django admin: a folder or a module for each page. An import of this package registers all of them."""
 
 from . import failures, live_tasks
 from .functions import page as functions_page

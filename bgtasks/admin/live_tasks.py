@@ -1,4 +1,4 @@
-"""The live page: what runs now, how long compared with others of its function, and where it waits."""
+"""The live page: running and waiting tasks, their elapsed times beside the p95 of their functions, and their awaits."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from .tasks.progress import describe_progress
 
 MAX_SHOWN = 100  # Of each kind.
 MAX_COUNT = 9999
-PATIENCE = 2.0  # Seconds for which "cancel and fire again" waits for what it cancelled to end.
-LOOK_EVERY = 0.1  # Seconds.
+PATIENCE = 2.0  # Seconds for which "cancel and fire again" waits for the end of the cancelled tasks.
+CHECK_EVERY = 0.1  # Seconds.
 
 
 @admin.register(LiveTask)
@@ -68,7 +68,7 @@ class LiveTaskAdmin(PageAdmin):
         ]
 
     def act_view(self, request: HttpRequest) -> HttpResponse:
-        """Do what a button asks for with the tasks that are checked, or with the one of its row."""
+        """Run the action of a button on the selected tasks, or on the task of its row."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         action, _colon, one = request.POST.get("do", "").partition(":")
@@ -93,11 +93,11 @@ class LiveTaskAdmin(PageAdmin):
         return list(rows.only("id", "name").order_by("pk"))
 
     def _wait_for_end(self, ids: list[UUID]) -> None:
-        """Wait until they have ended; what has not within a moment is refused, and said, when it is fired again."""
+        """Wait for the end of tasks, within limits. Firing a live task again is refused later, with a message."""
         live = BackgroundTask.objects.using(self.using).filter(pk__in=ids, status__in=sorted(LIVE))
         until = time.monotonic() + PATIENCE + get_settings().poll_interval
         while live.exists() and time.monotonic() < until:
-            time.sleep(LOOK_EVERY)
+            time.sleep(CHECK_EVERY)
 
     @staticmethod
     def _may_cancel(request: HttpRequest) -> bool:
@@ -143,7 +143,7 @@ class LiveTaskAdmin(PageAdmin):
 
 
 def _place(task: BackgroundTask, now: datetime) -> dict[str, str] | None:
-    """Return where it awaits, and since when."""
+    """Return the place at which a task awaits, and the time it has been there."""
     place = read_place(task.await_place, task.started_at)
     if place is None:
         return None

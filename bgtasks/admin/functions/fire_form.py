@@ -1,7 +1,7 @@
 """
 The form "Fire now", which gathers the arguments of a task function as `fire` takes them.
 
-A field that is left as it was gives no argument: the function's own default holds.
+A field that is unchanged passes no argument, so that the function uses its own default.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class FireForm(forms.Form):
     """The arguments of one task function."""
 
     def __init__(self, task: Task[..., Any], data: Mapping[str, Any] | None = None) -> None:
-        # A prefix, so that no parameter has the name of anything else that is sent.
+        # The prefix keeps the parameters apart from other names in the request.
         super().__init__(data, prefix="argument", use_required_attribute=False)
         self.task = task
         annotations = find_annotations(task)
@@ -36,7 +36,7 @@ class FireForm(forms.Form):
             self.fields[parameter.name] = field
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return what to fire with, once the form is valid."""
+        """Return the arguments of a valid form."""
         signature = self.task.signature
         parameters = signature.parameters.values()
         given = {parameter.name: value for parameter in parameters if (value := self._value(parameter)) is not BLANK}
@@ -49,12 +49,12 @@ class FireForm(forms.Form):
         for number, parameter in enumerate(parameters):
             if parameter.name in given:
                 bound.arguments[parameter.name] = given[parameter.name]
-            elif number < max(by_place, default=0):  # It stands before one that goes by its place.
+            elif number < max(by_place, default=0):  # A later argument is passed by position.
                 bound.arguments[parameter.name] = parameter.default
         return bound.args, bound.kwargs
 
     def _value(self, parameter: Parameter) -> Any:
-        """Return the argument for a parameter; BLANK if there is none."""
+        """Return the argument for a parameter; BLANK for none."""
         field, value = self.fields[parameter.name], self.cleaned_data[parameter.name]
         if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
             return value
@@ -68,7 +68,7 @@ class FireForm(forms.Form):
 
 
 def describe_errors(form: FireForm) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the form, each with the name of its parameter, or "" if it is about all."""
+    """Yield the errors of a form, each with the label of its parameter, or "" for an error of the whole form."""
     for name, errors in form.errors.items():
         label = "" if name == "__all__" else str(form.fields[name].label)
         for error in errors:

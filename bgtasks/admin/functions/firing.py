@@ -32,7 +32,7 @@ class FunctionFiring(PageAdmin):
         args, kwargs = form.arguments()
         with transaction.atomic(using=self.using):
             try:
-                # In this transaction, whatever the function declares: the browser asks for the page of its row next.
+                # In this transaction, in spite of the declared options: the browser asks for the page of the row next.
                 handle = fire(task.using(fire_on_commit=True), *args, **kwargs)
                 handle.status  # noqa: B018  # Raises KeyConflict if another task has the key.
             except KeyConflict as conflict:

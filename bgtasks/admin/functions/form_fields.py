@@ -29,21 +29,23 @@ from ...definition import Task
 from ..shared.formats import printable
 from .declaration import MAX_HINT, write_default
 
-MAX_INITIAL = 2000  # Characters of a default that a field begins with.
-MAX_CHOICES = 500  # Members of an enum; a longer list is typed in.
+MAX_INITIAL = 2000  # Characters of the initial value of a field.
+MAX_CHOICES = 500  # Members of an enum. A larger enum gets a text field.
 
-BLANK = object()  # Nothing was given, as opposed to None.
+BLANK = object()  # The value of an empty field, in contrast to None.
 
 
 class Kind(NamedTuple):
-    """What an annotation says."""
+    """The meaning of an annotation."""
 
-    type: Any  # Any: nothing, or nothing that has a field of its own.
+    type: Any  # Any: a type without a field of its own.
     is_optional: bool  # Whether None is among its values.
 
 
 def read_annotation(annotation: Any) -> Kind:
     """
+    Return the kind of value that an annotation allows.
+
     >>> read_annotation(int | None), read_annotation(Literal["a", "b"]).is_optional
     (Kind(type=<class 'int'>, is_optional=True), False)
     """
@@ -59,7 +61,7 @@ def read_annotation(annotation: Any) -> Kind:
 
 
 def find_annotations(task: Task[..., Any]) -> dict[str, Any]:
-    """Return the annotations of a function's parameters, as types. One that cannot be found is left out."""
+    """Return the annotations of a function's parameters as types, without those that cannot be resolved."""
     found = {}
     function = inspect.unwrap(task.func)
     for parameter in task.signature.parameters.values():
@@ -68,13 +70,13 @@ def find_annotations(task: Task[..., Any]) -> dict[str, Any]:
             probe.__annotations__ = {"it": parameter.annotation}
             try:
                 found[parameter.name] = typing.get_type_hints(probe)["it"]
-            except Exception:  # noqa: BLE001, S112, RUF100  # A name that only type checkers import, for one.
+            except Exception:  # noqa: BLE001, S112, RUF100  # Such as a name that only type checkers import.
                 continue
     return found
 
 
 class JSONText(forms.CharField):
-    """JSON as it is typed in. Its value is BLANK where nothing is, for `null` is something."""
+    """A field for JSON. Its value is BLANK for an empty input, since None stands for `null`."""
 
     widget = forms.Textarea
     default_error_messages = {"invalid": forms.JSONField.default_error_messages["invalid"]}
@@ -89,16 +91,16 @@ class JSONText(forms.CharField):
             return BLANK
         try:
             decoded = json.loads(text)
-        except (ValueError, RecursionError):  # Also a number of thousands of digits.
+        except (ValueError, RecursionError):  # ValueError also for a number of thousands of digits.
             raise ValidationError(self.error_messages["invalid"], code="invalid") from None
         if self.kind is not None and not isinstance(decoded, self.kind):
-            told = _("This is a JSON object: {…}.") if self.kind is dict else _("This is a JSON list: […].")
-            raise ValidationError(told, code="kind")
+            text = _("This is a JSON object: {…}.") if self.kind is dict else _("This is a JSON list: […].")
+            raise ValidationError(text, code="kind")
         return decoded
 
 
 class Choice(forms.TypedChoiceField):
-    """One of some values, of whatever type. The form knows them by their number."""
+    """One of some values, of any type. The form refers to them by their number."""
 
     def __init__(self, values: list[tuple[Any, str]], *, required: bool, initial: Any = None, **more: Any) -> None:
         self.values = [value for value, _label in values]
@@ -113,7 +115,7 @@ class Choice(forms.TypedChoiceField):
 
 
 def make_field(parameter: Parameter, kind: Kind, *, is_sensitive: bool) -> forms.Field:
-    """Return the field of a parameter, with its default as what it begins with."""
+    """Return the field of a parameter, with its default as the initial value."""
     has_default = parameter.default is not Parameter.empty
     options: dict[str, Any] = {"required": not has_default and not kind.is_optional}
     if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
@@ -127,7 +129,7 @@ def make_field(parameter: Parameter, kind: Kind, *, is_sensitive: bool) -> forms
         elif field.initial is None and (has_default or kind.is_optional):
             field.help_text = _("May be left empty.")
     if is_sensitive:
-        if isinstance(field, Choice | forms.BooleanField):  # Nobody shall read over a shoulder what is chosen.
+        if isinstance(field, Choice | forms.BooleanField):  # Their value would be visible on the screen.
             field = JSONText(**options)
         field.initial = None  # It is never sent to the browser.
         field.widget = forms.PasswordInput(attrs={"autocomplete": "new-password"})
@@ -173,7 +175,7 @@ def _make_choice(values: list[tuple[Any, str]], default: Any, options: dict[str,
 
 
 def _is_same(value: Any, default: Any) -> bool:
-    """Tell 1 from True, as `Literal` does. The default of an enum may be a member's value."""
+    """Compare values and types: `Literal` distinguishes 1 and True. The default of an enum may be a member's value."""
     if isinstance(value, Enum) and not isinstance(default, Enum):
         value = value.value
     return type(value) is type(default) and bool(value == default)
@@ -194,7 +196,7 @@ _TYPED: dict[type, Callable[..., forms.Field]] = {
     int: forms.IntegerField,
     float: forms.FloatField,
     Decimal: forms.DecimalField,
-    # As the browser's own fields for moments write them.
+    # In the formats of the browser's own fields.
     datetime: partial(
         forms.DateTimeField,
         widget=forms.DateTimeInput({"type": "datetime-local", "step": "1"}, "%Y-%m-%dT%H:%M:%S"),

@@ -1,4 +1,4 @@
-"""What the overview says first: things that somebody should look at now."""
+"""The banners at the head of the overview: problems that need attention now."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..shared.paginator import count_up_to
 if TYPE_CHECKING:
     from ..shared.base import ReadOnlyAdmin
 
-BACKLOG = 2000  # Records that wait to be written: more than one batch.
+BACKLOG = 2000  # Unwritten records: more than one batch.
 MAX_COUNT = 1000
 MAX_NAMED = 5  # Names in one banner.
 
@@ -29,10 +29,10 @@ MAX_NAMED = 5  # Names in one banner.
 @dataclass(frozen=True)
 class Banner:
     """
-    A line of it.
+    One banner.
 
     Args:
-        kind: "alarm" or "hint": how loud it is.
+        kind: "alarm" or "hint".
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Banner:
 
 
 def find_banners(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process], now: datetime) -> Iterator[Banner]:
-    """Look at the processes that are up, and at this one from within. Three queries."""
+    """Yield the banners on these processes, which are up, and on the state of this process. Three queries."""
     yield from _of_this_process()
     yield from _of_left_tasks(admin, using, processes)
     yield from _of_unknown_functions(admin, using, now)
@@ -58,7 +58,7 @@ def find_banners(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process],
 
 
 def _of_left_tasks(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process]) -> Iterator[Banner]:
-    """Tell of tasks that say RUNNING, and whose process is over. Rescue ends them within seconds, if anybody is up."""
+    """Find running tasks of processes that are over. The rescue of a living process ends them within seconds."""
     up = [process.pk for process in processes]
     left = BackgroundTask.objects.using(using).running().exclude(process=None).exclude(process__in=up)
     count = count_up_to(MAX_COUNT, left)
@@ -74,7 +74,7 @@ def _of_left_tasks(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process
 
 
 def _of_unknown_functions(admin: ReadOnlyAdmin, using: str, now: datetime) -> Iterator[Banner]:
-    """Tell of tasks that wait for ever, unless a process comes that knows their function; among the next to start."""
+    """Find tasks that no living process can start, since none knows their functions, among the next MAX_COUNT ones."""
     known = find_known_functions(using, get_settings(), now)
     if known is None:
         return

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 
 from ...conf import get_settings
-from ...models import BackgroundTask, Drain, Process
+from ...models import BackgroundTask, Process
 from ..pictures import lifespans, swimlanes
 from ..pictures.swimlanes import Scale, Swimlane, SwimlaneTask
 from ..processes import last_minute
-from ..processes.drain_page import draw_drain
-from ..shared.formats import duration, write_minute, write_moment
+from ..processes.drain_page import describe_line
+from ..shared.formats import duration, write_minute
 from .readings import MAX_PROCESSES, Readings
 
 if TYPE_CHECKING:
@@ -98,9 +98,4 @@ def describe_drains(admin: ReadOnlyAdmin, readings: Readings) -> Iterator[dict[s
             "left": drain.left_count,
             "time": duration(drain.seconds),
         }
-        yield {
-            "at": write_moment(drain.started_at),
-            "url": admin.page_of(Drain, drain.pk),
-            "words": words % counts,
-            "picture": draw_drain(drain),
-        }
+        yield describe_line(drain, words % counts, admin)

@@ -1,4 +1,4 @@
-"""A drain: how many tasks were left at each moment, until the deadline; what was cut short then stands in red."""
+"""A drain: the number of tasks left over time. The part after the deadline, when the rest was cut short, is red."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from . import WIDTH
 
 HEIGHT = 48
-TAIL = 30  # Of the width. After the end, so that the last step down is seen.
+TAIL = 30  # Units after the end, so that the last step down is visible.
 
 Step = tuple[float, int]  # Seconds since the start, and tasks left from then on.
 
@@ -18,7 +18,7 @@ Step = tuple[float, int]  # Seconds since the start, and tasks left from then on
 @dataclass(frozen=True)
 class DrainPicture:
     points: str  # Of the area under the stairs.
-    cut_points: str  # Of the part after the rest was cut short.
+    cut_points: str  # Of the part after the deadline.
     cut_x: float | None
     seconds: float
 

@@ -1,4 +1,4 @@
-"""How long a function's tasks take: a column for each bin of the histogram, p50, p95, and the line of the timeout."""
+"""The durations of a function's tasks: a column for each bin of the histogram, with lines for p50, p95 and timeout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...models.histogram import lower_end, quantile, upper_end
 from . import WIDTH
 
 HEIGHT = 60
-LEAST_BINS = 12  # So that a function whose tasks all take the same time is not one wide block.
+LEAST_BINS = 12  # On the scale, so that tasks of equal duration are not drawn as one wide block.
 MOST_BINS = 80  # On the scale, when it is widened for a timeout.
 
 
@@ -32,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Scale:
-    """The bins on the picture, from the first to the last."""
+    """The range of bins in the picture."""
 
     first: int
     last: int
@@ -60,7 +60,7 @@ class Durations:
 
 
 def draw(histogram: Mapping[int, int], timeout: float | None) -> Durations:
-    """Draw a histogram on the scale of its bins, on which a doubling is always as wide."""
+    """Draw a histogram on the scale of its bins, which is logarithmic."""
     if not histogram:
         return Durations([], None, None, None, 0)
     scale = _find_scale(histogram, timeout)
@@ -79,7 +79,7 @@ def draw(histogram: Mapping[int, int], timeout: float | None) -> Durations:
 
 
 def _find_scale(histogram: Mapping[int, int], timeout: float | None) -> Scale:
-    """Return a scale with all bins, the timeout if it is not too far off, and room on both sides of few bins."""
+    """Return a scale with all bins, with the timeout if it is near, and with room on both sides of few bins."""
     first, last = min(histogram), max(histogram)
     if timeout is not None:
         while upper_end(last) < timeout and last - first < MOST_BINS:

@@ -48,7 +48,7 @@ class StateFilter(SimpleListFilter):
 
 
 class PageOfProcesses(PageOfRows):
-    """The processes of one page, and in one more query what ended in each of them in the last hour."""
+    """The processes of one page with their ended tasks in each minute of the last hour. These take one more query."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -160,7 +160,7 @@ class ProcessAdmin(ProcessDrain):
 
     @admin.display(description=gettext_lazy("finished, 60 min"))
     def finished(self, process: Process) -> SafeString:
-        counts: list[int | None] = process.finished_lately  # type: ignore[attr-defined]  # Put there by PageOfProcesses.
+        counts: list[int | None] = process.finished_lately  # type: ignore[attr-defined]  # Set by PageOfProcesses.
         measured = [count for count in counts if count is not None]
         if not measured:
             return cell(_("Finished in 60 min"), "–")

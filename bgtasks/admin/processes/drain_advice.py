@@ -1,4 +1,4 @@
-"""The advice on DRAIN_TIMEOUT, in words."""
+"""The texts of the advice on DRAIN_TIMEOUT."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_FUNCTIONS = 8
 
 
 def describe_advice(admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any] | None:
-    """Return what the pages of drains say of DRAIN_TIMEOUT; None if too little was measured. One query."""
+    """Return the advice for the pages of drains; None if there are too few measurements. One query."""
     found = drain_advice.advise(totals_of_week.get(router.db_for_write(BackgroundTask)), get_settings())
     if found is None:
         return None

@@ -53,7 +53,7 @@ class DrainAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("process"))
     def on_process(self, drain: Drain) -> SafeString:
-        label: str = drain.process_label  # type: ignore[attr-defined]  # Put there by PageOfRowsWithProcess.
+        label: str = drain.process_label  # type: ignore[attr-defined]  # Set by PageOfRowsWithProcess.
         return format_html(
             '<span class="bgtasks-name">{}</span><span class="bgtasks-under"><span title="{}">{}</span></span>',
             *(breakable(label), drain.pk, short_id(drain.pk)),

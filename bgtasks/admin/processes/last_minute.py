@@ -1,4 +1,4 @@
-"""The tasks of the last minute, as swimlanes show them: on the overview, and on the page of a process."""
+"""The tasks of the last minute as swimlanes, for the overview and for the page of a process."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ..pictures.swimlanes import Bar, Mark, Swimlane, SwimlaneTask
 from ..shared.formats import duration, printable
 
 SECONDS = 60.0
-LONGEST_LOOKED_FOR = timedelta(minutes=10)  # What was fired before, and ended within the minute, is not drawn.
+LONGEST = timedelta(minutes=10)  # Tasks fired earlier are not drawn, even if they ended within the minute.
 FIELDS = ("id", "name", "status", "process", "started_at", "finished_at", "stuck_after")
 
 
 def ended_since(rows: Any, since: datetime) -> Any:
-    """Narrow `rows` to what ended since then, by ids: no index knows the ends."""
-    milliseconds = max(int((since - LONGEST_LOOKED_FOR).timestamp() * 1000), 0)
+    """Narrow `rows` to tasks that ended since then, by ids: no index has the times of the ends."""
+    milliseconds = max(int((since - LONGEST).timestamp() * 1000), 0)
     return rows.filter(pk__gte=lowest_uuid7(milliseconds * 1_000_000), finished_at__gte=since).order_by("-id")
 
 
 def show(row: Mapping[str, Any], url_of: Callable[[UUID], str], default: float | None) -> SwimlaneTask:
     """
-    Return a row of FIELDS that has started, as its swimlane shows it.
+    Return the task of a row of FIELDS that has started.
 
     Args:
         default: the setting STUCK_AFTER.
@@ -60,7 +60,7 @@ def find_marks(process: Process, drains: Sequence[Drain] = (), *, is_deploy: boo
 
 
 def describe_swimlanes(swimlanes: Iterable[tuple[Swimlane, str]], now: datetime) -> dict[str, Any]:
-    """Return what `swimlanes.html` shows of swimlanes, each with its text for screen readers."""
+    """Return the values for `swimlanes.html` of swimlanes, each with its text for screen readers."""
     return {
         "swimlanes": [
             {

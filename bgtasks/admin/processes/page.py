@@ -1,4 +1,4 @@
-"""What the page of one process shows of its tasks, its loop and its drains, as values for its template."""
+"""The tasks, the loop and the drains on the page of one process, as values for its template."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ..shared.courses import Course, draw_seconds
 from ..shared.formats import printable, split_name, time_since, write_moment
 from ..shared.page import live_context
 from . import last_minute
-from .drain_page import draw_drain, tell_drain
+from .drain_page import describe_drain, describe_line
 
 if TYPE_CHECKING:
     from ..shared.base import ReadOnlyAdmin
 
-MAX_LISTED = 50  # Tasks that run.
-MAX_ENDED = 150  # Tasks that ended in the last minute: bars of the picture.
+MAX_LISTED = 50  # Running tasks.
+MAX_ENDED = 150  # Tasks that ended in the last minute, as bars of the picture.
 MAX_DRAINS = 10
 HOUR = timedelta(minutes=60)
 
@@ -41,7 +41,7 @@ def describe(process: Process, admin: ReadOnlyAdmin, request: HttpRequest) -> di
     may_view_tasks = _may_view_tasks(request)
     return {
         **(live_context(is_moving=bool(process.running) and may_view_tasks) if is_up else {}),
-        **({} if may_view_tasks else {"socket_path": ""}),  # It is for those who may.
+        **({} if may_view_tasks else {"socket_path": ""}),  # The socket is for users who may view tasks.
         "is_up": is_up,
         "courses": list(_courses(using, process, now)),
         "drains": _describe_drains(using, process, admin),
@@ -53,11 +53,11 @@ def _may_view_tasks(request: HttpRequest) -> bool:
     return bool(request.user.has_perm("bgtasks.view_backgroundtask"))
 
 
-# What it does.
+# Its tasks.
 
 
 def _describe_tasks(using: str, process: Process, admin: ReadOnlyAdmin, now: datetime) -> dict[str, Any]:
-    """Return its running tasks, the oldest first, and the picture of the last minute. Two queries."""
+    """Return the running tasks, oldest first, and the picture of the last minute. Two queries."""
     rows = BackgroundTask.objects.using(using).filter(process=process.pk)
     running = list(rows.running().order_by("id").values(*last_minute.FIELDS, "attempt")[: MAX_LISTED + 1])
     ended: list[dict[str, Any]] = []
@@ -105,11 +105,11 @@ def _draw_swimlane(
     return last_minute.describe_swimlanes([(swimlane, text)] if rows else [], now)
 
 
-# The last hour.
+# Its last hour.
 
 
 def _courses(using: str, process: Process, now: datetime) -> Iterator[Course]:
-    """Yield what the rollups of this process tell. One query."""
+    """Yield the courses that the rollups of this process contain. One query."""
     buckets = rollups.read(using, rollups.MINUTE, now, HOUR, [process.pk])
     if not buckets:
         return
@@ -124,7 +124,7 @@ def _courses(using: str, process: Process, now: datetime) -> Iterator[Course]:
 
 
 def finished_by_minute(process: Process, buckets: Sequence[Stretch], now: datetime) -> list[int | None]:
-    """Return how many of its tasks ended in each minute of the last hour; None before its start and after its end."""
+    """Return the number of tasks that ended in each minute of the last hour; None for minutes without the process."""
     counts: Counter[datetime] = Counter()
     for bucket in buckets:
         if bucket.process == process.pk:
@@ -135,18 +135,10 @@ def finished_by_minute(process: Process, buckets: Sequence[Stretch], now: dateti
 
 
 def _minutes(now: datetime) -> list[datetime]:
-    """Return the begins of the last 60 minutes, the one that has begun included, oldest first."""
+    """Return the starts of the last 60 minutes, oldest first, with the current minute."""
     return [start for start, _total in rollups.total_by_stretch([], rollups.MINUTE, now, HOUR)]
 
 
 def _describe_drains(using: str, process: Process, admin: ReadOnlyAdmin) -> list[dict[str, Any]]:
     drains = Drain.objects.using(using).filter(process=process.pk).order_by("-id")[:MAX_DRAINS]
-    return [
-        {
-            "at": write_moment(drain.started_at),
-            "url": admin.page_of(Drain, drain.pk),
-            "words": tell_drain(drain),
-            "picture": draw_drain(drain),
-        }
-        for drain in drains
-    ]
+    return [describe_line(drain, describe_drain(drain), admin) for drain in drains]

@@ -1,4 +1,4 @@
-"""The course of a number in the last hour: a sparkline with its words."""
+"""The course of a number over the last hour: a sparkline with its texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..pictures import sparkline
 from ..pictures.sparkline import Sparkline
 from .formats import duration
 
-LEAST_TOP = 0.05  # Seconds at the upper edge, at least, so that noise stays flat.
+LEAST_TOP = 0.05  # Least seconds at the upper edge, so that noise stays flat.
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The request that fired a task, out of the JSON in its row. All of it is text that a client sent."""
+"""The request that fired a task, from the JSON in its row. A client sent all of these texts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_fired_by(stored: Any) -> FiredBy:
 
 def request_line(stored: Any) -> str:
     """
-    Write a stored request on one line.
+    Format a stored request on one line.
 
     >>> request_line({"method": "POST", "path": "/signup", "user_id": 7})
     'POST /signup · user 7'

@@ -1,4 +1,4 @@
-"""How the admin's pages write values down. Rows hold what anybody put there, so nothing here may fail or emit HTML."""
+"""Formats values for the pages. A row may hold any value, so no function here may raise an error or return HTML."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ MAX_ON_ONE_LINE = 72
 
 @dataclass(frozen=True)
 class CutText:
-    """A text as a page shows it."""
+    """A text, cut to a length that a page can show."""
 
     text: str
-    whole_length: int = 0  # In characters, where the text is cut; otherwise 0.
+    whole_length: int = 0  # Characters of a text that was cut; otherwise 0.
 
 
 def printable(value: object) -> str:
     r"""
-    Return `value` as a text that every page can be encoded with: JSON may hold half of a surrogate pair.
+    Return `value` as a text that can be encoded: JSON may hold half of a surrogate pair.
 
     >>> printable("caf\u00e9 \ud800")
     'café \\ud800'
@@ -42,7 +42,7 @@ def printable(value: object) -> str:
 
 def split_name(name: str) -> tuple[str, str]:
     """
-    Split a task function's name into module and function; any other name is left whole.
+    Split the name of a task function into module and function. Any other name stays whole.
 
     >>> split_name("shop.tasks.send_welcome"), split_name("notify:ann@example.com")
     (('shop.tasks', 'send_welcome'), ('', 'notify:ann@example.com'))
@@ -52,7 +52,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def status_label(status: str) -> str:
-    """Return the label of a status, and an unknown status as it is."""
+    """Return the label of a status; an unknown status unchanged."""
     return str(Status(status).label) if status in Status.values else printable(status)
 
 
@@ -76,6 +76,8 @@ def parse_uuid(text: str | None) -> UUID | None:
 
 def cut(text: str, most: int = MAX_SHOWN) -> CutText:
     """
+    Cut a text after `most` characters.
+
     >>> cut("abcdef", 3)
     CutText(text='abc', whole_length=6)
     """
@@ -84,7 +86,7 @@ def cut(text: str, most: int = MAX_SHOWN) -> CutText:
 
 def pretty_json(value: Any) -> CutText:
     """
-    Write JSON on one line when it fits, otherwise indented.
+    Format JSON on one line if it fits, otherwise indented.
 
     >>> pretty_json({"to": "ann"}).text
     '{"to": "ann"}'
@@ -93,14 +95,14 @@ def pretty_json(value: Any) -> CutText:
         text = json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False)
         if len(text) > MAX_ON_ONE_LINE:
             text = json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2)
-    except (TypeError, ValueError, RecursionError):  # Nested deeper than the indenting encoder goes, for one.
+    except (TypeError, ValueError, RecursionError):  # Such as deeper nesting than the encoder supports.
         text = _("This value cannot be shown.")
     return cut(printable(text))
 
 
 def duration(length: timedelta | float | None) -> str:
     """
-    Write a length of time, given as such or in seconds, with two units at most.
+    Format a length of time, a timedelta or a number of seconds, with at most two units.
 
     >>> duration(0.012), duration(3.417), duration(20), duration(timedelta(seconds=125)), duration(300)
     ('12 ms', '3.42 s', '20 s', '2 min 5 s', '5 min')
@@ -125,7 +127,7 @@ def duration(length: timedelta | float | None) -> str:
 
 
 def time_since(moment: datetime, now: datetime) -> str:
-    """Write how long ago a moment was: 0 ms for a moment that lies ahead, as the clocks of two machines differ."""
+    """Format the time since a moment. It is 0 for a moment in the future, since clocks of machines differ."""
     return duration(max(now - moment, timedelta(0)))
 
 
@@ -135,7 +137,7 @@ def _two(first: str, second: str | int) -> str:
 
 def decimal(value: float, places: int) -> str:
     """
-    Write a number as the language does, and a whole one without places.
+    Format a number for the current language, a whole one without decimal places.
 
     >>> decimal(2.5, 2), decimal(19.98, 1), decimal(2.999, 2)
     ('2.50', '20', '3')
@@ -146,7 +148,7 @@ def decimal(value: float, places: int) -> str:
 
 def number(count: int) -> str:
     """
-    Write a number that may be large, in groups of digits.
+    Format a whole number with groups of digits.
 
     >>> number(999), number(1234567)
     ('999', '1,234,567')
@@ -156,7 +158,7 @@ def number(count: int) -> str:
 
 def percent(part: float) -> str:
     """
-    Write a part so that it is "100 %" only if nothing is left out, and "0 %" only if nothing is there.
+    Format a part of 1. Only 1 itself is "100 %", and only 0 itself is "0 %".
 
     >>> percent(0.9912), percent(0.99999), percent(1.0), percent(0.0001), percent(0.0)
     ('99.1 %', '99.9 %', '100 %', '0.1 %', '0 %')
@@ -168,7 +170,7 @@ def percent(part: float) -> str:
 
 
 def write_moment(moment: datetime | None, *, milliseconds: bool = False) -> str:
-    """Write a moment as local date and time, the same in every language, so that columns align."""
+    """Format a moment as local date and time, alike in all languages, so that columns align."""
     if moment is None:
         return "–"
     local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
@@ -177,5 +179,5 @@ def write_moment(moment: datetime | None, *, milliseconds: bool = False) -> str:
 
 
 def write_minute(moment: datetime | None) -> str:
-    """Write a moment without its seconds."""
+    """Format a moment without its seconds."""
     return write_moment(moment)[:16]

@@ -1,13 +1,13 @@
 """
-What staff may do with stuck tasks: give them their verdicts now, cancel them.
+The actions on stuck tasks: apply their verdicts now, or cancel them.
 
-A verdict is given by the rescue, to tasks whose process is over. A process that is merely silent is watched first.
+The rescue gives a verdict to tasks whose process is over. A process that is only silent is watched first.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -34,7 +34,7 @@ from ..shared.formats import duration, join_names, printable
 from ..shared.page import PageAdmin
 from ..tasks.actions import LOGGED, cancel_each
 
-MAX_AT_ONCE = 1000  # Tasks of one action.
+MAX_AT_ONCE = 1000  # Tasks in one action.
 MAX_NAMED = 5  # Names in one message.
 
 WHY_CANCELLED = "cancelled in the admin: it was stuck"  # For the history, which is not translated.
@@ -125,7 +125,7 @@ class StuckActions(PageAdmin):
         return self._act_on_selection(request, self.has_cancel_permission, self._cancel)
 
     def read_processes(self, ids: Iterable[UUID | None]) -> dict[UUID, Process]:
-        """Return these processes, and all that are up. One query."""
+        """Return these processes and all processes that are up. One query."""
         wanted = {each for each in ids if each is not None}
         rows = Process.objects.using(self.using).filter(Q(pk__in=wanted) | Q(state__in=Process.UP))
         return {process.pk: process for process in rows.defer("blocked_by", "functions")}
@@ -149,12 +149,12 @@ class StuckActions(PageAdmin):
         return HttpResponseRedirect(self.list_of(StuckTask))
 
     def _read_selection(self, request: HttpRequest) -> set[UUID]:
-        """Return the ids of the button's own row, else of the rows that are ticked."""
+        """Return the id of the row whose button was pressed; otherwise the ids of the selected rows."""
         own = request.POST.get("one")
         texts = [own] if own else request.POST.getlist("task")
         try:
             ids = {UUID(text) for text in texts}
-        except ValueError:  # No form of ours has sent it.
+        except ValueError:  # Sent by no form of ours.
             self.message_user(request, _("The selection does not consist of tasks. Nothing was done."), messages.ERROR)
             return set()
         if len(ids) > MAX_AT_ONCE:
@@ -169,37 +169,46 @@ class StuckActions(PageAdmin):
         now, settings = timezone.now(), get_settings()
         processes = self.read_processes(task.process for task in tasks)
         outcomes: dict[Any, list[str]] = defaultdict(list)
-        left: dict[UUID, list[BackgroundTask]] = defaultdict(list)
+        by_process: dict[UUID, list[BackgroundTask]] = defaultdict(list)
         for task in tasks:
             if task.status not in LIVE:
                 outcomes["changed"].append(task.name)
             elif task.process is None:
                 outcomes["free"].append(task.name)
             else:
-                left[task.process].append(task)
-        for process, its_tasks in left.items():
-            names = [task.name for task in its_tasks]
+                by_process[task.process].append(task)
+        for process, its_tasks in by_process.items():
             standing = find_standing(processes.get(process), settings, now)
-            if standing is Standing.UP:
-                outcomes["alive"] += names
-            elif standing is Standing.OVER:
-                for outcome, name in self._give_verdicts(request, process, its_tasks):
-                    outcomes[outcome].append(name)
-            else:
-                note = partial(_note_verdicts, request.user.pk, get_language())
-                wish = Wish(name_user(request), {task.pk for task in its_tasks}, note)
-                background_watch.wish(self.using, settings, process, wish)
-                outcomes["watched"] += names
+            for outcome, name in self._apply_to(request, process, standing, its_tasks):
+                outcomes[outcome].append(name)
+        self._report_verdicts(request, outcomes)
+
+    def _apply_to(
+        self, request: HttpRequest, process: UUID, standing: Standing, tasks: Sequence[BackgroundTask]
+    ) -> Iterator[tuple[Any, str]]:
+        """Apply the verdicts to tasks of one process. Yield the outcome and the name of each task."""
+        if standing is Standing.OVER:
+            yield from self._give_verdicts(request, process, tasks)
+            return
+        if standing is not Standing.UP:
+            note = partial(_note_verdicts, request.user.pk, get_language())
+            wish = Wish(name_user(request), {task.pk for task in tasks}, note)
+            background_watch.wish(self.using, get_settings(), process, wish)
+        for task in tasks:
+            yield "alive" if standing is Standing.UP else "watched", task.name
+
+    def _report_verdicts(self, request: HttpRequest, outcomes: Mapping[Any, Sequence[str]]) -> None:
         for status, given in GIVEN.items():
-            self._tell(request, messages.SUCCESS, given, outcomes[status])
-        self._tell(request, messages.INFO, WATCHED, outcomes["watched"], seconds=duration(longest_watch(settings)))
-        for what, text in (("alive", ALIVE), ("free", FREE), ("changed", CHANGED)):
-            self._tell(request, messages.WARNING, text, outcomes[what])
+            self._report(request, messages.SUCCESS, given, outcomes.get(status, ()))
+        seconds = duration(longest_watch(get_settings()))
+        self._report(request, messages.INFO, WATCHED, outcomes.get("watched", ()), seconds=seconds)
+        for outcome, text in (("alive", ALIVE), ("free", FREE), ("changed", CHANGED)):
+            self._report(request, messages.WARNING, text, outcomes.get(outcome, ()))
 
     def _give_verdicts(
         self, request: HttpRequest, process: UUID, tasks: Sequence[BackgroundTask]
     ) -> Iterator[tuple[Any, str]]:
-        """Yield what became of each task of a process that is over, with its name."""
+        """Give the verdicts to tasks of a process that is over."""
         with transaction.atomic(using=self.using):
             verdicts = rescue_by_hand(self.using, process, name_user(request), [task.pk for task in tasks])
             _log_verdicts(request.user.pk, verdicts)
@@ -217,17 +226,17 @@ class StuckActions(PageAdmin):
             is_later = is_asked and find_standing(process, settings, now) is not Standing.UP
             names["later" if is_later else outcome].append(task.name)
         for outcome, text in CANCELLED.items():
-            self._tell(request, messages.SUCCESS if outcome in LOGGED else messages.WARNING, text, names[outcome])
-        self._tell(request, messages.SUCCESS, CANCELLED_LATER, names["later"])
+            self._report(request, messages.SUCCESS if outcome in LOGGED else messages.WARNING, text, names[outcome])
+        self._report(request, messages.SUCCESS, CANCELLED_LATER, names["later"])
 
-    def _tell(self, request: HttpRequest, level: int, text: Any, names: Sequence[str], **values: str) -> None:
+    def _report(self, request: HttpRequest, level: int, text: Any, names: Sequence[str], **values: str) -> None:
         if names:
             listed = join_names(sorted({printable(name) for name in names}), MAX_NAMED)
             self.message_user(request, text % {"count": len(names), "names": listed, **values}, level)
 
 
 def _note_verdicts(user_id: Any, language: str | None, verdicts: Sequence[Verdict]) -> None:
-    """Write the admin log from outside a request, in the language of whoever asked."""
+    """Write the admin log outside a request, in the language of the user."""
     with override(language):
         _log_verdicts(user_id, verdicts)
 

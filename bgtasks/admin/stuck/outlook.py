@@ -1,4 +1,4 @@
-"""What becomes of a stuck task if nobody does anything: which verdict it gets, and when."""
+"""The outlook of a stuck task without intervention: its verdict, and the time of it."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from ..shared.formats import duration, write_moment
 
 @dataclass(frozen=True)
 class Outlook:
-    """What becomes of a stuck task if nobody does anything."""
+    """The fate of a stuck task without intervention."""
 
     label: str
     note: str
     when: str = ""
-    status: str = ""  # The verdict's colour.
+    status: str = ""  # Of the verdict, for the badge.
 
 
 @dataclass
 class Around:
-    """What the outlooks depend on."""
+    """The circumstances on which outlooks depend."""
 
     now: datetime
     settings: Settings
     processes: Mapping[UUID, Process]
     up_count: int = field(init=False)
-    taking_count: int = field(init=False)  # Of those, the ones that start tasks.
+    taking_count: int = field(init=False)  # Processes among them that start tasks.
 
     def __post_init__(self) -> None:
         up = [each for each in self.processes.values() if self.stands(each) is Standing.UP]
@@ -57,8 +57,8 @@ def foresee(task: StuckTask, row: Mapping[str, Any], process: Process | None, ar
         return _foresee_start(task, around)
     if row["cancel_requested_at"] is None:
         return Outlook(_("Nothing by itself"), _("Its process lives. Cancel it, if it is to end."))
-    asked = _("It was asked to stop at %(time)s.") % {"time": write_moment(row["cancel_requested_at"])}
-    return Outlook(_("Nothing by itself"), asked, _("It ends when it obeys, or with its process."))
+    text = _("It was asked to stop at %(time)s.") % {"time": write_moment(row["cancel_requested_at"])}
+    return Outlook(_("Nothing by itself"), text, _("It ends when it obeys, or with its process."))
 
 
 def _foresee_verdict(task: StuckTask, row: Mapping[str, Any], process: Process | None, around: Around) -> Outlook:
