@@ -26,7 +26,7 @@ from .shared.formats import duration, printable, split_name, status_label, time_
 from .shared.page import PageAdmin
 from .shared.search_window import RECENT_FAILED
 from .tasks.bulk_actions import BULK_ACTIONS
-from .tasks.filters import NO_FINGERPRINT
+from .tasks.link_filters import NO_FINGERPRINT
 from .tasks.traceback import HEADER, read_traceback
 
 MAX_GROUPS = 100

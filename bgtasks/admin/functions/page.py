@@ -138,7 +138,7 @@ class TaskFunctionAdmin(FunctionFiring, FunctionPausing):
         return TemplateResponse(request, self.function_template, context)
 
     def _make_form(self, request: HttpRequest, task: Task[..., Any] | None) -> FireForm | None:
-        """Return the form to fire a function, with the input of a POST; None if the function is unknown here."""
+        """Return the form, bound to a POST; None for an unknown function or a user without the permission to fire."""
         may_fire = self.has_fire_permission(request)
         if request.method != "POST":
             return FireForm(task) if task is not None and may_fire else None

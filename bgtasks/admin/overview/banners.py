@@ -43,9 +43,9 @@ class Banner:
 
 def find_banners(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process], now: datetime) -> Iterator[Banner]:
     """Yield the banners on these processes, which are up, and on the state of this process. Three queries."""
-    yield from _of_this_process()
-    yield from _of_left_tasks(admin, using, processes)
-    yield from _of_unknown_functions(admin, using, now)
+    yield from _find_own_problems()
+    yield from _find_left_tasks(admin, using, processes)
+    yield from _find_unknown_functions(admin, using, now)
     for process in processes:
         url = admin.page_of(Process, process.pk)
         if process.blocked_since:
@@ -57,7 +57,7 @@ def find_banners(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process],
             yield Banner("alarm", _("A process is silent"), text % {"process": process, "time": silence}, url)
 
 
-def _of_left_tasks(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process]) -> Iterator[Banner]:
+def _find_left_tasks(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process]) -> Iterator[Banner]:
     """Find running tasks of processes that are over. The rescue of a living process ends them within seconds."""
     up = [process.pk for process in processes]
     left = BackgroundTask.objects.using(using).running().exclude(process=None).exclude(process__in=up)
@@ -73,7 +73,7 @@ def _of_left_tasks(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process
         yield Banner("alarm", _("A process died with running tasks"), text % {"count": count})
 
 
-def _of_unknown_functions(admin: ReadOnlyAdmin, using: str, now: datetime) -> Iterator[Banner]:
+def _find_unknown_functions(admin: ReadOnlyAdmin, using: str, now: datetime) -> Iterator[Banner]:
     """Find tasks that no living process can start, since none knows their functions, among the next MAX_COUNT ones."""
     known = find_known_functions(using, get_settings(), now)
     if known is None:
@@ -91,7 +91,7 @@ def _of_unknown_functions(admin: ReadOnlyAdmin, using: str, now: datetime) -> It
         yield Banner("hint", _("No process knows a function"), text % values, admin.tasks_url(show="waiting"))
 
 
-def _of_this_process() -> Iterator[Banner]:
+def _find_own_problems() -> Iterator[Banner]:
     runner = get_config().find_runner()
     if runner is None:
         return

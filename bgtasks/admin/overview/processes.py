@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..shared.base import ReadOnlyAdmin
 
 MAX_SWIMLANES = 8
-MAX_BARS = 400  # Tasks read for the swimlanes: the newest that ended, and as many of the oldest that run.
+MAX_BARS = 400  # Tasks read for the swimlanes: the newest ended ones, and as many of the oldest running ones.
 MAX_DRAINS = 3
 SHORTEST, LONGEST = 600.0, 7 * 86400.0  # Seconds on the scale of the lifespans.
 

@@ -27,7 +27,8 @@ from ..shared.base import Fact, PageOfRows, badge, breakable, cell, short_id
 from ..shared.formats import duration, printable, time_since, write_minute, write_moment
 from ..shared.no_drain import describe_if_without_drain, describe_processes_without_drain, has_no_drain
 from ..shared.page import live_context
-from ..tasks.filters import ProcessFilter, ShowFilter
+from ..tasks.filters import ShowFilter
+from ..tasks.link_filters import ProcessFilter
 from .drain_view import ProcessDrain
 from .page import HOUR, describe, finished_by_minute
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 from ...models import Drain
 from ..shared.base import PageOfRowsWithProcess, ReadOnlyAdmin, breakable, cell, find_processes, label_of, short_id
 from ..shared.formats import duration, write_moment
-from ..tasks.filters import ProcessFilter
+from ..tasks.link_filters import ProcessFilter
 from .drain_advice import describe_advice
 from .drain_page import describe, draw_drain
 

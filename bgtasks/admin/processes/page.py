@@ -109,7 +109,7 @@ def _draw_swimlane(
 
 
 def _courses(using: str, process: Process, now: datetime) -> Iterator[Course]:
-    """Yield the courses that the rollups of this process contain. One query."""
+    """Yield the courses of the last hour, from the rollups of this process. One query."""
     buckets = rollups.read(using, rollups.MINUTE, now, HOUR, [process.pk])
     if not buckets:
         return

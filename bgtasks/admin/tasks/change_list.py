@@ -28,17 +28,15 @@ from .bulk_actions import BulkActions
 from .export import Exports
 from .filters import (
     ErrorFilter,
-    FingerprintFilter,
-    FinishedFilter,
     FiredFilter,
     NameFilter,
     QueueFilter,
     ReleaseFilter,
     ShowFilter,
     StatusFilter,
-    TaskProcessFilter,
     UserFilter,
 )
+from .link_filters import FingerprintFilter, FinishedFilter, TaskProcessFilter
 from .page import describe
 from .search import may_view_arguments, read_argument, search
 

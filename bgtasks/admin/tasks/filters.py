@@ -6,12 +6,9 @@ Each of them uses an index, or the time in the id, or searches the newest tasks 
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
-from django.conf import settings
 from django.contrib.admin import SimpleListFilter
 from django.db import connections
 from django.db.models import Q, QuerySet, Value
@@ -24,8 +21,6 @@ from ...conf import get_settings
 from ...definition import DEFAULTS, MAX_NAME_LENGTH, declared
 from ...status import LIVE, UNSUCCESSFUL, Status
 from ...uuid7 import first_id_of
-from ..shared.base import find_processes, label_of
-from ..shared.formats import parse_uuid, write_moment
 from ..shared.search_window import MAX_DIGITS, is_searchable, newest, newest_failed
 
 SHOWN = {
@@ -41,10 +36,6 @@ AGES = {
     "3days": timedelta(days=3),
     "week": timedelta(weeks=1),
 }
-LONGEST_TASK = timedelta(days=1)  # A task that ended in a period is searched among those fired so long before it.
-LONGEST_PERIOD = timedelta(days=31)
-PERIOD = re.compile(r"([0-9]{1,12})-([0-9]{1,12})")
-NO_FINGERPRINT = "none"
 
 Choices = list[tuple[str, Any]]
 
@@ -149,97 +140,6 @@ class FiredFilter(SimpleListFilter):
         return bool(self.value()) and self.value() not in AGES
 
 
-class ProcessFilter(SimpleListFilter):
-    """Set by links from the page of a process only, since each boot adds a process."""
-
-    title = _("process")
-    parameter_name = "process"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        process_id = self.process_id
-        return [(str(process_id), label_of(process_id, find_processes([process_id])))] if process_id else []
-
-    def has_output(self) -> bool:
-        return bool(self.value())
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if not self.value():
-            return queryset
-        return queryset.none() if self.is_wrong else queryset.filter(process=self.process_id)
-
-    @property
-    def is_wrong(self) -> bool:
-        return bool(self.value()) and self.process_id is None
-
-    @property
-    def process_id(self) -> UUID | None:
-        return parse_uuid(self.value())
-
-
-class TaskProcessFilter(ProcessFilter):
-    """Finds the live tasks of a process by an index, and its other tasks among the newest ones, which have no index."""
-
-    def __init__(self, request: HttpRequest, *args: Any) -> None:
-        super().__init__(request, *args)
-        self.is_of_failed_ones = (
-            request.GET.get(ShowFilter.parameter_name) == "failed" or request.GET.get("status") in UNSUCCESSFUL
-        )
-        self.is_of_live_ones = request.GET.get(ShowFilter.parameter_name) in ("live", "waiting", "running")
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        found = super().queryset(request, queryset)
-        if self.process_id is None or self.is_of_live_ones:
-            return found
-        bound = newest_failed if self.is_of_failed_ones else newest
-        return found.filter(bound(request, queryset.db))
-
-
-class FinishedFilter(SimpleListFilter):
-    """
-    Set by links from the columns of the overview only: `finished=<from>-<until>`.
-
-    Both are seconds since the epoch; the second one is exclusive.
-    """
-
-    title = _("finished")
-    parameter_name = "finished"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        period = self.period
-        if period is None:
-            return []
-        start, end = map(write_moment, period)
-        return [(self.value() or "", f"{start} – {end[11:] if end[:10] == start[:10] else end}")]
-
-    def has_output(self) -> bool:
-        return bool(self.value())
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if not self.value():
-            return queryset
-        if self.period is None:
-            return queryset.none()
-        start, end = self.period
-        ids = first_id_of(max(start - LONGEST_TASK, datetime.fromtimestamp(0, UTC))), first_id_of(end)
-        moments = [moment if settings.USE_TZ else timezone.make_naive(moment) for moment in (start, end)]
-        return queryset.filter(pk__gte=ids[0], pk__lt=ids[1], finished_at__gte=moments[0], finished_at__lt=moments[1])
-
-    @property
-    def is_wrong(self) -> bool:
-        return bool(self.value()) and self.period is None
-
-    @property
-    def period(self) -> tuple[datetime, datetime] | None:
-        found = PERIOD.fullmatch(self.value() or "")
-        try:
-            start, end = (datetime.fromtimestamp(int(part), UTC) for part in found.groups()) if found else (None, None)
-        except (ValueError, OverflowError, OSError):  # Such as the year 10000.
-            return None
-        if start is None or end is None or not timedelta(0) < end - start <= LONGEST_PERIOD:
-            return None
-        return start, end
-
-
 class QueueFilter(SimpleListFilter):
     """Offers the queues of the declared functions and of the settings."""
 
@@ -318,26 +218,3 @@ class UserFilter(TypedFilter):
         if text.isascii() and text.removeprefix("-").isdigit() and len(text) <= MAX_DIGITS:
             ids.append(int(text))
         return Q(fired_by__user_id__in=ids) & newest(request, alias)  # One lookup in JSON for both.
-
-
-class FingerprintFilter(SimpleListFilter):
-    """Finds the same error at the same place. Set by links from the page of failures. "none": no fingerprint."""
-
-    title = _("fingerprint")
-    parameter_name = "fingerprint"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        value = self.value() or ""
-        return [(value, _("None") if value == NO_FINGERPRINT else value[:MAX_NAME_LENGTH])] if value else []
-
-    def has_output(self) -> bool:
-        return bool(self.value())
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value()
-        if not value:
-            return queryset
-        if not is_searchable(value):
-            return queryset.none()
-        wanted = "" if value == NO_FINGERPRINT else value
-        return queryset.filter(newest_failed(request, queryset.db), error_fingerprint=wanted)

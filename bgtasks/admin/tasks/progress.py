@@ -51,7 +51,7 @@ def _left(task: BackgroundTask, done: float, total: float | None, at: datetime |
     try:
         seconds = (at - task.started_at).total_seconds() * (total - done) / done
         return _("about %(time)s left") % {"time": duration(timedelta(seconds=seconds))} if seconds > 0 else ""
-    except (OverflowError, TypeError):  # Too far in time, or without a time zone.
+    except (OverflowError, TypeError):  # A far-off moment, or one without a time zone.
         return ""
 
 

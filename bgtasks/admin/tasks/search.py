@@ -20,7 +20,7 @@ from ..shared import paginator
 from ..shared.formats import parse_uuid
 from ..shared.search_window import MAX_DIGITS, is_searchable, newest
 
-MAX_DIFFERENT = 1000  # Names in the table, up to which a term is compared with each of them.
+MAX_DIFFERENT = 1000  # Names in the table. Up to so many, a term is compared with each of them.
 MAX_NAMES = 100  # Names that one search may match.
 ARGUMENT = re.compile(r"(?:args|kwargs)\.(?P<name>\w{1,100}):(?P<value>.*)", re.DOTALL)
 
@@ -53,7 +53,7 @@ def may_view_arguments(request: HttpRequest) -> bool:
 
 def read_scalars(text: str) -> list[Any]:
     """
-    Return the values in JSON for which an input may stand.
+    Return the JSON values that an input may mean.
 
     >>> read_scalars("5"), read_scalars('"5"'), read_scalars("true"), read_scalars("ann"), read_scalars("NaN")
     ([5, '5'], ['5', '"5"'], [True, 'true'], ['ann'], ['NaN'])
