@@ -119,7 +119,7 @@ def time_database(made: list[Any]) -> float:
 def make_statements() -> Any:
     from bgtasks.journal.statements import statements_for
 
-    return statements_for("default", get_runner().journal.process_id, "")
+    return statements_for("default", get_runner().state.id, "")
 
 
 def time_floor(tasks: int) -> float:

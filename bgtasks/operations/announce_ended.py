@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from django.db import transaction
 
@@ -39,7 +40,8 @@ def tell_ended(using: str, verdicts: Sequence[Verdict]) -> None:
 def _tell(using: str, ended: Sequence[Verdict]) -> None:
     runner = get_config().find_runner()
     if runner is not None and runner.journal.is_running:
-        runner.journal.tell_soon(ended)
+        journal = runner.journal
+        journal.submit(partial(journal.after_commit.announce_verdicts, ended))
         return
     tally = Tally()
     for verdict in ended:

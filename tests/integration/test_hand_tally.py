@@ -180,7 +180,7 @@ def test_what_cannot_be_counted_is_done_all_the_same(root, monkeypatch, caplog):
     def fail(*args: Any) -> None:
         raise DatabaseError("no such table")
 
-    monkeypatch.setattr(rollup_writer.Stretch, "write", fail)
+    monkeypatch.setattr(rollup_writer.RollupBucket, "write", fail)
     act(root, "stucktask/cancel/", row)
 
     row.refresh_from_db()
@@ -201,7 +201,7 @@ async def test_the_journal_counts_what_is_cancelled_in_the_admin_of_its_process(
     await cancel_in_admin()
 
     await wait_for_counts(CANCELLED=1)
-    own = get_runner().journal.process_id
+    own = get_runner().state.id
     assert [each["process_id"] for each in finished if each["task_id"] == waiting.id] == [own]
     assert {row.process async for row in Rollup.objects.all()} == {own}
 

@@ -284,7 +284,7 @@ async def test_what_was_taken_by_others_keeps_nothing(runtime: Runtime) -> None:
     await rows.aupdate(process=uuid7(), attempt=2, checkpoint="theirs")
     goes_on.set()
     await is_over.wait()
-    journal = apps.get_app_config("bgtasks").runner.journal
+    journal = apps.get_app_config("bgtasks").runtime.journal
     await wait_until(lambda: journal.count_unwritten() == 0)
     row = await rows.aget()
     assert (row.status, row.attempt, row.checkpoint, row.progress) == ("RUNNING", 2, "theirs", None)

@@ -45,7 +45,9 @@ class Command(TaskCommand):
     def _say(self, what: str) -> None:
         runner = self._process.runner
         if what == "ready":
-            queues = f"queues {', '.join(runner.queues)}" if runner.queues else "all queues"
-            self.tell_progress(f"Claiming tasks of {queues}, up to {runner.max_running} at once. Ctrl-C drains.")
+            queues = f"queues {', '.join(runner.state.queues)}" if runner.state.queues else "all queues"
+            self.tell_progress(f"Claiming tasks of {queues}, up to {runner.slots.count} at once. Ctrl-C drains.")
         else:
-            self.tell_progress(f"Draining: {runner.count_running()} running. Ctrl-C again ends the process at once.")
+            self.tell_progress(
+                f"Draining: {runner.registry.count_running()} running. Ctrl-C again ends the process at once."
+            )
