@@ -51,7 +51,7 @@ lint: $(INSTALLED) ## Check style and layers.
 	@$(RUN) -m ruff format --check .
 	@$(VENV)/bin/lint-imports
 
-types: $(INSTALLED) ## Check types.
+types: $(INSTALLED) $(VENV)/.driver-postgresql ## Check types, those of PostgreSQL's driver too.
 	@$(RUN) -m mypy $(ARGS)
 
 bench: $(BENCH)/.installed ## Measure what it costs, on the database DB, and peers; ARGS="fire --quick" one suite.
