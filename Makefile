@@ -24,7 +24,7 @@ DRIVER_mariadb := mysqlclient>=2.2,<3
 DRIVER := $(if $(DRIVER_$(DB)),$(VENV)/.driver-$(DB))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test lint types bench screenshots format clean force
+.PHONY: help demo smoke test lint types bench messages screenshots format clean force
 
 help: ## Say what there is.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,9 @@ types: $(INSTALLED) $(VENV)/.driver-postgresql ## Check types, those of PostgreS
 
 bench: $(BENCH)/.installed ## Measure what it costs, on the database DB, and peers; ARGS="fire --quick" one suite.
 	@$(BENCH)/bin/python -m benchmarks --database $(DB) $(ARGS)
+
+messages: $(INSTALLED) ## Bring the German catalogue up to date with the source; needs GNU gettext.
+	@$(RUN) -m tests.messages
 
 screenshots: $(INSTALLED) ## Take the pictures of docs/admin.md anew; wants Chromium.
 	@$(RUN) docs/screenshots.py
