@@ -116,8 +116,8 @@ def log_in() -> Client:
 def make_operations(client: Client) -> dict[str, Callable[[], Any]]:
     """Write live rows, and return what is measured, in an order in which each finds the rows that it is about."""
     from bgtasks.conf import get_settings
-    from bgtasks.maintenance.audit import Auditor
     from bgtasks.maintenance.rescue import Look, rescue
+    from bgtasks.reports.audit import Auditor
     from tests import tables
 
     auditor = Auditor("default", get_settings())

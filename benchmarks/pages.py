@@ -191,7 +191,7 @@ def choose_pages(rows: int, seeded: Seeded) -> dict[str, tuple[str, list[Any], d
 
 def find_single(tasks: QuerySet[Any], column: str) -> Any:
     """Return the newest value of a column that one task only has, among those that a search looks through."""
-    from bgtasks.admin.horizon import RECENT
+    from bgtasks.admin.shared.search_window import RECENT
 
     counts = Counter(tasks.values_list(column, flat=True)[:RECENT])
     return next(value for value, count in counts.items() if value and count == 1)

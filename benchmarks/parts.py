@@ -117,7 +117,7 @@ def time_database(made: list[Any]) -> float:
 
 
 def make_statements() -> Any:
-    from bgtasks.runtime.statements import statements_for
+    from bgtasks.journal.statements import statements_for
 
     return statements_for("default", get_runner().journal.process_id, "")
 

@@ -101,8 +101,8 @@ class Seeder:
 
     def __init__(self, using: str, seed: int = 1) -> None:
         # What needs the settings is imported here and below: they are chosen by an option.
-        from bgtasks.runtime.statements import statements_for
-        from bgtasks.runtime.statements.moments import stamp
+        from bgtasks.journal.statements import statements_for
+        from bgtasks.models.moments import stamp
 
         self._using = using
         self._stamp = stamp
@@ -359,7 +359,7 @@ class Seeder:
 
         from bgtasks.conf import get_settings
         from bgtasks.models import BackgroundTask, Process
-        from bgtasks.querysets import count_in_ledger
+        from bgtasks.models.books import count_in_ledger
 
         self._now = time.time()
         dead_after = get_settings().dead_after
@@ -530,8 +530,8 @@ class Rollups:
     """What the rollup writers of the processes would have written."""
 
     def __init__(self, now: float, slots: Sequence[Sequence[Life]]) -> None:
+        from bgtasks.journal.tally import Counts
         from bgtasks.maintenance.rollup_writer import KEPT
-        from bgtasks.runtime.tally import Counts
 
         self._counts = Counts
         self._since = {int(resolution): now - seconds for resolution, seconds in KEPT.items()}
@@ -552,7 +552,7 @@ class Rollups:
         took: float | None = None,
         waited: float | None = None,
     ) -> None:
-        from bgtasks.histogram import bin_of
+        from bgtasks.models.histogram import bin_of
 
         number, name = int(row[0], 16), row[1]
         is_well = status in ("SUCCESSFUL", "CANCELLED")
@@ -594,7 +594,7 @@ def _numbers(begin: float, end: float, resolution: int) -> range:
 
 
 def _datetime(seconds: float) -> Any:
-    from bgtasks.runtime.statements import to_datetime
+    from bgtasks.journal.statements import to_datetime
 
     return to_datetime(seconds)
 

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 from uuid import UUID
 
 from asgiref.sync import iscoroutinefunction
@@ -15,15 +15,35 @@ from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
 
 from .definition import MAX_NAME_LENGTH, Task, check_name, name_of
 from .failure import storable
+from .process.drain_report import DrainReport
 from .runtime.context import is_inside_live_task
 from .runtime.handle import TaskHandle
 
 if TYPE_CHECKING:
-    from .runtime.drainer import DrainReport  # For types only, as the next line.
-    from .runtime.runner import Runner  # It imports models, which come later.
+    from .runtime.runner import Runner  # For the type only: it imports models, which are loaded later.
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Config(Protocol):
+    """The AppConfig, as the modules above this one use it."""
+
+    def find_runner(self) -> Runner | None:
+        """Return this process's runner if it has been made; none is made for the question."""
+
+    def go_live(self) -> None:
+        """Run tasks from now on, in tests too, until `shut_down`."""
+
+    def shut_down(self) -> None:
+        """End the threads of the runtime."""
+
+    def begin_anew(self) -> None:
+        """Forget a runtime that was shut down."""
+
+
+def get_config() -> Config:
+    return cast("Config", apps.get_app_config("bgtasks"))
 
 
 def get_runner() -> Runner:

@@ -21,8 +21,8 @@ from django.utils.translation import gettext_lazy as _
 from . import signals
 from .conf import get_settings
 from .log import log
-from .runtime.machine import is_server, is_under_test, name_server
-from .runtime.registry import Registry
+from .process.machine import is_server, is_under_test, name_server
+from .process.registry import Registry
 
 if TYPE_CHECKING:
     from .runtime.runner import Runner  # For the type only: it imports models, which are not loaded yet.
@@ -68,8 +68,8 @@ class BgTasksConfig(AppConfig):
 
     def _make_test_runner(self) -> Runner | None:
         """Return a runner that only captures, unless tasks are to run in this test."""
-        from .daphne import is_serving  # They need the app registry.
-        from .runtime.capture import CapturingRunner
+        from .servers.daphne import is_serving  # They need the app registry.
+        from .testing.capture import CapturingRunner
         from .testing.each_test import begin_each_test_anew
 
         begin_each_test_anew()
@@ -81,6 +81,8 @@ class BgTasksConfig(AppConfig):
     def _make_real_runner(self) -> Runner:
         from django.db import connections, router  # Both need the app registry, as all below.
 
+        from .journal.journal import Journal
+        from .journal.statements import SUPPORTED_VENDORS
         from .live.broadcaster import Broadcaster
         from .maintenance.block_watcher import BlockWatcher
         from .maintenance.claimer import Claimer
@@ -94,10 +96,8 @@ class BgTasksConfig(AppConfig):
         from .maintenance.spool_reader import SpoolReader
         from .maintenance.watcher import Watcher
         from .models import BackgroundTask
-        from .runtime.journal import Journal
         from .runtime.lanes import Lanes
         from .runtime.runner import Runner
-        from .runtime.statements import SUPPORTED_VENDORS
 
         settings = get_settings()
         vendor = connections[router.db_for_write(BackgroundTask)].vendor
@@ -130,9 +130,13 @@ class BgTasksConfig(AppConfig):
         runner.loops.on_new = begin_on
         return runner
 
+    def find_runner(self) -> Runner | None:
+        """Return this process's runner if it has been made; none is made for the question."""
+        return self.__dict__.get("runner")
+
     def _look_for_drain(self, loop: asyncio.AbstractEventLoop) -> None:
         """See to it that this process, which has got this loop, is told of its end; say so if it is not."""
-        from .daphne import hang_drain_on_reactor  # Needs the app registry.
+        from .servers.daphne import hang_drain_on_reactor  # Needs the app registry.
 
         runner = self.__dict__["runner"]
         journal = runner.journal
@@ -174,20 +178,20 @@ class BgTasksConfig(AppConfig):
     def shut_down(self) -> None:
         """End the runtime's threads. A later `fire` in this process, as after another start-up, begins anew."""
         self._is_live = False
-        runner = self.__dict__.get("runner")
+        runner = self.find_runner()
         if runner is not None:
             runner.shut_down(self._deadline)
             self._deadline = None
 
     def _drain_at_exit(self) -> None:
-        runner = self.__dict__.get("runner")
+        runner = self.find_runner()
         if runner is not None and not runner.journal.is_stopped:
             runner.drain_at_exit()
             runner.shut_down()
 
     def begin_anew(self) -> None:
         """Forget a runtime that was shut down, or only captured: a server may start twice in a process, as in tests."""
-        runner = self.__dict__.get("runner")
+        runner = self.find_runner()
         if runner is not None and runner.journal.is_stopped:  # Of one that only captures it always is.
             self._forget()
 

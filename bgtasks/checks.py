@@ -14,8 +14,8 @@ from django.utils.module_loading import import_string
 
 from .conf import find_problems, get_settings
 from .definition import declared
+from .journal.statements import SUPPORTED_VENDORS
 from .models import BackgroundTask
-from .runtime.statements import SUPPORTED_VENDORS
 
 
 @register("bgtasks")

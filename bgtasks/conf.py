@@ -12,7 +12,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from .options import MAX_QUEUE_LENGTH
+from .definition.options import MAX_QUEUE_LENGTH
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,3 +45,6 @@ def may_follow(previous: Status | None, status: Status) -> bool:
     (True, False)
     """
     return status in TRANSITIONS[previous]
+
+
+UNSUCCESSFUL = sorted([Status.FAILED, Status.INTERRUPTED, Status.LOST])  # These need attention.

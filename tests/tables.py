@@ -15,14 +15,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from bgtasks.definition import Task
+from bgtasks.journal.statements import Statements, Wanted, statements_for, to_datetime
 from bgtasks.maintenance.claimer import Claimer
 from bgtasks.maintenance.pruner import Retention
 from bgtasks.maintenance.requests import Requests
 from bgtasks.models import BackgroundTask
-from bgtasks.runtime.record import Record
-from bgtasks.runtime.statements import Statements, Wanted, statements_for, to_datetime
+from bgtasks.process.record import Record
+from bgtasks.reports.stuck import Finder
 from bgtasks.status import Status
-from bgtasks.stuck import Finder
 from bgtasks.uuid7 import uuid7_int
 from tests.app import tasks
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bgtasks.rollups import Stretch, Total
+from bgtasks.reports.rollups import Stretch, Total
 
 
 def total_of(stretches: Iterable[Stretch]) -> Total:

@@ -15,10 +15,10 @@ from typing import Any
 from django.db import router
 
 from ..failure import storable
+from ..journal.statements import bounded_transaction, to_datetime
 from ..log import log
 from ..models import BackgroundTask, Process
 from ..runtime.runner import Runner
-from ..runtime.statements import bounded_transaction, to_datetime
 
 MAX_STACK = 10_000  # Characters.
 

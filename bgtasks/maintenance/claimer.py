@@ -17,19 +17,19 @@ from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 from ..definition import Task
+from ..definition.rate import Rate
+from ..definition.sensitive import hide_values, unseal
+from ..definition.versions import upgrade, version_of
+from ..journal.announcer import announce_all
+from ..journal.rates import Allowance, Bundle, try_to_lock
+from ..journal.statements import Row, Statements, Wanted, statements_for
 from ..log import log
 from ..models import BackgroundTask
-from ..policies.limits import Group
-from ..policies.rates import Allowance, Bundle, try_to_lock
-from ..rate import Rate
-from ..runtime.announcer import announce_all
-from ..runtime.extras import Extras
-from ..runtime.record import Record
+from ..process.extras import Extras
+from ..process.record import Record
+from ..runtime.limits import Group
 from ..runtime.runner import Runner
-from ..runtime.statements import Row, Statements, Wanted, statements_for
-from ..sensitive import hide_values, unseal
 from ..status import Status
-from ..versions import upgrade, version_of
 
 NEWER = "Task %s: this process has its version %s and leaves rows of version %s to processes with newer code."
 

@@ -6,7 +6,7 @@ from django.db import router
 from django.utils import timezone
 
 from ..models import BackgroundTask
-from ..pauses import find_paused
+from ..models.control import find_paused
 from ..runtime.runner import Runner
 
 

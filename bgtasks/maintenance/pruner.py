@@ -14,10 +14,10 @@ from django.db import connections, models, router
 from django.utils import timezone
 
 from ..conf import Settings
+from ..definition.rate import LONGEST_PERIOD
+from ..journal.statements import bounded_transaction
 from ..models import BackgroundTask, Drain, Process, RateLimit
-from ..rate import LONGEST_PERIOD
 from ..runtime.runner import Runner
-from ..runtime.statements import bounded_transaction
 from ..status import FINISHED, Status
 from ..uuid7 import lowest_uuid7
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from ..runtime.record import Record
+from ..process.record import Record
 from ..runtime.runner import Runner
 from .mailbox import Mailbox, Message
 

@@ -9,9 +9,9 @@ from uuid import UUID
 from django.db import router
 from django.utils import timezone
 
+from ..journal.statements import bounded_transaction, statements_for
 from ..models import BackgroundTask, Process
 from ..runtime.runner import Runner
-from ..runtime.statements import bounded_transaction, statements_for
 from ..status import Status
 
 MAX_WAITING = 500  # Coroutine objects that wait here, in one look.

@@ -13,10 +13,10 @@ from uuid import UUID
 from django.db import connections, router
 from django.utils import timezone
 
+from ..journal.statements import bounded_transaction
 from ..log import log
 from ..models import BackgroundTask, Process
 from ..runtime.runner import Runner
-from ..runtime.statements import bounded_transaction
 from ..status import Status
 from ..transitions import Verdict, give_back, give_verdicts
 from .observation import Beat, Observation

@@ -13,12 +13,11 @@ from django.conf import settings as django_settings
 from django.db import DatabaseError, router, transaction
 from django.utils import timezone
 
-from .. import histogram
+from ..journal.statements import bounded_transaction, is_missing_table
+from ..journal.tally import MAX_NAMES, OTHERS, Counts
 from ..log import log
-from ..models import BackgroundTask, Rollup
+from ..models import BackgroundTask, Rollup, histogram
 from ..runtime.runner import Runner
-from ..runtime.statements import bounded_transaction, is_missing_table
-from ..runtime.tally import MAX_NAMES, OTHERS, Counts
 from ..uuid7 import uuid7
 
 EVERY = 2.0  # Seconds.

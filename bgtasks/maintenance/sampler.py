@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 
 from django.db import router
 
+from ..journal.statements import statements_for
 from ..log import log
 from ..models import BackgroundTask
+from ..process.record import Record
 from ..runtime.await_chain import Place, find_place, find_place_of_thread
-from ..runtime.record import Record
 from ..runtime.runner import Runner
-from ..runtime.statements import statements_for
 from ..status import Status
 
 YOUNG_HEARTBEATS = 2  # A task that has run for less is not looked at: most end before.

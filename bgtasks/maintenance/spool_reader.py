@@ -11,14 +11,14 @@ from uuid import UUID
 
 from django.db import router
 
+from ..journal import spool
+from ..journal.keys import KeyContended
+from ..journal.statements import statements_for
+from ..journal.writer import PUT_OFF, Batch, Writer
 from ..log import log
 from ..models import BackgroundTask, Process
-from ..runtime import spool
-from ..runtime.keys import KeyContended
-from ..runtime.record import Record
+from ..process.record import Record
 from ..runtime.runner import Runner
-from ..runtime.statements import statements_for
-from ..runtime.writer import PUT_OFF, Batch, Writer
 
 EVERY = 60.0  # Seconds. The first look is at the start.
 BATCH = 500  # Records in one transaction.

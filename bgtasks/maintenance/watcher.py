@@ -8,7 +8,7 @@ from django.db import router
 
 from ..exceptions import TaskNotFound
 from ..models import BackgroundTask
-from ..runtime.record import Record
+from ..process.record import Record
 from ..runtime.runner import Runner
 from ..status import FINISHED, Status
 from .push import Push

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from ..activity import MAX_COUNT, Activity, FunctionHour, LiveTask
+from ..reports.activity import MAX_COUNT, Activity, FunctionHour, LiveTask
 from .base import show_length, visible
 
 BAR = 10  # Characters.

@@ -17,8 +17,8 @@ from django.utils import timezone
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ..journal.statements import is_missing_table
 from ..models import BackgroundTask
-from ..runtime.statements import is_missing_table
 
 FOUND = 1  # Exit code: something was found, or left.
 MISUSE = 2  # Exit code: wrong options, or a database that cannot be used. argparse uses the same.

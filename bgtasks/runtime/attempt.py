@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
-from .. import arguments
+from ..definition import arguments
+from ..definition.retry import find_delay
 from ..exceptions import Retry
 from ..failure import Failure, describe, storable
 from ..log import log
-from ..policies.retry import find_delay
-from ..policies.time_limit import TimeLimit, make_error
+from ..process.extras import Extras
+from ..process.record import Record
 from ..status import Status
 from .context import attempt_variable
-from .extras import Extras
-from .record import Record
+from .time_limit import TimeLimit, make_error
 
 if TYPE_CHECKING:
     from .runner import Runner  # For the type only: the runner imports this module.

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from .. import arguments
-from .extras import Extras
-from .record import Record
+from ..definition import arguments
+from ..process.extras import Extras
+from ..process.record import Record
 
 if TYPE_CHECKING:
     from .runner import Runner  # For the type only: the runner imports this module.

@@ -8,14 +8,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..log import log
+from ..process.drain_report import MAX_COURSE, DrainReport
+from ..process.record import Record
 from ..status import Status
 from .attempt import ASKED_FOR
-from .record import Record
 
 if TYPE_CHECKING:
     from .runner import Runner  # For the type only: the runner imports this module.
@@ -23,26 +23,8 @@ if TYPE_CHECKING:
 READY = Status.READY
 RUNNING = Status.RUNNING
 
-MAX_COURSE = 200  # Points of a drain's course, evenly spread over the time that it may take.
 
 NOT_RECORDED = (Status.INTERRUPTED, "not recorded before the drain ended")
-
-
-@dataclass
-class DrainReport:
-    """How a drain went."""
-
-    asked_by: str
-    started_at: float  # Seconds since the epoch.
-    running_at_start: int
-    seconds: float = 0.0
-    finished_count: int = 0  # In time.
-    cancelled_count: int = 0  # Cut short at the deadline.
-    left_count: int = 0  # Did not end even when cancelled.
-    names: Counter[str] = field(default_factory=Counter)  # Of what did not finish.
-    cut_short_after: float | None = None  # Seconds until what was left was cut short.
-    course: list[tuple[float, int]] = field(default_factory=list)  # (seconds, how many were left), up to MAX_COURSE.
-    is_written: bool = False  # Whether everything was committed before the deadline.
 
 
 class Drainer:

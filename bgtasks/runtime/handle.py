@@ -11,8 +11,8 @@ from uuid import UUID
 from django.urls import reverse
 
 from ..exceptions import KeyConflict, RolledBack, TaskNotFound
+from ..process.record import Record
 from ..status import Status
-from .record import Record
 
 if TYPE_CHECKING:
     from .runner import Runner  # For the type only: the runner imports this module.

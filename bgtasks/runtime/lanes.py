@@ -19,7 +19,7 @@ from typing import Any
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.db import connections
 
-from .own_connections import own_connections, unused_connections
+from ..process.connections import own_connections, unused_connections
 
 LONGEST_JOIN = 1.0  # Seconds to wait for threads at shutdown.
 IDLE_SECONDS = 0.5  # A thread that nobody uses closes its connections after this long.

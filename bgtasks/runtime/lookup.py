@@ -11,8 +11,8 @@ from django.db import router
 
 from ..exceptions import TaskNotFound
 from ..models import BackgroundTask
+from ..process.record import Record
 from ..status import Status
-from .record import Record
 
 if TYPE_CHECKING:
     from .runner import Runner  # For the type only: the runner imports this module.

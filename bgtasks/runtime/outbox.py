@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from django.db import connections, router, transaction
 
 from ..exceptions import KeyConflict, RolledBack
+from ..journal.announcer import announce
+from ..journal.keys import insert_keyed
+from ..journal.statements import shape_of, statements_for
 from ..models import BackgroundTask
+from ..process.record import Record
 from ..transitions import Verdict
-from .announcer import announce
-from .keys import insert_keyed
-from .record import Record
-from .statements import shape_of, statements_for
 
 if TYPE_CHECKING:
     from .runner import Runner  # For the type only: the runner imports this module.

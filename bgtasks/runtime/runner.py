@@ -17,34 +17,34 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from .. import arguments
 from ..conf import Settings
-from ..definition import Task
+from ..definition import Task, arguments
+from ..definition.sensitive import seal
+from ..definition.versions import tell_misfit
 from ..exceptions import Draining, KeyConflict, NotRecorded, Overloaded, RecordUnknown, TaskNotFound
 from ..failure import Failure, storable
+from ..journal.journal import Journal
 from ..log import log
-from ..policies.limits import Limits
-from ..sensitive import seal
+from ..process.caller_context import copy_context
+from ..process.drain_report import DrainReport
+from ..process.extras import Extras
+from ..process.locale import Locale
+from ..process.machine import is_server
+from ..process.record import NO_CONTEXT, Record
+from ..process.registry import Registry
 from ..status import Status
 from ..uuid7 import uuid7_int
-from ..versions import tell_misfit
 from . import attempt
-from .caller_context import copy_context
 from .context import is_inside_live_task, scope_variable
-from .drainer import Drainer, DrainReport
+from .drainer import Drainer
 from .due import Due
 from .expiry import Expiry, settle, settle_all
-from .extras import Extras
 from .handle import TaskHandle
-from .journal import Journal
 from .lanes import DaemonExecutor, IsolatedLanes, Lanes
-from .locale import Locale
+from .limits import Limits
 from .lookup import afind, find
 from .loops import Loops
-from .machine import is_server
 from .outbox import Outbox, find_transaction
-from .record import NO_CONTEXT, Record
-from .registry import Registry
 from .slots import Slots
 
 Args = arguments.Args

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from .record import Record
+from ..process.record import Record
 
 
 class Slots:

@@ -9,12 +9,11 @@ from typing import Any, overload
 
 from asgiref.sync import async_to_sync
 
-from .. import arguments
 from ..api import get_runner
-from ..definition import Task, declared, name_of
-from ..runtime.capture import CapturingRunner, FiredTask, Surroundings, bind, captured, forget, is_waiting, run
-from ..sensitive import hide
+from ..definition import Task, arguments, declared, name_of
+from ..definition.sensitive import hide
 from ..status import Status
+from .capture import CapturingRunner, FiredTask, Surroundings, bind, captured, forget, is_waiting, run
 
 MAX_FIRED_BY_TASKS = 1000  # So many one call runs of what its tasks fire, and what these fire, and so on.
 NOT_CAPTURED = "In live mode, and outside Django's test environment, tasks run by themselves and are not captured."

@@ -24,11 +24,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 import bgtasks
-from bgtasks import fire_again as fire_again_module
 from bgtasks import transitions
-from bgtasks.admin import bulk_actions, paginator, task_actions
-from bgtasks.fire_again import COPIED, Refusal, fire_again
+from bgtasks.admin.shared import paginator
+from bgtasks.admin.tasks import actions as task_actions
+from bgtasks.admin.tasks import bulk_actions
 from bgtasks.models import BackgroundTask, Ledger
+from bgtasks.operations import fire_again as fire_again_module
+from bgtasks.operations.fire_again import COPIED, Refusal, fire_again
 from bgtasks.status import FINISHED, LIVE, Status
 from bgtasks.transitions import Cancellation
 from tests.app import tasks

@@ -21,10 +21,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
 import bgtasks
-from bgtasks.admin import stuck, stuck_actions
+from bgtasks.admin.stuck import actions as stuck_actions
+from bgtasks.admin.stuck import page as stuck
 from bgtasks.conf import get_settings
-from bgtasks.maintenance.hand_rescue import Wish, background_watch
 from bgtasks.models import BackgroundTask, Process
+from bgtasks.operations.rescue_by_hand import Wish, background_watch
 from bgtasks.status import FINISHED, Status
 from bgtasks.transitions import Verdict
 from tests.app import tasks
@@ -348,7 +349,7 @@ def test_everything_is_escaped(client, page):
 
 
 def test_reasons_can_be_translated():
-    from bgtasks.stuck import RUNS, Reason
+    from bgtasks.reports.stuck import RUNS, Reason
 
     reason = Reason(RUNS, seconds="5")
 
@@ -568,7 +569,7 @@ def test_a_process_without_a_row_is_watched_too(transactional_db, quick):
 
 
 def test_a_watch_that_fails_does_nothing_and_can_be_asked_for_again(transactional_db, quick, monkeypatch, caplog):
-    from bgtasks.maintenance import hand_rescue
+    from bgtasks.operations import rescue_by_hand as hand_rescue
 
     client = log_in("apply_verdict")
     silent = make_silent()

@@ -16,9 +16,9 @@ from django.utils import timezone
 
 import bgtasks
 from bgtasks.conf import get_settings
-from bgtasks.maintenance.audit import Audit, Auditor
 from bgtasks.maintenance.pruner import Retention
 from bgtasks.models import BackgroundTask, Ledger, Process
+from bgtasks.reports.audit import Audit, Auditor
 from bgtasks.uuid7 import first_id_of, uuid7
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until

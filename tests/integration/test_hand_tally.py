@@ -18,11 +18,11 @@ from django.test import Client
 from django.utils import timezone
 
 import bgtasks
-from bgtasks import rollups
 from bgtasks.api import get_runner
 from bgtasks.maintenance import rollup_writer
-from bgtasks.maintenance.hand_tally import telling
 from bgtasks.models import BackgroundTask, Process, Rollup
+from bgtasks.operations.announce_ended import telling
+from bgtasks.reports import rollups
 from bgtasks.signals import task_finished
 from bgtasks.status import Status
 from bgtasks.transitions import cancel

@@ -32,21 +32,21 @@ from hypothesis.stateful import (
 import bgtasks
 from bgtasks import transitions
 from bgtasks.conf import Settings
-from bgtasks.maintenance.audit import Auditor
+from bgtasks.journal import journal as journal_module
+from bgtasks.journal.heartbeat import Heartbeat
+from bgtasks.journal.journal import Journal
+from bgtasks.journal.statements import PostgreSQLStatements, Statements, statements_for
+from bgtasks.journal.statements import base as statements_base
+from bgtasks.journal.writer import Writer
 from bgtasks.maintenance.claimer import Claimer
 from bgtasks.maintenance.requests import Requests
 from bgtasks.maintenance.rescue import Rescuer, declare_dead
 from bgtasks.models import BackgroundTask, Ledger, Process
-from bgtasks.runtime import journal as journal_module
+from bgtasks.process.registry import Registry
+from bgtasks.reports.audit import Auditor
 from bgtasks.runtime.context import attempt_variable
-from bgtasks.runtime.heartbeat import Heartbeat
-from bgtasks.runtime.journal import Journal
 from bgtasks.runtime.lanes import Lanes
-from bgtasks.runtime.registry import Registry
 from bgtasks.runtime.runner import Runner
-from bgtasks.runtime.statements import PostgreSQLStatements, Statements, statements_for
-from bgtasks.runtime.statements import base as statements_base
-from bgtasks.runtime.writer import Writer
 from bgtasks.status import FINISHED, LIVE
 from tests.chaos.table import read_rows
 from tests.chaos.verifier import find_illegal

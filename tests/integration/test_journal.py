@@ -17,10 +17,10 @@ from django.db import OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 import bgtasks
+from bgtasks.journal.statements import Statements
+from bgtasks.journal.statements import base as statements_base
+from bgtasks.journal.writer import Writer
 from bgtasks.models import BackgroundTask, Process
-from bgtasks.runtime.statements import Statements
-from bgtasks.runtime.statements import base as statements_base
-from bgtasks.runtime.writer import Writer
 from bgtasks.signals import task_finished, task_fired, task_started
 from tests import databases
 from tests.app import tasks

@@ -21,13 +21,13 @@ from django.utils import timezone
 
 import bgtasks
 from bgtasks import transitions
-from bgtasks.fire_again import Refusal, fire_again
-from bgtasks.maintenance.audit import Auditor
+from bgtasks.journal import keys, spool
+from bgtasks.journal.statements import Statements, statements_for
+from bgtasks.journal.statements import base as statements_base
 from bgtasks.maintenance.rescue import declare_dead, rescue
 from bgtasks.models import BackgroundTask, Process
-from bgtasks.runtime import keys, spool
-from bgtasks.runtime.statements import Statements, statements_for
-from bgtasks.runtime.statements import base as statements_base
+from bgtasks.operations.fire_again import Refusal, fire_again
+from bgtasks.reports.audit import Auditor
 from bgtasks.signals import task_fired
 from bgtasks.uuid7 import uuid7
 from tests import databases

@@ -21,9 +21,9 @@ from django.utils import timezone
 import bgtasks
 from bgtasks.api import get_runner
 from bgtasks.conf import find_problems
+from bgtasks.definition.rate import Rate, parse_rate
 from bgtasks.middleware import OverloadedMiddleware
 from bgtasks.models import BackgroundTask, Pause, RateLimit
-from bgtasks.rate import Rate, parse_rate
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until

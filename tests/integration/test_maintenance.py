@@ -22,9 +22,9 @@ from bgtasks.maintenance import pruner
 from bgtasks.maintenance.pruner import Retention
 from bgtasks.maintenance.sampler import Sampler, Sweep
 from bgtasks.models import BackgroundTask, Drain, Process
-from bgtasks.runtime.record import Record
+from bgtasks.process.record import Record
+from bgtasks.reports.stuck import Finder
 from bgtasks.status import Status
-from bgtasks.stuck import Finder
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
 

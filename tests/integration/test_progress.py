@@ -12,9 +12,9 @@ from django.apps import apps
 from django.utils import timezone
 
 import bgtasks
+from bgtasks.journal.statements import Statements
 from bgtasks.models import BackgroundTask
 from bgtasks.runtime.context import MAX_CHECKPOINT_BYTES
-from bgtasks.runtime.statements import Statements
 from bgtasks.uuid7 import uuid7
 from tests.conftest import Runtime, read_row, wait_until
 

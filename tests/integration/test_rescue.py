@@ -20,14 +20,14 @@ from django.utils import timezone
 import bgtasks
 from bgtasks import transitions
 from bgtasks.api import get_runner
+from bgtasks.journal.statements import Wanted, statements_for
+from bgtasks.journal.writer import Writer
 from bgtasks.maintenance.claimer import Claimer
 from bgtasks.maintenance.observation import Observation
 from bgtasks.maintenance.rescue import Look, Rescuer
 from bgtasks.models import BackgroundTask, Process
-from bgtasks.policies.limits import Group
-from bgtasks.runtime.record import Record
-from bgtasks.runtime.statements import Wanted, statements_for
-from bgtasks.runtime.writer import Writer
+from bgtasks.process.record import Record
+from bgtasks.runtime.limits import Group
 from bgtasks.signals import task_finished
 from bgtasks.status import Status
 from bgtasks.uuid7 import uuid7

@@ -19,11 +19,11 @@ from django.utils import timezone
 import bgtasks
 from bgtasks import signals, testing, transitions
 from bgtasks.api import get_runner
+from bgtasks.journal.statements import Statements
+from bgtasks.journal.writer import Batch
 from bgtasks.models import BackgroundTask
-from bgtasks.runtime.extras import Extras
-from bgtasks.runtime.record import Record
-from bgtasks.runtime.statements import Statements
-from bgtasks.runtime.writer import Batch
+from bgtasks.process.extras import Extras
+from bgtasks.process.record import Record
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
@@ -355,8 +355,8 @@ async def test_a_claim_that_overtakes_the_end_of_the_last_attempt(
         monkeypatch.setattr(runner, where, wrapped)
 
     # The journal gathers for so long that the first attempt is over before its first write.
-    monkeypatch.setattr("bgtasks.runtime.journal.LINGER", 0.1)
-    monkeypatch.setattr("bgtasks.runtime.journal.LONGEST_LINGER", 0.1)
+    monkeypatch.setattr("bgtasks.journal.journal.LINGER", 0.1)
+    monkeypatch.setattr("bgtasks.journal.journal.LONGEST_LINGER", 0.1)
     runner.journal._linger = 0.1
     stand_still("_forget")
     stand_still("_write_end")

@@ -12,13 +12,13 @@ from django.db import connection
 from django.utils import timezone
 
 import bgtasks
-from bgtasks import rollups
 from bgtasks.api import get_runner
-from bgtasks.histogram import quantile
+from bgtasks.journal import tally
 from bgtasks.maintenance import rollup_writer
 from bgtasks.maintenance.rollup_writer import prune
 from bgtasks.models import Rollup
-from bgtasks.runtime import tally
+from bgtasks.models.histogram import quantile
+from bgtasks.reports import rollups
 from bgtasks.status import Status
 from bgtasks.transitions import Verdict
 from tests.app import tasks

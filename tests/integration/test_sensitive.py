@@ -20,10 +20,10 @@ from django.utils import timezone
 
 import bgtasks
 from bgtasks.definition import Task
-from bgtasks.fire_again import fire_again
+from bgtasks.definition.sensitive import HIDDEN, MARK, is_sealed, seal
+from bgtasks.journal import spool
 from bgtasks.models import BackgroundTask
-from bgtasks.runtime import spool
-from bgtasks.sensitive import HIDDEN, MARK, is_sealed, seal
+from bgtasks.operations.fire_again import fire_again
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until

@@ -16,13 +16,14 @@ from django.db import OperationalError
 from django.utils import timezone
 
 import bgtasks
-from bgtasks import rollups, signals
+from bgtasks import signals
 from bgtasks.conf import Settings
+from bgtasks.journal import spool
+from bgtasks.journal.writer import Writer
 from bgtasks.maintenance import spool_reader
 from bgtasks.models import BackgroundTask, Process
-from bgtasks.runtime import spool
-from bgtasks.runtime.record import Record
-from bgtasks.runtime.writer import Writer
+from bgtasks.process.record import Record
+from bgtasks.reports import rollups
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
 from tests.totals import total_of

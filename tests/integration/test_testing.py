@@ -23,9 +23,9 @@ from django.utils import timezone, translation
 import bgtasks
 from bgtasks.api import get_runner
 from bgtasks.models import BackgroundTask
-from bgtasks.runtime.capture import CapturingRunner
 from bgtasks.runtime.runner import Runner
 from bgtasks.testing import arun_fired, assert_fired, assert_not_fired, each_test, fired, live, run_fired
+from bgtasks.testing.capture import CapturingRunner
 
 ROOT = Path(__file__).resolve().parents[2]
 tenant = contextvars.ContextVar("tenant", default="nobody")

@@ -15,9 +15,9 @@ from django.utils import timezone
 
 import bgtasks
 from bgtasks.definition import declared
-from bgtasks.fire_again import fire_again
+from bgtasks.journal import spool
 from bgtasks.models import BackgroundTask
-from bgtasks.runtime import spool
+from bgtasks.operations.fire_again import fire_again
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
 

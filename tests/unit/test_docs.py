@@ -28,8 +28,8 @@ import bgtasks
 from bgtasks import signals, testing
 from bgtasks.conf import Settings
 from bgtasks.definition import declared
+from bgtasks.definition.options import Options, UsingOptions
 from bgtasks.models import BackgroundTask, Process
-from bgtasks.options import Options, UsingOptions
 from bgtasks.status import TRANSITIONS, Status
 from tests.installed import install_metadata
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import bgtasks
 from bgtasks.definition import Task
-from bgtasks.options import _CHECKS, KEPT, LONGEST_DELAY, Options, TaskOptions, UsingOptions
+from bgtasks.definition.options import _CHECKS, KEPT, LONGEST_DELAY, Options, TaskOptions, UsingOptions
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NAIVE = NOW.replace(tzinfo=None)

@@ -4,7 +4,7 @@ import contextvars
 import threading
 import time
 
-from bgtasks.runtime.record import Record
+from bgtasks.process.record import Record
 from bgtasks.status import Status
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import bgtasks
 from bgtasks.definition import Task
-from bgtasks.options import LONGEST_DELAY
-from bgtasks.policies.retry import find_delay
+from bgtasks.definition.options import LONGEST_DELAY
+from bgtasks.definition.retry import find_delay
 from bgtasks.retry_after import find_retry_after, parse_retry_after
 
 LONGEST = LONGEST_DELAY.total_seconds()

@@ -14,10 +14,10 @@ from django.core.exceptions import ImproperlyConfigured
 
 import bgtasks
 from bgtasks.definition import declared
+from bgtasks.definition.sensitive import HIDDEN, MARK, hide_values, is_sealed, seal, unseal
 from bgtasks.failure import MAX_MESSAGE, describe
 from bgtasks.log import log
 from bgtasks.runtime import runner
-from bgtasks.sensitive import HIDDEN, MARK, hide_values, is_sealed, seal, unseal
 from bgtasks.testing import arun_fired, assert_fired, assert_not_fired, fired
 
 SECRET = "hunter2-hunter2"

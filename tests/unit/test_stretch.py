@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bgtasks.runtime.stretch import LONGEST, Stretch
+from bgtasks.journal.loop_turn import LONGEST, Stretch
 
 
 @pytest.fixture

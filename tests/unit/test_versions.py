@@ -11,8 +11,8 @@ import pytest
 import bgtasks
 from bgtasks.checks import check_task_functions
 from bgtasks.definition import declared
-from bgtasks.parameters import find_misfits, fingerprint
-from bgtasks.versions import MAX_VERSION, tell_misfit, upgrade, version_of
+from bgtasks.definition.parameters import find_misfits, fingerprint
+from bgtasks.definition.versions import MAX_VERSION, tell_misfit, upgrade, version_of
 
 
 async def send(user_id: int) -> None: ...

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ...conf import get_settings
-from ...maintenance.audit import Audit, Auditor, Problem
-from ...maintenance.deaths import Suspect, find_suspects
+from ...reports.audit import Audit, Auditor, Problem
+from ...reports.crash_suspects import Suspect, find_suspects
 from ..base import FOUND, TaskCommand, seconds, visible
 
 BETWEEN = 1.0  # Seconds between two audits with --wait.

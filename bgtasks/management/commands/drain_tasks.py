@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from ...conf import get_settings
-from ...maintenance.drain_request import DrainRequest, Picture, find_processes
 from ...models import Process
+from ...operations.drain_request import DrainRequest, Picture, find_processes
 from ..base import FOUND, TaskCommand, age, misuse, seconds, show_length, visible
 
 LONGEST_PAUSE = 0.25  # Seconds between two looks.

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...models import Pause
-from ...pauses import pause
+from ...operations.pauses import pause
 from ..base import TaskCommand, age, show_length, visible
 from ..names import add_names, check_names
 

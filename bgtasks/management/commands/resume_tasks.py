@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from ...models import Pause
-from ...pauses import resume
+from ...operations.pauses import resume
 from ..base import FOUND, TaskCommand
 from ..names import add_names
 

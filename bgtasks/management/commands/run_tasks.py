@@ -8,7 +8,7 @@ from typing import Any
 from django.utils import timezone
 
 from ...models import BackgroundTask
-from ...standalone import Standalone, leave_threads
+from ...servers.standalone import Standalone, leave_threads
 from ..base import TaskCommand, at_least_one
 
 

@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ...conf import get_settings
-from ...maintenance.hand_rescue import longest_watch, rescue_by_hand, watch_for_deaths
-from ...maintenance.hand_tally import telling
-from ...stuck import Finder, StuckTask
+from ...operations.announce_ended import telling
+from ...operations.rescue_by_hand import longest_watch, rescue_by_hand, watch_for_deaths
+from ...reports.stuck import Finder, StuckTask
 from ...transitions import cancel
 from ..base import FOUND, TaskCommand, seconds, show_length, visible
 

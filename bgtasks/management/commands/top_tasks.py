@@ -15,8 +15,8 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 from rich.live import Live
 
-from ...activity import Activity, look
 from ...conf import get_settings
+from ...reports.activity import Activity, look
 from ..activity_view import ActivityView
 from ..base import TaskCommand, at_least_one, interval
 

@@ -1,0 +1,83 @@
+"""The books: counts that stay when rows are deleted, and sums over time for the charts of the admin."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from ..uuid7 import uuid7
+
+
+class Rollup(models.Model):
+    """
+    What the finished tasks of one process came to in one stretch of time: the admin's pictures are drawn from these.
+
+    Only that process writes it, every two seconds; so the last two seconds before a death are missing. What was ended
+    by hand, where no process runs tasks, has rollups of no process. What must add up is in the ledger.
+    """
+
+    class Resolution(models.IntegerChoices):
+        """Seconds of a stretch."""
+
+        MINUTE = 60, _("1 minute")
+        HALF_HOUR = 1800, _("30 minutes")
+        TWO_HOURS = 7200, _("2 hours")
+
+    id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
+    process = models.UUIDField(_("process"))
+    resolution = models.PositiveSmallIntegerField(_("resolution"), choices=Resolution.choices)
+    starts_at = models.DateTimeField(_("starts at"), help_text=_("In UTC a multiple of the resolution."))
+    tasks = models.JSONField(
+        _("tasks"),
+        default=dict,
+        help_text=_("{name: {statuses: {status: count}, took and waited: {bin: count}, failed: the id of the last}}."),
+    )
+    lag = models.FloatField(_("loop lag"), null=True, help_text=_("The longest, in seconds."))
+
+    class Meta:
+        verbose_name = _("rollup")
+        verbose_name_plural = _("rollups")
+        constraints = [
+            models.UniqueConstraint(fields=["resolution", "starts_at", "process"], name="bgtasks_one_rollup")
+        ]
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.starts_at} {self.resolution} s"
+
+
+class Ledger(models.Model):
+    """
+    What the other rows cannot tell any more: how much of them is gone. One row, with id 1.
+
+    What all processes fired equals the counted tasks (those with an `origin`) that are in the table or are gone; see
+    `reports/audit.py`.
+    """
+
+    ID = 1
+
+    fired_count = models.PositiveBigIntegerField(
+        _("fired"), default=0, help_text=_("By processes whose rows were deleted.")
+    )
+    gone_count = models.PositiveBigIntegerField(
+        _("gone"), default=0, help_text=_("Counted tasks that were pruned or deleted.")
+    )
+
+    class Meta:
+        verbose_name = _("ledger")
+        verbose_name_plural = _("ledger")
+
+    def __str__(self) -> str:
+        return f"{self.fired_count} fired, {self.gone_count} gone"
+
+
+def count_in_ledger(model: type[models.Model], using: str | None, **counts: int) -> None:
+    """Add to the ledger, in the open transaction of what is counted."""
+    changes = {name: models.F(name) + count for name, count in counts.items() if count}
+    if not changes:
+        return
+    ledger = model._meta.apps.get_model("bgtasks", "Ledger")  # Its module imports this one.
+    rows = ledger._default_manager.using(using)
+    if not rows.filter(pk=ledger.ID).update(**changes):
+        rows.get_or_create(pk=ledger.ID)
+        rows.filter(pk=ledger.ID).update(**changes)
