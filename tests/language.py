@@ -56,14 +56,14 @@ RULES = (
 WORD = re.compile(r"[A-Za-zÀ-ɏ]+(?:['’-][A-Za-zÀ-ɏ]+)*")
 SENTENCE_END = re.compile(r"[.!?](?=[\s\"'”)*_]|$)|\n\s*\n")
 # Python, templates and Markdown have these in the middle of a sentence.
-CODE = re.compile(r"``.+?``|`[^`]+`|https?://\S+|%\(\w+\)\w|\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+CODE = re.compile(r"``.+?``|`(?:[^`\n]|\n(?!\s*\n))+`|https?://\S+|%\(\w+\)\w|\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 DOCTEST = re.compile(r"^[ \t]*>>>.*?(?=^[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 DIRECTIVE = re.compile(r"#\s*(?:noqa|type: ignore|pragma)\b[^#]*")
 STRING_PREFIX = re.compile(r"\b[bfru]{1,2}(?=[\"'])", re.IGNORECASE)
 FIELD = re.compile(r"\{[^{}]*\}")  # Of an f-string.
 SQL = re.compile(r"\W*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|WITH|SET|PRAGMA)\b")
 MARKDOWN_CODE = re.compile(
-    r"^(?P<fence>```+|~~~+).*?^(?P=fence)"  # Between fences,
+    r"^[ \t]*(?P<fence>```+|~~~+).*?^[ \t]*(?P=fence)"  # Between fences,
     r"|(?:(?<=\n\n)|\A)(?:(?: {4}|\t)[^\n]*\n|\n(?= {4}))+"  # indented after an empty line,
     r"|<!--.*?-->|(?<=\])\([^)\s]*\)",  # comments, and where a link leads.
     re.MULTILINE | re.DOTALL,

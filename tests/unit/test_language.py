@@ -144,6 +144,17 @@ def test_prose_of_markdown(tmp_path: Path):
     assert words(passages, "pages") == 3 + 2 + 3 + 1 + 1 + 2
 
 
+def test_code_in_a_list_of_markdown_is_left_out(tmp_path: Path):
+    passages = read(tmp_path, "a.md", "1. An item:\n\n   ```python\n   what = `tell\n   ```\n\n2. And what follows.\n")
+
+    assert lines(passages) == [("what", 7, "2. And what follows.")]
+    assert words(passages, "pages") == 2 + 3
+
+
+def test_a_single_backquote_hides_its_paragraph_only():
+    assert language.count(comment("It is ` here\n\nand what ` there.")).hits["what"] == 1
+
+
 def test_template_has_comments_and_texts(tmp_path: Path):
     passages = read(
         tmp_path,
