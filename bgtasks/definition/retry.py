@@ -6,15 +6,12 @@ import logging
 import math
 import random
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
-
-from tenacity.wait import wait_exponential, wait_fixed, wait_incrementing
 
 from ..exceptions import Retry
 from ..log import log
 from ..retry_after import find_retry_after
-from .options import LONGEST_DELAY, Options
+from .options import LONGEST_DELAY, Growth, Options
 from .task import Task
 
 
@@ -64,13 +61,34 @@ def _back_off(options: Options, attempt: int, error: BaseException) -> float:
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"it returned {seconds!r}, which is no number of seconds.")
         return seconds
-    first, cap = options.backoff_first, options.backoff_cap
-    state: Any = SimpleNamespace(attempt_number=attempt)  # All that these ask of tenacity's state of a call.
-    match backoff:
-        case "exponential":
-            longest = wait_exponential(multiplier=first, max=cap)(state)
-        case "linear":
-            longest = wait_incrementing(start=first, increment=first, max=cap)(state)
-        case "constant":
-            longest = wait_fixed(first)(state)
+    longest = find_wait(backoff, options.backoff_first, options.backoff_cap, attempt)
     return random.uniform(0, longest) if options.backoff_jitter else longest  # noqa: S311  # Not a secret.
+
+
+def find_wait(growth: Growth, first: float, cap: float, attempt: int) -> float:
+    """
+    Return the seconds between an attempt and the next one, before jitter.
+
+    The exponential wait is the capped exponential backoff of
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/, which counts attempts from 0.
+
+    Args:
+        first: seconds of the first wait.
+        cap: seconds of the longest wait. The constant wait is always `first`.
+        attempt: the number of the failed attempt, from 1.
+
+    >>> [find_wait("exponential", 2.0, 10.0, attempt) for attempt in (1, 2, 3, 4)]
+    [2.0, 4.0, 8.0, 10.0]
+    >>> [find_wait("linear", 2.0, 7.0, attempt) for attempt in (1, 2, 3, 4)]
+    [2.0, 4.0, 6.0, 7.0]
+    """
+    match growth:
+        case "exponential":
+            try:
+                return min(math.ldexp(first, attempt - 1), cap)
+            except OverflowError:  # From attempt 1,025 on, if `first` is 1 second.
+                return cap
+        case "linear":
+            return min(first + first * (attempt - 1), cap)
+        case "constant":
+            return first
