@@ -19,7 +19,7 @@ from asgiref.sync import iscoroutinefunction
 from .rate import parse_rate
 from .versions import MAX_VERSION
 
-Verdict = Literal["fail", "rerun"]
+OnLost = Literal["fail", "rerun"]
 Growth = Literal["exponential", "linear", "constant"]
 Conflict = Literal["existing", "error", "replace"]
 # Seconds until the next attempt, from the number of the attempt that failed and what it raised.
@@ -36,7 +36,7 @@ LONGEST_DELAY = timedelta(days=3650)  # Further away a date is a mistake, and so
 class UsingOptions(TypedDict, total=False):
     """What `.using(…)` takes: what a row can keep, so that whichever process runs the task knows it."""
 
-    on_lost: Verdict
+    on_lost: OnLost
     stuck_after: float | None
     fire_on_commit: bool | None
     queue: str
@@ -58,7 +58,7 @@ class UsingOptions(TypedDict, total=False):
 class TaskOptions(TypedDict, total=False):
     """What `@bgtasks.task(…)` takes: all that `.using(…)` does, and what only code can say."""
 
-    on_lost: Verdict
+    on_lost: OnLost
     stuck_after: float | None
     fire_on_commit: bool | None
     queue: str
@@ -96,8 +96,8 @@ def _one_of(words: tuple[str, ...], option: str, value: object, told: str) -> ob
     raise ValueError(f"{option} is {told}, not {value!r:.120}.")
 
 
-def _verdict(option: str, value: object) -> object:
-    return _one_of(get_args(Verdict), option, value, '"fail" or "rerun"')
+def _on_lost(option: str, value: object) -> object:
+    return _one_of(get_args(OnLost), option, value, '"fail" or "rerun"')
 
 
 def _flag(option: str, value: object) -> object:
@@ -295,7 +295,7 @@ class Options:
         sensitive: names of parameters whose values are encrypted where they are kept, and shown nowhere.
     """
 
-    on_lost: Verdict = "fail"
+    on_lost: OnLost = "fail"
     stuck_after: float | None = None
     fire_on_commit: bool | None = None
     queue: str = "default"
@@ -352,7 +352,7 @@ class Options:
         changed._check_together(is_async, given)
         return changed
 
-    def restored(self, kept: Mapping[str, Any], is_async: bool) -> Options:
+    def restored(self, overrides: Mapping[str, Any], is_async: bool) -> Options:
         """
         Return these options with those of a row in their stead.
 
@@ -362,7 +362,8 @@ class Options:
         Raises:
             TypeError, ValueError: a value that an option cannot have; anybody may have written the row.
         """
-        restored = dataclasses.replace(self, **_checked({name: kept[name] for name in kept if name in _CHECKS}))
+        known = {name: value for name, value in overrides.items() if name in _CHECKS}
+        restored = dataclasses.replace(self, **_checked(known))
         return restored if is_async else dataclasses.replace(restored, timeout=None)
 
     def _check_together(self, is_async: bool, given: Mapping[str, Any]) -> None:
@@ -405,7 +406,7 @@ class Options:
 _OF_GROWTH = ("backoff_first", "backoff_cap", "backoff_jitter")
 _OF_RETRIES = ("backoff", "backoff_first", "backoff_cap", "backoff_jitter", "retry_on", "give_up_on")
 _CHECKS: dict[str, Callable[[str, object], Any]] = {
-    "on_lost": _verdict,
+    "on_lost": _on_lost,
     "stuck_after": _seconds,
     "fire_on_commit": _flag,
     "queue": _queue,
@@ -434,10 +435,18 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
 }
 # What a row keeps of `.using(…)` in its column `options`; the others have columns of their own, or matter only before.
 # `max_attempts` has a column too, and that does not tell 3 that somebody gave from the 3 of on_lost="rerun".
-KEPT = ("max_attempts", "backoff", "backoff_first", "backoff_cap", "backoff_jitter", "timeout", "soft_timeout")
+STORED_OPTIONS = (
+    "max_attempts",
+    "backoff",
+    "backoff_first",
+    "backoff_cap",
+    "backoff_jitter",
+    "timeout",
+    "soft_timeout",
+)
 
 
-def default_attempts(on_lost: Verdict) -> int:
+def default_attempts(on_lost: OnLost) -> int:
     """Return how often a task is started at most, where no `max_attempts` says so."""
     return RERUN_ATTEMPTS if on_lost == "rerun" else 1
 

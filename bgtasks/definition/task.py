@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 from asgiref.sync import iscoroutinefunction
 
 from ..failure import storable
-from .options import KEPT, Options, TaskOptions, UsingOptions, Verdict, default_attempts
+from .options import STORED_OPTIONS, OnLost, Options, TaskOptions, UsingOptions, default_attempts
 from .parameters import fingerprint
 from .rate import Rate, parse_rate
 from .sensitive import check_installed
@@ -41,7 +41,7 @@ class Task(Generic[P, T_co]):
 
     # What the runtime asks of each task, as plain attributes.
     options: Options
-    on_lost: Verdict
+    on_lost: OnLost
     stuck_after: float | None
     fire_on_commit: bool | None
     max_attempts: int
@@ -60,7 +60,7 @@ class Task(Generic[P, T_co]):
         # marked as one (`inspect.markcoroutinefunction`) may run anything.
         self.binds_by_call = inspect.iscoroutinefunction(func) and _is_native(func)
         self.loop_name = f"bgtasks: {self.name}"  # What its asyncio task is called.
-        self.kept: dict[str, Any] = {}  # What `.using(…)` has changed and its rows keep in their column `options`.
+        self.overrides: dict[str, Any] = {}  # What `.using(…)` has changed and its rows keep in their column `options`.
         self.steps: dict[int, Step] = {}  # From older versions of its arguments, by the version they begin at.
         self.__doc__ = func.__doc__
         self.__wrapped__ = func
@@ -79,7 +79,7 @@ class Task(Generic[P, T_co]):
         self.is_limited = options.max_running is not None or self.rate is not None or self.is_isolated
         self.sensitive = options.sensitive
         self.needs_extras = bool(
-            self.kept
+            self.overrides
             or options.queue != DEFAULTS.queue
             or options.priority
             or options.run_after is not None
@@ -118,26 +118,26 @@ class Task(Generic[P, T_co]):
         """
         task = copy.copy(self)
         changed = self.options.changed(options, ".using", self.is_async)
-        task.kept = {**self.kept, **{name: getattr(changed, name) for name in KEPT if name in options}}
+        task.overrides = self.overrides | {name: getattr(changed, name) for name in STORED_OPTIONS if name in options}
         task._apply(changed)
         return task
 
     def restored(
-        self, kept: Mapping[str, Any], on_lost: Verdict, stuck_after: float | None, max_attempts: int
+        self, overrides: Mapping[str, Any], on_lost: OnLost, stuck_after: float | None, max_attempts: int
     ) -> Task[P, T_co]:
         """
         Return this task with the options of a row, which `.using(…)` or another release may have made different.
 
         Args:
-            kept: what the row has in its column `options`.
+            overrides: what the row has in its column `options`.
             max_attempts: as the row counts. Whether what it raises is followed by another attempt, too, depends on
                 whether somebody gave that number.
 
         Raises:
             TypeError, ValueError: a value that an option cannot have.
         """
-        different = {**kept, "on_lost": on_lost, "stuck_after": stuck_after}
-        given = kept.get("max_attempts", self.options.max_attempts)
+        different = {**overrides, "on_lost": on_lost, "stuck_after": stuck_after}
+        given = overrides.get("max_attempts", self.options.max_attempts)
         different["max_attempts"] = (
             None if given is None and max_attempts == default_attempts(on_lost) else max_attempts
         )
@@ -145,7 +145,7 @@ class Task(Generic[P, T_co]):
         if all(getattr(options, name, value) == value for name, value in different.items()):
             return self
         task = copy.copy(self)
-        task.kept = dict(kept)
+        task.overrides = dict(overrides)
         task._apply(options.restored(different, self.is_async))
         return task
 
