@@ -133,7 +133,7 @@ def test_all_of_a_function_share_one_fingerprint() -> None:
     ("version", "error"), [(0, ValueError), (-1, ValueError), (MAX_VERSION + 1, ValueError), ("2", TypeError)]
 )
 def test_a_version_is_a_number_from_1(version: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="version is"):
+    with pytest.raises(error, match="version must be"):
         bgtasks.task(name="versioned", version=version)(send)
 
 
