@@ -297,8 +297,8 @@ class Options:
         max_running: the largest number of these tasks that run at once in a process. The others wait in the table.
         rate: the largest number of these tasks that start in any period, over all processes: "5/s", "100/m", "10/30s".
             The others wait in the table.
-        rate_key: the name under which starts are counted for `rate`. Task functions with the same name share the rate,
-            for example that of one account of an API. "": the starts of each function are counted apart.
+        rate_key: tasks with the same `rate_key` are counted together for `rate`, for example all tasks that call an API
+            with the same account. "": the tasks of each function are counted apart.
         isolated: whether the task has a database thread and connections of its own, so that it can hold a transaction
             open over an await. The setting MAX_ISOLATED limits how many such tasks run at once.
         version: the version of the function's arguments. Increase it when they change, and convert the arguments of

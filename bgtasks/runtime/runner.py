@@ -20,7 +20,7 @@ from uuid import UUID
 from ..conf import Settings
 from ..definition import Task, arguments
 from ..definition.sensitive import seal
-from ..definition.versions import tell_misfit
+from ..definition.versions import describe_misfit
 from ..exceptions import Draining, KeyConflict, NotRecorded, Overloaded, RecordUnknown, TaskNotFound
 from ..failure import Failure, storable
 from ..journal.journal import Journal
@@ -605,7 +605,7 @@ class Runner:
         told, why = str(error), "its arguments cannot be used"
         if not record.unfit:
             fired_with, release = record.fired_with
-            difference = tell_misfit(
+            difference = describe_misfit(
                 task.signature, record.args, record.kwargs, fired_with, task.signature_fingerprint, release
             )
             told, why = f"{told}. {difference}", "its arguments no longer fit the function"
