@@ -24,9 +24,9 @@ __all__ = [
     "task_started",
 ]
 
-task_fired = Signal()
-task_started = Signal()
-task_finished = Signal()
+task_fired = Signal()  # The task is recorded.
+task_started = Signal()  # An attempt started.
+task_finished = Signal()  # The task reached a final status.
 
 lifespan_startup = Signal()  # Before the server accepts requests. An exception keeps it from starting.
 stop_asked = Signal()  # The process was asked to stop. End streams here, since the server waits for open requests.
