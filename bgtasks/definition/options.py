@@ -26,7 +26,7 @@ Conflict = Literal["existing", "error", "replace"]
 BackoffFunction = Callable[[int, BaseException], float]
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
-RERUN_ATTEMPTS = 3  # A task that kills its process must not do so for ever.
+RERUN_ATTEMPTS = 3  # The default with on_lost="rerun". It stops a task that kills its process each time.
 MAX_ATTEMPTS = 1000  # Each adds entries to the row's history, which is read and written as a whole.
 MAX_QUEUE_LENGTH = 100  # The size of the column.
 MAX_KEY_LENGTH = 200  # The size of the column.

@@ -46,9 +46,7 @@ def find_parameters(signature: Signature, count: int, names: Iterable[str]) -> t
     >>> find_parameters(inspect.signature(lambda to, *others, **options: None), 2, ["copy"])
     (['to', 'others'], {'copy': 'options'})
     """
-    of_kind = {
-        each.kind: each.name for each in signature.parameters.values()
-    }  # Only `*args` and `**kwargs` are looked up.
+    of_kind = {each.kind: each.name for each in signature.parameters.values()}  # Used for *args and **kwargs only.
     by_name = {each.name for each in signature.parameters.values() if each.kind in _BY_NAME}
     found = positional_names(signature)[:count]
     more = of_kind.get(Parameter.VAR_POSITIONAL)

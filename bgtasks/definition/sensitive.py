@@ -57,7 +57,7 @@ def seal(
     """
 
     def change(name: str, value: Any) -> Any:
-        # A value of the caller that looks sealed is sealed too, or `unseal` would try to decrypt it.
+        # A caller's value that looks sealed is sealed too: `unseal` must not decrypt tokens from outside.
         return _encrypt(value) if name in names or is_sealed(value) else value
 
     return _change(signature, args, kwargs, change)
