@@ -228,8 +228,8 @@ class Claimer:
             record = Record(number, name, task, (), {}, loop, Context(), entry)
         try:
             prior = _load(transitions)
-            on_lost, stuck_after, max_attempts, kept = options
-            task = task.restored(_load(kept) or {}, on_lost, stuck_after, max_attempts)
+            on_lost, stuck_after, max_attempts, overrides = options
+            task = task.restored(_load(overrides) or {}, on_lost, stuck_after, max_attempts)
             record.start_claimed(task, prior if isinstance(prior, list) else [], entry, loop)
             record.fired_with = fingerprint, release
             record.args, record.kwargs, record.unfit = _prepare_arguments(task, args, kwargs, fingerprint)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from uuid import UUID
 
-from ..definition.versions import tell_misfit
+from ..definition.versions import describe_misfit
 from ..exceptions import KeyConflict
 from ..failure import Failure, storable
 from ..journal.journal import Journal
@@ -162,7 +162,7 @@ class Commits:
         message, reason = str(error), "its arguments cannot be used"
         if not record.unfit:
             fired_with, release = record.fired_with
-            difference = tell_misfit(
+            difference = describe_misfit(
                 task.signature, record.args, record.kwargs, fired_with, task.signature_fingerprint, release
             )
             message, reason = f"{message}. {difference}", "its arguments no longer fit the function"

@@ -142,7 +142,7 @@ class TaskContext:
                 "position or a primary key."
             ) from None
         except ValueError as error:
-            raise ValueError(f"set_checkpoint: the value {arguments.tell(error)}.") from None
+            raise ValueError(f"set_checkpoint: the value {arguments.describe_problem(error)}.") from None
         if len(text) > MAX_CHECKPOINT_BYTES:
             raise ValueError(
                 f"set_checkpoint: the value takes {len(text)} bytes as JSON, more than {MAX_CHECKPOINT_BYTES}. Store "

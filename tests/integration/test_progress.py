@@ -252,7 +252,7 @@ async def test_wrong_checkpoints(runtime: Runtime) -> None:
             current.set_checkpoint("x" * (MAX_CHECKPOINT_BYTES - 1))
         with pytest.raises(TypeError, match="set_checkpoint: the value is a set that JSON cannot hold"):
             current.set_checkpoint({1, 2})
-        with pytest.raises(ValueError, match="set_checkpoint: the value is or holds NaN"):
+        with pytest.raises(ValueError, match="set_checkpoint: the value is or contains NaN"):
             current.set_checkpoint([float("nan")])
         with pytest.raises(ValueError, match="set_checkpoint: the value has a NUL character"):
             current.set_checkpoint("\0")
