@@ -234,7 +234,7 @@ async def time_flies() -> None:
 
 
 def tables_of_testing(number: int) -> list[list[str]]:
-    section = (ROOT / "docs/testing.md").read_text().partition("## What was fired")[2].partition("\n## ")[0]
+    section = (ROOT / "docs/testing.md").read_text().partition("## Fired tasks")[2].partition("\n## ")[0]
     tables = re.findall(r"^\|.*?\n(?!\|)", section, re.MULTILINE | re.DOTALL)
     return [[cell.strip() for cell in line[1:-1].split(" | ")] for line in tables[number].strip().splitlines()[2:]]
 
