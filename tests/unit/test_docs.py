@@ -160,7 +160,7 @@ def test_options_table_is_the_decorator():
 def test_transitions_table_is_the_code():
     documented = {
         Status(source[0]) if (source := unquoted(cells[0])) else None: {Status(name) for name in unquoted(cells[1])}
-        for cells in read_table("docs/states.md", "What may follow what")
+        for cells in read_table("docs/states.md", "Allowed transitions")
     }
 
     assert documented == TRANSITIONS
@@ -179,8 +179,8 @@ def test_statuses_table_tells_live_from_finished():
     assert table == {status: "no" if status.is_finished else "yes" for status in Status}
 
 
-def test_transitions_by_whom_are_allowed():
-    for source, target, _ in read_table("docs/states.md", "Who does it, and when"):
+def test_transitions_with_causes_are_allowed():
+    for source, target, _ in read_table("docs/states.md", "Causes of each transition"):
         before = Status(unquoted(source)[0]) if unquoted(source) else None
         assert Status(unquoted(target)[0]) in TRANSITIONS[before]
 
@@ -234,7 +234,7 @@ async def time_flies() -> None:
 
 
 def tables_of_testing(number: int) -> list[list[str]]:
-    section = (ROOT / "docs/testing.md").read_text().partition("## What was fired")[2].partition("\n## ")[0]
+    section = (ROOT / "docs/testing.md").read_text().partition("## Fired tasks")[2].partition("\n## ")[0]
     tables = re.findall(r"^\|.*?\n(?!\|)", section, re.MULTILINE | re.DOTALL)
     return [[cell.strip() for cell in line[1:-1].split(" | ")] for line in tables[number].strip().splitlines()[2:]]
 
