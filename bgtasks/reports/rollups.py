@@ -55,7 +55,7 @@ class Total:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Bucket:
     """A rollup, as far as the pictures need it."""
 
     starts_at: datetime
@@ -78,7 +78,7 @@ def read(
     now: datetime,
     span: timedelta,
     processes: Collection[UUID] | None = None,
-) -> list[Stretch]:
+) -> list[Bucket]:
     """
     Return the rollups that reach into the last `span` before `now`, oldest first. One query.
 
@@ -89,14 +89,14 @@ def read(
     rows = Rollup.objects.using(using).filter(resolution=resolution, starts_at__gt=since).order_by("starts_at")
     if processes is not None:
         rows = rows.filter(process__in=processes)
-    return [Stretch(*row) for row in rows.values_list("starts_at", "process", "tasks", "lag")]
+    return [Bucket(*row) for row in rows.values_list("starts_at", "process", "tasks", "lag")]
 
 
-def total_by_name(stretches: Iterable[Stretch], parts: Iterable[str] = PARTS) -> dict[str, Total]:
+def total_by_name(buckets: Iterable[Bucket], parts: Iterable[str] = PARTS) -> dict[str, Total]:
     """Add up what came of each name; of `parts` only, since histograms are what takes time."""
     totals: dict[str, Total] = {}
-    for stretch in stretches:
-        for name, counts in stretch.tasks.items():
+    for bucket in buckets:
+        for name, counts in bucket.tasks.items():
             total = totals.get(name)
             if total is None:
                 total = totals[name] = Total()
@@ -104,20 +104,20 @@ def total_by_name(stretches: Iterable[Stretch], parts: Iterable[str] = PARTS) ->
     return totals
 
 
-def total_by_stretch(
-    stretches: Iterable[Stretch],
+def total_by_bucket(
+    buckets: Iterable[Bucket],
     resolution: Rollup.Resolution,
     now: datetime,
     span: timedelta,
     parts: Iterable[str] = PARTS,
 ) -> list[tuple[datetime, Total]]:
-    """Return a total for each stretch of the span, also of those in which nothing ended, oldest first."""
+    """Return a total for each bucket of the span, also of those in which nothing ended, oldest first."""
     count = int(span.total_seconds() // resolution)
     last = now - timedelta(seconds=now.timestamp() % resolution)
     starts = [last - timedelta(seconds=resolution * back) for back in reversed(range(count))]
     totals = {start: Total() for start in starts}
-    for stretch in stretches:
-        if (total := totals.get(stretch.starts_at)) is not None:
-            for counts in stretch.tasks.values():
+    for bucket in buckets:
+        if (total := totals.get(bucket.starts_at)) is not None:
+            for counts in bucket.tasks.values():
                 total.add(counts, parts)
     return list(totals.items())
