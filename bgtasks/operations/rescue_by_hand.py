@@ -17,7 +17,7 @@ from ..maintenance.rescue import Look, declare_dead, rescue
 from ..process.connections import own_connections
 from ..transitions import Verdict
 from ..uuid7 import uuid7
-from .announce_ended import tell_ended
+from .announce_ended import announce_ended
 
 
 def longest_watch(settings: Settings) -> float:
@@ -59,7 +59,7 @@ def rescue_by_hand(alias: str, process: UUID, by: str, only: Collection[UUID] | 
     """
     given = []
     for batch in rescue(alias, process, by, only):
-        tell_ended(alias, batch)
+        announce_ended(alias, batch)
         given += batch
     return given
 

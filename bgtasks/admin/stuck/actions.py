@@ -27,7 +27,7 @@ from ... import transitions
 from ...conf import get_settings
 from ...failure import storable
 from ...models import BackgroundTask, Process, StuckTask
-from ...operations.announce_ended import telling
+from ...operations.announce_ended import announcing
 from ...operations.rescue_by_hand import Wish, background_watch, longest_watch, rescue_by_hand
 from ...reports.stuck import Standing, find_standing
 from ...status import LIVE, Status
@@ -213,7 +213,7 @@ class StuckActions(PageAdmin):
         processes = self.read_processes(task.process for task in tasks)
         logged = {Cancellation.DONE: _("Cancelled."), Cancellation.ASKED: _("Asked to stop.")}
         names: dict[Any, list[str]] = defaultdict(list)
-        with telling(self.using) as ended:
+        with announcing(self.using) as ended:
             for task in tasks:
                 own: list[Verdict] = []
                 with transaction.atomic(using=self.using):

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...conf import get_settings
-from ...operations.announce_ended import telling
+from ...operations.announce_ended import announcing
 from ...operations.rescue_by_hand import longest_watch, rescue_by_hand, watch_for_deaths
 from ...reports.stuck import Finder, StuckTask
 from ...transitions import cancel
@@ -86,7 +86,7 @@ class Command(TaskCommand):
         """Ask what runs for too long to stop; return the ids."""
         too_long = [task for task in found if task.kind == "running"]
         why = "cancelled: it ran for too long"
-        with telling(self.alias) as ended:  # One may wait for another attempt by now.
+        with announcing(self.alias) as ended:  # One may wait for another attempt by now.
             for task in too_long:
                 cancel(self.alias, task.id, "manage.py stuck_tasks --cancel", why, ended=ended)
         return [str(task.id) for task in too_long]
