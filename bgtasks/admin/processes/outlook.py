@@ -77,7 +77,7 @@ def _foresee_verdict(task: StuckTask, row: Mapping[str, Any], process: Process |
 
 def _when(task: StuckTask, process: Process | None, around: Around) -> str:
     settings = around.settings
-    if background_watch.is_wished(task.process, task.id):
+    if background_watch.is_requested(task.process, task.id):
         return _("It was asked for: its process is being watched, for up to %(time)s.") % {
             "time": duration(longest_watch(settings))
         }

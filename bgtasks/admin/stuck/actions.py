@@ -28,7 +28,7 @@ from ...conf import get_settings
 from ...failure import storable
 from ...models import BackgroundTask, Process, StuckTask
 from ...operations.announce_ended import announcing
-from ...operations.rescue_by_hand import Wish, background_watch, longest_watch, rescue_by_hand
+from ...operations.rescue_by_hand import VerdictRequest, background_watch, longest_watch, rescue_by_hand
 from ...reports.stuck import Standing, find_standing
 from ...status import LIVE, Status
 from ...transitions import Cancellation, Verdict
@@ -188,8 +188,8 @@ class StuckActions(PageAdmin):
                     outcomes[outcome].append(name)
             else:
                 note = partial(_note_verdicts, request.user.pk, get_language())
-                wish = Wish(_name(request), {task.pk for task in its_tasks}, note)
-                background_watch.wish(self.using, settings, process, wish)
+                wanted = VerdictRequest(_name(request), {task.pk for task in its_tasks}, note)
+                background_watch.request(self.using, settings, process, wanted)
                 outcomes["watched"] += names
         for status, given in GIVEN.items():
             self._tell(request, messages.SUCCESS, given, outcomes[status])
