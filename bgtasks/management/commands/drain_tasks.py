@@ -1,4 +1,4 @@
-"""`manage.py drain_tasks`: have processes start nothing more, and wait for what runs in them."""
+"""`manage.py drain_tasks`: ask processes to start no more tasks, and wait for their running tasks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from uuid import UUID
 from ...conf import get_settings
 from ...models import Process
 from ...operations.drain_request import DrainRequest, DrainState, find_processes
-from ..base import FOUND, TaskCommand, age, misuse, seconds, show_length, visible
+from ..base import FOUND, TaskCommand, misuse, seconds
+from ..formats import format_age, format_count, visible
 
 LONGEST_PAUSE = 0.25  # Seconds between two looks.
 
 
 class Command(TaskCommand):
     help = (
-        "Ask running processes to start no more tasks, and wait until those that run have finished. Cancels nothing. "
-        "Exits with 0 when nothing runs, 1 when something is left, 2 on misuse."
+        "Ask running processes to start no more tasks, and wait until their running tasks have finished. Cancels "
+        "nothing. Exits with 0 when nothing runs, 1 when something is left, 2 on misuse."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -28,9 +29,9 @@ class Command(TaskCommand):
         )
         parser.add_argument("--host", metavar="NAME", help="Only the processes of this host.")
         parser.add_argument(
-            "--timeout", type=seconds, metavar="SECONDS", help="Wait for so long; by default DRAIN_TIMEOUT."
+            "--timeout", type=seconds, metavar="SECONDS", help="Wait for at most this long; by default DRAIN_TIMEOUT."
         )
-        parser.add_argument("--undo", action="store_true", help="Let them start tasks again.")
+        parser.add_argument("--undo", action="store_true", help="Let the processes start tasks again.")
         parser.add_argument("--format", choices=["text", "json"], default="text", help="By default text.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -44,7 +45,7 @@ class Command(TaskCommand):
         try:
             state = self._wait(request, began + timeout, pause)
         except KeyboardInterrupt:
-            self.tell_progress("Stopped waiting. The request stands; `manage.py drain_tasks --undo` takes it back.")
+            self.say_progress("Stopped waiting. The request stands; `manage.py drain_tasks --undo` takes it back.")
             raise SystemExit(FOUND) from None
         took = time.monotonic() - began
         if options["format"] == "json":
@@ -70,7 +71,7 @@ class Command(TaskCommand):
         return ids
 
     def _wait(self, request: DrainRequest, deadline: float, pause: float) -> DrainState:
-        """Look until it is done or time is up; say how far it is whenever that changes."""
+        """Wait until the request is fulfilled or time is up; print each change of the state."""
         said = ""
         with self.make_progress() as progress:
             bar = progress.add_task("")
@@ -81,7 +82,7 @@ class Command(TaskCommand):
                 text = self._describe(request, state)
                 progress.update(bar, description=text, total=most, completed=most - state.running_count)
                 if progress.disable and text != said and not state.is_done:
-                    self.tell_progress(text)
+                    self.say_progress(text)
                 said = text
                 left = deadline - time.monotonic()
                 if state.is_done or left <= 0:
@@ -106,14 +107,14 @@ class Command(TaskCommand):
                 self.say(f"  Has not answered: {visible(answer)}")
         running = request.find_running() if state.running_count else []
         for task in running:
-            self.say(
-                f"  Still running: {visible(task['name'])} {task['id']} for {show_length(age(task['started_at']))}"
-            )
+            self.say(f"  Still running: {visible(task['name'])} {task['id']} for {format_age(task['started_at'])}")
         if state.running_count > len(running):
             self.say(f"  … and {state.running_count - len(running)} more.")
         self.say(f"{ready} ready: they wait in the table, for any process that may start them.")
         if not state.is_done:
-            self.say("What runs goes on; nothing was cancelled. `manage.py drain_tasks --undo` takes the request back.")
+            self.say(
+                "The running tasks go on; nothing was cancelled. `manage.py drain_tasks --undo` takes the request back."
+            )
 
     def _print_undone(self, state: DrainState) -> None:
         if state.is_done:
@@ -137,5 +138,4 @@ class Command(TaskCommand):
 
 
 def _count(state: DrainState) -> str:
-    count = len(state.answers)
-    return f"{count} process" if count == 1 else f"{count} processes"
+    return format_count(len(state.answers), "process", "processes")
