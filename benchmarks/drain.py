@@ -22,8 +22,7 @@ import django
 
 import bgtasks
 from benchmarks import harness
-from benchmarks.growth import Past
-from benchmarks.harness import ROOT, Report, Rows, serve, wait_for
+from benchmarks.harness import ROOT, Child, Report, Rows, serve, wait_for
 
 PROCESSES = (1, 2, 4)
 PATIENCE = 60.0  # Seconds for the writes of the drain. With the default of 3, the spool would take some rows.
@@ -90,7 +89,9 @@ async def time_drain(tasks: int, rows: Rows) -> float:
 
 def measure_start(report: Report, options: harness.Options, finished: int) -> None:
     with contextlib.ExitStack() as stack:
-        past = {size: stack.enter_context(Past(options.database, size, 0)) for size in (0, finished)}
+        past = {
+            size: stack.enter_context(Child("growth", "child", options.database, size, 0)) for size in (0, finished)
+        }
         for one in past.values():
             one.ask("start")  # Warms up: files of modules and tables.
         for _ in range(options.repeats):
@@ -115,7 +116,7 @@ async def start() -> None:
 
 
 async def time_processes(count: int, tasks: int, rows: Rows) -> float:
-    children = [Child(tasks // count) for _ in range(count)]
+    children = [FiringProcess(tasks // count) for _ in range(count)]
     try:
         for child in children:
             child.wait_until_ready()
@@ -131,7 +132,7 @@ async def time_processes(count: int, tasks: int, rows: Rows) -> float:
     return speed
 
 
-class Child:
+class FiringProcess:
     """A process that fires its tasks on a signal, and ends with its standard input."""
 
     def __init__(self, tasks: int) -> None:
