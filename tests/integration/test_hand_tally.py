@@ -21,7 +21,7 @@ import bgtasks
 from bgtasks.api import get_runner
 from bgtasks.maintenance import rollup_writer
 from bgtasks.models import BackgroundTask, Process, Rollup
-from bgtasks.operations.announce_ended import telling
+from bgtasks.operations.announce_ended import announcing
 from bgtasks.reports import rollups
 from bgtasks.signals import task_finished
 from bgtasks.status import Status
@@ -166,7 +166,7 @@ def test_a_verdict_of_the_command_is_counted(transactional_db, settings, finishe
 def test_what_is_rolled_back_is_not_counted(transactional_db, finished):
     row = make_task()
 
-    with transaction.atomic(), telling("default") as ended:
+    with transaction.atomic(), announcing("default") as ended:
         cancel("default", row.pk, "test", "test", ended=ended)
         transaction.set_rollback(True)
 

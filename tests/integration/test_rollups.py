@@ -169,17 +169,17 @@ def test_what_several_processes_counted_is_added_up() -> None:
     make(minute - timedelta(minutes=2), a=counts(FAILED=4))
     make(minute - timedelta(hours=2), a=counts(FAILED=100))
 
-    stretches = rollups.read("default", rollups.MINUTE, now, HOUR)
-    totals = rollups.total_by_name(stretches)
-    by_stretch = rollups.total_by_stretch(stretches, rollups.MINUTE, now, HOUR)
+    buckets = rollups.read("default", rollups.MINUTE, now, HOUR)
+    totals = rollups.total_by_name(buckets)
+    by_bucket = rollups.total_by_bucket(buckets, rollups.MINUTE, now, HOUR)
 
     assert totals["a"].statuses == {"SUCCESSFUL": 3, "FAILED": 5}
     assert totals["a"].took == {10: 3, 12: 1}
     assert totals["b"].statuses == {"LOST": 1}
-    assert len(by_stretch) == 60
-    assert by_stretch[-1][0] == minute
-    assert [total.count for _, total in by_stretch[-3:]] == [4, 0, 5]
-    assert sum(total.count for total in rollups.total_by_name(stretches).values()) == 9
+    assert len(by_bucket) == 60
+    assert by_bucket[-1][0] == minute
+    assert [total.count for _, total in by_bucket[-3:]] == [4, 0, 5]
+    assert sum(total.count for total in rollups.total_by_name(buckets).values()) == 9
 
 
 @pytest.mark.django_db
@@ -212,6 +212,6 @@ def test_the_newest_that_failed_is_told() -> None:
     """A process may have written its rollup before it knew of any."""
     old, new = sorted(str(uuid4()) for _ in range(2))
     told = [{"failed": new}, {}, {"failed": old}]
-    stretches = [rollups.Stretch(timezone.now(), uuid4(), {"a": counts() | each}, None) for each in told]
+    buckets = [rollups.Bucket(timezone.now(), uuid4(), {"a": counts() | each}, None) for each in told]
 
-    assert rollups.total_by_name(stretches)["a"].failed == new
+    assert rollups.total_by_name(buckets)["a"].failed == new
