@@ -21,7 +21,7 @@ from typing import Any
 
 from django.dispatch import Signal
 
-from ..api import get_config, get_runner
+from ..api import get_config, get_runtime
 from ..log import log
 from ..runtime.context import scope_variable
 from ..signals import drained, lifespan_shutdown, lifespan_startup, stop_asked
@@ -62,12 +62,8 @@ class Lifespan:
 
 
 def _register_loop() -> None:
-    # Looked up in each scope, since a server such as Daphne never sends "lifespan".
-    runner = get_runner()
-    loop = asyncio.get_running_loop()
-    if runner.loops.home is not loop:
-        runner.claims_for_others = True
-        runner.loops.register_home(loop)
+    # In each scope, since a server such as Daphne never sends "lifespan".
+    get_runtime().serve(asyncio.get_running_loop())
 
 
 class _Conversation:
@@ -95,8 +91,7 @@ class _Conversation:
 
     async def _start(self) -> bool:
         """Start from the inside out; tell the server whether that went well."""
-        get_config().go_live()
-        get_runner().journal.has_lifespan = True
+        get_config().go_live().state.hears_its_end = True
         _register_loop()
         try:
             await self._inner.start()
@@ -113,7 +108,7 @@ class _Conversation:
 
     def _announce_request(self) -> None:
         """Tell that the process was told to stop, while the server waits for what is open."""
-        deadline = get_runner().settings.find_deadline(self._clock.stop_asked_at, time.monotonic())
+        deadline = get_runtime().settings.find_deadline(self._clock.stop_asked_at, time.monotonic())
         announcing = _announce(stop_asked, "stop_asked", deadline, scope=self._scope)
         self._announcement = asyncio.ensure_future(announcing)
 
@@ -130,7 +125,7 @@ class _Conversation:
 
 async def announce_stop(scope: MutableMapping[str, Any], stop_asked_at: float, asked_by: str = "lifespan") -> None:
     """Tell everybody that the server is about to stop. The drain is one of the receivers."""
-    deadline = get_runner().settings.find_deadline(stop_asked_at, time.monotonic())
+    deadline = get_runtime().settings.find_deadline(stop_asked_at, time.monotonic())
     with contextlib.suppress(asyncio.CancelledError):  # Hypercorn after its shutdown_timeout: the drain hurries then.
         details = {"scope": scope, "stop_asked_at": stop_asked_at, "asked_by": asked_by}
         await _announce(lifespan_shutdown, "lifespan_shutdown", deadline, **details)

@@ -43,7 +43,7 @@ class Readings:
         self.waiting = count_up_to(MAX_COUNT + 1, live.waiting())
         self.running = count_up_to(MAX_COUNT + 1, live.running())
 
-    def buckets(self, resolution: Rollup.Resolution) -> list[rollups.Stretch]:
+    def buckets(self, resolution: Rollup.Resolution) -> list[rollups.Bucket]:
         by_resolution = {
             rollups.MINUTE: self.minutes,
             rollups.HALF_HOUR: self.half_hours,

@@ -39,7 +39,7 @@ def describe_throughput(admin: ReadOnlyAdmin, readings: Readings, chosen: str) -
     """
     chosen = chosen if chosen in SPANS else "hour"
     span, resolution, _label = SPANS[chosen]
-    totals = rollups.total_by_stretch(readings.buckets(resolution), resolution, readings.now, span, ("statuses",))
+    totals = rollups.total_by_bucket(readings.buckets(resolution), resolution, readings.now, span, ("statuses",))
     drawn, top = columns.draw(totals)
     whole = Total()
     for _start, total in totals:
@@ -68,7 +68,7 @@ def _describe_column(admin: ReadOnlyAdmin, column: Column, resolution: Rollup.Re
 
 def find_courses(readings: Readings) -> Iterator[Course]:
     """Yield the courses of the wait for a slot and of the loop lag in the last hour."""
-    totals = rollups.total_by_stretch(readings.minutes, rollups.MINUTE, readings.now, HOUR, ("waited",))
+    totals = rollups.total_by_bucket(readings.minutes, rollups.MINUTE, readings.now, HOUR, ("waited",))
     waits = [quantile(total.waited, 0.95) for _start, total in totals]
     yield draw_seconds(_("Wait for a slot, p95 of each minute"), waits)
     lags: dict[datetime, float] = {}

@@ -57,7 +57,7 @@ class PageOfProcesses(PageOfRows):
         rows = list(self.result_list)
         lately = [row for row in rows if row.state in Process.UP or (row.stopped_at or row.started_at) > now - HOUR]
         buckets = rollups.read(self.root_queryset.db, rollups.MINUTE, now, HOUR, [row.pk for row in lately])
-        by_process: dict[Any, list[rollups.Stretch]] = {}
+        by_process: dict[Any, list[rollups.Bucket]] = {}
         for bucket in buckets:
             by_process.setdefault(bucket.process, []).append(bucket)
         for row in rows:

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from ...conf import get_settings
 from ...models import BackgroundTask, Drain, Process
 from ...reports import rollups
-from ...reports.rollups import Stretch
+from ...reports.rollups import Bucket
 from ..pictures import sparkline, swimlanes
 from ..pictures.swimlanes import Scale, Swimlane
 from ..shared.base import short_id
@@ -123,7 +123,7 @@ def _courses(using: str, process: Process, now: datetime) -> Iterator[Course]:
     yield draw_seconds(_("Loop lag, longest of each minute"), [by_minute.get(start) for start in _minutes(now)])
 
 
-def finished_by_minute(process: Process, buckets: Sequence[Stretch], now: datetime) -> list[int | None]:
+def finished_by_minute(process: Process, buckets: Sequence[Bucket], now: datetime) -> list[int | None]:
     """Return the number of tasks that ended in each minute of the last hour; None for minutes without the process."""
     counts: Counter[datetime] = Counter()
     for bucket in buckets:
@@ -136,7 +136,7 @@ def finished_by_minute(process: Process, buckets: Sequence[Stretch], now: dateti
 
 def _minutes(now: datetime) -> list[datetime]:
     """Return the starts of the last 60 minutes, oldest first, with the current minute."""
-    return [start for start, _total in rollups.total_by_stretch([], rollups.MINUTE, now, HOUR)]
+    return [start for start, _total in rollups.total_by_bucket([], rollups.MINUTE, now, HOUR)]
 
 
 def _describe_drains(using: str, process: Process, admin: ReadOnlyAdmin) -> list[dict[str, Any]]:

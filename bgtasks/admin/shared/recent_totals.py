@@ -23,11 +23,11 @@ WINDOWS = (  # Label, length, and value of `FiredFilter`.
 Totals = dict[str, rollups.Total]
 
 
-def _read_days(using: str) -> list[rollups.Stretch]:
+def _read_days(using: str) -> list[rollups.Bucket]:
     return rollups.read(using, rollups.HALF_HOUR, timezone.now(), timedelta(days=3))
 
 
-def _read_week(using: str) -> list[rollups.Stretch]:
+def _read_week(using: str) -> list[rollups.Bucket]:
     return rollups.read(using, rollups.TWO_HOURS, timezone.now(), WEEK)
 
 
@@ -48,7 +48,7 @@ def _add_up_windows(using: str) -> dict[timedelta, Totals]:
     }
 
 
-def add_up_last(buckets: Sequence[rollups.Stretch], now: datetime, length: timedelta) -> Totals:
+def add_up_last(buckets: Sequence[rollups.Bucket], now: datetime, length: timedelta) -> Totals:
     """Return the totals of each function in a window that ends now. Its first bucket may begin before the window."""
     since = now - length - timedelta(seconds=rollups.find_resolution(length))
     return rollups.total_by_name((each for each in buckets if each.starts_at > since), ("statuses",))

@@ -25,7 +25,7 @@ from django.utils.translation import gettext as _
 
 from ...conf import get_settings
 from ...models import BackgroundTask, Process, StuckTask
-from ...operations.rescue_by_hand import Wish, background_watch, longest_watch, rescue_by_hand
+from ...operations.rescue_by_hand import VerdictRequest, background_watch, longest_watch, rescue_by_hand
 from ...reports.stuck import Standing, find_standing
 from ...status import LIVE, Status
 from ...transitions import Cancellation, Verdict
@@ -192,8 +192,8 @@ class StuckActions(PageAdmin):
             return
         if standing is not Standing.UP:
             note = partial(_note_verdicts, request.user.pk, get_language())
-            wish = Wish(name_user(request), {task.pk for task in tasks}, note)
-            background_watch.wish(self.using, get_settings(), process, wish)
+            wanted = VerdictRequest(name_user(request), {task.pk for task in tasks}, note)
+            background_watch.request(self.using, get_settings(), process, wanted)
         for task in tasks:
             yield "alive" if standing is Standing.UP else "watched", task.name
 

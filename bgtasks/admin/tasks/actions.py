@@ -28,7 +28,7 @@ from ...definition import declared
 from ...log import log
 from ...models import BackgroundTask
 from ...operations import fire_again
-from ...operations.announce_ended import telling
+from ...operations.announce_ended import announcing
 from ...operations.fire_again import FiredAgain, Refusal
 from ...transitions import Cancellation, Verdict
 from ..shared.base import ReadOnlyAdmin, name_user
@@ -246,7 +246,7 @@ def cancel_each(
         why: for the history of the task, which is not translated.
     """
     alias = router.db_for_write(BackgroundTask)
-    with telling(alias) as ended:
+    with announcing(alias) as ended:
         for task in tasks:
             own: list[Verdict] = []
             with transaction.atomic(using=alias):
