@@ -7,7 +7,6 @@ To the project's receivers it is a server like any other: it sends `lifespan_sta
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -17,10 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..api import get_config, get_runner
-from ..lifespan import Lifespan
-from ..log import log
+from ..lifespan import Lifespan, announce_stop
 from ..maintenance.claimer import Claimer
-from ..signals import drained, lifespan_shutdown, lifespan_startup
+from ..signals import lifespan_startup
 
 if TYPE_CHECKING:
     from ..process.drain_report import DrainReport
@@ -100,23 +98,10 @@ class Standalone:
         return await self._stop()
 
     async def _stop(self) -> DrainReport:
-        """Drain beside the receivers of `lifespan_shutdown`, as when a server stops."""
-        settings = self.runner.settings
-        now = time.monotonic()
-        asked_at = self._stop_asked_at or now
-        ending = settings.cancel_grace + settings.flush_timeout
-        deadline = max(asked_at + settings.drain_timeout, now) + ending
-        draining = self._loop.create_task(self.runner.drain("run_tasks", deadline))
-        await asyncio.sleep(0)  # Now it is this drain that the receivers find.
-        await self._announce(lifespan_shutdown, stop_asked_at=asked_at)
-        report = await draining
-        await self._announce(drained)
-        return report
-
-    async def _announce(self, what: Any, **details: Any) -> None:
-        for receiver, answer in await what.asend_robust(Lifespan, scope=self._scope, **details):
-            if isinstance(answer, Exception):
-                log(logging.ERROR, "At shutdown %r failed.", receiver, exc_info=answer)
+        """Announce the end as a server does; return the report of the drain, which is a receiver of it."""
+        asked_at = self._stop_asked_at or time.monotonic()
+        await announce_stop(self._scope, asked_at, "run_tasks")
+        return await self.runner.drain("run_tasks", self.runner.settings.find_deadline(asked_at, time.monotonic()))
 
 
 async def wait_until_idle(runner: Runner, every: float) -> None:

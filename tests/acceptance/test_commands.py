@@ -435,6 +435,26 @@ def test_run_is_not_kept_by_a_thread(manage: Manage) -> None:
     assert manage.statuses() == ["INTERRUPTED"]
 
 
+@pytest.mark.parametrize("name", ["lifespan_shutdown", "drained"])
+@pytest.mark.parametrize("sync", ["", "1"], ids=["coroutine", "thread"])
+def test_run_is_not_kept_by_a_receiver_that_hangs(manage: Manage, name: str, sync: str) -> None:
+    """The end is announced with a time limit: the deadline of the drain and a second."""
+    marks = manage.folder / "marks"
+    make_ready(manage, "mark", str(marks), "long", 3600)
+    process = manage.start("run_tasks", TESTS_DRAIN_TIMEOUT="0.2", TESTS_HANGS=name, TESTS_HANGS_SYNC=sync)
+    wait_until(marks.exists, "it runs")
+    wait_until(lambda: manage.statuses() == ["RUNNING"], "its row says so")
+
+    process.send_signal(signal.SIGTERM)
+
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert f"The receivers of {name} took longer than" in err
+    assert "1 cut short" in err
+    assert manage.statuses() == ["INTERRUPTED"]
+    assert "Traceback" not in err
+
+
 def test_run_is_drained_by_the_command(manage: Manage) -> None:
     """It is a process like any other; after its `--undo` it claims again."""
     process = manage.start("run_tasks")
