@@ -44,14 +44,23 @@ class Settings:
     spool_path: str | Path | None = None  # Where unwritten records go at exit. None: a temporary folder.
     fire_on_commit: bool = True  # Sync code in a transaction: write the row in it, start after its commit.
 
-    def find_deadline(self, stop_asked_at: float, now: float) -> float:
+    @property
+    def ending_seconds(self) -> float:
+        """The time from the moment at which a drain cancels the running tasks to its deadline."""
+        return self.cancel_grace + self.flush_timeout
+
+    def find_deadline(self, stop_asked_at: float, now: float, drain_timeout: float | None = None) -> float:
         """
-        Return when a drain has to be over, on the clock of its arguments.
+        Return when a drain has to be over, on the clock of the first two arguments.
 
         It is counted from the signal, since the platform that will kill the process counts from there too. If open
         requests used that time up, what is cancelled still gets its time to clean up.
+
+        Args:
+            drain_timeout: seconds for running tasks. None: the setting DRAIN_TIMEOUT.
         """
-        return max(stop_asked_at + self.drain_timeout, now) + self.cancel_grace + self.flush_timeout
+        timeout = self.drain_timeout if drain_timeout is None else drain_timeout
+        return max(stop_asked_at + timeout, now) + self.ending_seconds
 
 
 def _allowed_types(hint: Any) -> tuple[type, ...]:

@@ -50,7 +50,7 @@ class Drainer:
         ended_before = runner.ended_count
         report = DrainReport(asked_by, time.time(), running_at_start=runner.count_running())
         settings = runner.settings
-        ending = settings.cancel_grace + settings.flush_timeout
+        ending = settings.ending_seconds
         self._note = partial(self._note_course, report, began, max(deadline - began, 0.0) / MAX_COURSE)
         try:
             await runner.journal.begin_drain()
