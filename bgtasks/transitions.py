@@ -13,6 +13,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from .models import BackgroundTask
+from .models.moments import stamp_now
 from .status import FINISHED, Status
 
 CANCEL_TRIES = 5  # It may start, or be handed back, between the look at it and the write.
@@ -204,4 +205,4 @@ def note_late(using: str, task_id: UUID, by: str, why: str) -> None:
 
 def history_entry(status: Status, attempt: int, by: str, why: str) -> dict[str, Any]:
     """Return what is appended to a row's history with a change of its status."""
-    return {"status": status.value, "at": timezone.now().isoformat(), "attempt": attempt, "by": by, "why": why}
+    return {"status": status.value, "at": stamp_now(), "attempt": attempt, "by": by, "why": why}

@@ -11,13 +11,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from django.db import router
 
 from ..journal.statements import statements_for
 from ..log import log
 from ..models import BackgroundTask
+from ..models.moments import stamp
 from ..process.record import Record
 from ..runtime.await_chain import Place, find_place, find_place_of_thread
 from ..runtime.runner import Runner
@@ -42,14 +42,10 @@ class Sighting:
     is_written: bool = False
 
     def as_json(self) -> str:
-        told = {**self.place._asdict(), "since": _stamp(self.since)}
+        told = {**self.place._asdict(), "since": stamp(self.since)}
         if self.ignores_since:
-            told["ignores_cancellation_since"] = _stamp(self.ignores_since)
+            told["ignores_cancellation_since"] = stamp(self.ignores_since)
         return json.dumps(told)
-
-
-def _stamp(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 @dataclass(eq=False)
