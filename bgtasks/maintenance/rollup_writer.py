@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings as django_settings
 from django.db import DatabaseError, router, transaction
 from django.utils import timezone
 
@@ -17,6 +16,7 @@ from ..journal.statements import bounded_transaction, is_missing_table
 from ..journal.tally import MAX_NAMES, OTHERS, Counts
 from ..log import log
 from ..models import BackgroundTask, Rollup, histogram
+from ..models.moments import to_datetime
 from ..runtime.runner import Runner
 from ..uuid7 import uuid7
 
@@ -71,8 +71,7 @@ class Stretch:
 
     @property
     def _starts_at(self) -> datetime:
-        moment = datetime.fromtimestamp(self.number * self.resolution, UTC)
-        return moment if django_settings.USE_TZ else timezone.make_naive(moment, timezone.get_default_timezone())
+        return to_datetime(self.number * self.resolution)
 
 
 class RollupWriter:

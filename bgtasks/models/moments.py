@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, overload
 
 from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
@@ -57,6 +58,20 @@ def to_datetime(seconds: float | None) -> datetime | None:
         return None
     value = datetime.fromtimestamp(seconds, UTC)
     return value if settings.USE_TZ else _make_naive(value)
+
+
+def to_utc(moment: datetime) -> datetime:
+    """Return a column's datetime as an aware one in UTC."""
+    if timezone.is_naive(moment):
+        moment = moment.replace(tzinfo=timezone.get_default_timezone())
+    return moment.astimezone(UTC)
+
+
+class MomentEncoder(DjangoJSONEncoder):
+    """Writes documents for other programs, with all moments in UTC."""
+
+    def default(self, value: Any) -> Any:
+        return super().default(to_utc(value) if isinstance(value, datetime) else value)
 
 
 def _make_naive(moment: datetime) -> datetime:

@@ -6,6 +6,8 @@ Each case is a process of its own: Django's connections remember the time zone.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import textwrap
 from collections.abc import Callable, Iterator
@@ -21,7 +23,9 @@ Run = Callable[..., str]
 PREAMBLE = """
 import json
 from datetime import timedelta
+from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.test import Client
 from django.utils import timezone
 from bgtasks import transitions
 from bgtasks.conf import get_settings
@@ -110,3 +114,35 @@ def test_a_task_that_was_handed_back_waits_since_then(run: Run) -> None:
     [(id_, kind, age)] = found
     assert (id_, kind) == (long_ago, "waiting")
     assert age == pytest.approx(400, abs=60)
+
+
+def test_documents_for_other_programs_have_utc(run: Run) -> None:
+    """The export, also when filtered by the end of tasks, and the commands, whichever time zone a request activates."""
+    run(
+        """
+        now = timezone.now()
+        make("SUCCESSFUL", started_at=now, finished_at=now)
+        make("SUCCESSFUL", age=7200, started_at=now, finished_at=now - timedelta(hours=1))
+        """
+    )
+
+    out = run(
+        """
+        client = Client()
+        client.force_login(User.objects.create_superuser("ann"))
+        seconds = int(time.time())
+        address = f"/admin/bgtasks/backgroundtask/export/?finished={seconds - 600}-{seconds + 600}&format="
+        with timezone.override("Australia/Sydney"):
+            csv, document = (b"".join(client.get(address + kind).streaming_content) for kind in ("csv", "json"))
+        print(json.dumps([csv.decode(), json.loads(document)]))
+        call_command("top_tasks", "--format", "json")
+        """
+    )
+
+    exported, _, printed = out.partition("\n")
+    lines, document = json.loads(exported)
+    [row] = csv.DictReader(io.StringIO(lines))
+    [task] = document["tasks"]
+    now = datetime.now(UTC)
+    for text in (row["finished_at"], task["finished_at"], json.loads(printed)["at"]):
+        assert abs((now - datetime.fromisoformat(text)).total_seconds()) < 120, text

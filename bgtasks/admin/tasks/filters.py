@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.contrib.admin import SimpleListFilter
 from django.db import connections
 from django.db.models import Q, QuerySet, Value
@@ -22,6 +21,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ...conf import get_settings
 from ...definition import DEFAULTS, MAX_NAME_LENGTH, declared
+from ...models.moments import to_datetime
 from ...status import LIVE, UNSUCCESSFUL, Status
 from ...uuid7 import first_id_of
 from ..shared.base import find_processes, label_of
@@ -225,7 +225,7 @@ class FinishedFilter(SimpleListFilter):
             return queryset.none()
         start, end = self.stretch
         ids = first_id_of(max(start - LONGEST_TASK, datetime.fromtimestamp(0, UTC))), first_id_of(end)
-        moments = [moment if settings.USE_TZ else timezone.make_naive(moment) for moment in (start, end)]
+        moments = [to_datetime(moment.timestamp()) for moment in (start, end)]
         return queryset.filter(pk__gte=ids[0], pk__lt=ids[1], finished_at__gte=moments[0], finished_at__lt=moments[1])
 
     @property
