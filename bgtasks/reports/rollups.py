@@ -11,6 +11,7 @@ from uuid import UUID
 
 from ..models import Rollup
 from ..models.histogram import Histogram
+from ..models.moments import to_datetime
 
 MINUTE, HALF_HOUR, TWO_HOURS = Rollup.Resolution
 # The finest resolution for a span, and the longest span that it is kept for and quick to read in.
@@ -113,8 +114,8 @@ def total_by_stretch(
 ) -> list[tuple[datetime, Total]]:
     """Return a total for each stretch of the span, also of those in which nothing ended, oldest first."""
     count = int(span.total_seconds() // resolution)
-    last = now - timedelta(seconds=now.timestamp() % resolution)
-    starts = [last - timedelta(seconds=resolution * back) for back in reversed(range(count))]
+    newest = int(now.timestamp() // resolution)  # As the rollup writer counts them.
+    starts = [to_datetime((newest - back) * resolution) for back in reversed(range(count))]
     totals = {start: Total() for start in starts}
     for stretch in stretches:
         if (total := totals.get(stretch.starts_at)) is not None:
