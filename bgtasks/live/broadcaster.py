@@ -8,9 +8,8 @@ import logging
 from contextvars import Context
 from typing import Any
 
-from channels.layers import get_channel_layer
-
 from ..log import log
+from ..process.channel_layer import find_channel_layer
 from ..runtime.runner import Runner
 from . import GROUP
 
@@ -38,7 +37,7 @@ class Broadcaster:
         self._next = now + EVERY
         self._told = self._runner.journal.tally.writes
         loop = self._runner.journal.find_loop()
-        if loop is not None and get_channel_layer() is not None:
+        if loop is not None and find_channel_layer() is not None:
             with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
                 loop.call_soon_threadsafe(self._begin_send, context=Context())
 
@@ -49,7 +48,7 @@ class Broadcaster:
     async def _send(self) -> None:
         try:
             async with asyncio.timeout(SEND_TIMEOUT):
-                layer: Any = get_channel_layer()
+                layer: Any = find_channel_layer()
                 await layer.group_send(GROUP, MESSAGE)
         except Exception as error:  # noqa: BLE001, RUF100  # Whatever a layer raises. The mailbox tells of it once.
             log(logging.DEBUG, "The admin's pages were not pushed to (%s: %s).", type(error).__name__, error)

@@ -195,3 +195,37 @@ def test_a_failure_is_recorded_before_the_end(program: Program) -> None:
     [row] = program.query("SELECT transitions, error_message FROM bgtasks_backgroundtask")
     assert [entry["status"] for entry in json.loads(row["transitions"])] == ["RUNNING", "FAILED"]
     assert row["error_message"] == "told"
+
+
+def test_channels_is_not_imported_without_a_channel_layer(program: Program) -> None:
+    """Not for a script, a process that claims, or the admin."""
+    out = program.run(
+        """
+        from django.contrib.auth.models import User
+        from django.core.management import call_command
+        from django.test import Client
+
+        bgtasks.fire(tasks.succeed).result(timeout=20)
+        call_command("check")
+        call_command("run_tasks", "--once")
+        client = Client()
+        client.force_login(User.objects.create_superuser("ann"))
+        assert client.get("/admin/bgtasks/overview/").status_code == 200
+        print(sorted(name for name in sys.modules if name.partition(".")[0] == "channels"))
+        """
+    )
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_channels_is_imported_with_a_channel_layer(program: Program) -> None:
+    out = program.run(
+        """
+        bgtasks.fire(tasks.succeed).result(timeout=20)
+        deadline = time.monotonic() + 20
+        while "channels.layers" not in sys.modules and time.monotonic() < deadline:
+            time.sleep(0.01)
+        print("channels.layers" in sys.modules)
+        """,
+        TESTS_LIVE="1",
+    )
+    assert out == "True\n"
