@@ -1,9 +1,9 @@
 """
-Check a task's arguments at the call, and turn them into JSON.
+Check the arguments of a task when it is fired, and encode them as JSON.
 
-Plain scalars, what most tasks take, pass by their exact type and are encoded later, on the journal's thread. Anything
-else is encoded at the call, and the task gets it as JSON gives it back (a tuple as a list, a date as a string): the
-first attempt sees what a later one, in another process, would see.
+Most tasks take plain arguments: short scalars, which JSON holds unchanged. They are encoded later, on the journal's
+thread. All other arguments are encoded at the call, and the task receives the decoded JSON: a list for a tuple, a
+string for a date. So the first attempt gets the same values as a later one in another process.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-MAX_DEPTH = 30  # Levels. MariaDB refuses JSON deeper than 31; with the list around the arguments that leaves 30.
-MAX_PLAIN_COUNT = 16
+MAX_DEPTH = 30  # Levels. MariaDB refuses JSON of more than 31 levels, and the list of arguments is one of them.
+MAX_PLAIN_COUNT = 16  # Arguments.
 _MAX_INT = 2**63
 
 Args = tuple[Any, ...]
@@ -24,14 +24,14 @@ Kwargs = dict[str, Any]
 
 
 def are_plain(args: Args, kwargs: Kwargs, max_length: int) -> bool:
-    """Tell whether all arguments are short scalars, which JSON holds as they are."""
+    """Return whether all arguments are plain: scalars that JSON holds unchanged, and texts of `max_length` at most."""
     if kwargs:
         if not are_plain(tuple(kwargs), {}, max_length):
             return False
         args += tuple(kwargs.values())
     if len(args) > MAX_PLAIN_COUNT:
         return False
-    # Exact types and one pass: this is on the path of every `fire` (0.1 µs for two scalars).
+    # One pass over exact types, since each `fire` comes here (0.1 µs for two scalars).
     for value in args:
         kind = type(value)
         if kind is str:
@@ -41,14 +41,14 @@ def are_plain(args: Args, kwargs: Kwargs, max_length: int) -> bool:
             if not -_MAX_INT < value < _MAX_INT:
                 return False
         elif kind is float:
-            if value - value != 0.0:  # NaN and the infinities, which JSON does not know.
+            if value - value != 0.0:  # NaN or an infinity, which JSON does not have.
                 return False
         elif value is not None and kind is not bool:
             return False
     return True
 
 
-# How JSON writes each kind of plain argument: a third of the time of `json.dumps`, which makes an encoder each time.
+# The encoders of plain arguments. They take a third of the time of `json.dumps`, which makes an encoder at each call.
 _TEXTS: dict[type, Callable[[Any], str]] = {
     str: encode_basestring_ascii,
     int: int.__repr__,
@@ -60,7 +60,7 @@ _TEXTS: dict[type, Callable[[Any], str]] = {
 
 def encode_plain(args: Args, kwargs: Kwargs) -> tuple[str, str]:
     """
-    Return plain arguments as two JSON texts, as `json.dumps` writes them.
+    Return plain arguments as two JSON texts, the same as `json.dumps` writes.
 
     >>> encode_plain((1, "a", 2.5, True, None), {"to": "b"})
     ('[1, "a", 2.5, true, null]', '{"to": "b"}')
@@ -74,21 +74,21 @@ def encode_plain(args: Args, kwargs: Kwargs) -> tuple[str, str]:
 
 def encode(args: Args, kwargs: Kwargs, max_bytes: int, name_of: Callable[[int], str]) -> tuple[str, str]:
     """
-    Return the arguments as two JSON texts, ASCII only.
+    Return the arguments as two JSON texts of ASCII characters.
 
     Args:
-        max_bytes: of the two texts together.
-        name_of: gives the name of the positional parameter with an index, for the message.
+        max_bytes: the limit for the two texts together.
+        name_of: returns the name of the positional parameter at an index, for the message of an error.
 
     Raises:
-        TypeError: an argument is of a type that JSON does not know.
-        ValueError: an argument is nothing that JSON or a database can hold: NaN, NUL, a lone surrogate, too deep, a
-            cycle, or all of them are too large together.
+        TypeError: an argument has a type that JSON does not have.
+        ValueError: JSON or a database cannot hold an argument (NaN, infinity, NUL, a lone surrogate, too many levels, a
+            cycle), or the arguments are too large.
     """
     try:
         texts = _dump(args, MAX_DEPTH + 1), _dump(kwargs, MAX_DEPTH + 1)
     except (TypeError, ValueError, RecursionError):
-        _name_the_culprit(args, kwargs, name_of)
+        _raise_for_first_wrong(args, kwargs, name_of)
         raise
     size = len(texts[0]) + len(texts[1])
     if size > max_bytes:
@@ -108,7 +108,7 @@ def encode_value(value: object) -> str:
     Return one value, such as a task's result, as JSON text.
 
     Raises:
-        TypeError, ValueError: as `encode`.
+        TypeError, ValueError: on the same conditions as `encode`.
     """
     return _dump(value)
 
@@ -124,14 +124,14 @@ def _dump(value: object, max_depth: int = MAX_DEPTH) -> str:
 
 
 def _check_decoded(value: object, levels: int) -> None:
-    """Raise for text that a database refuses, and for more than so many levels of lists and dictionaries."""
+    """Raise ValueError for text that a database refuses, and for more than `levels` of lists and dictionaries."""
     if isinstance(value, str):
         if "\0" in value:
             raise ValueError("has a NUL character, which databases do not store")
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise ValueError("has a lone surrogate, which is no character") from None
+            raise ValueError("has a lone surrogate, which is not a character") from None
     elif isinstance(value, dict | list):
         if levels == 0:
             raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
@@ -139,8 +139,8 @@ def _check_decoded(value: object, levels: int) -> None:
             _check_decoded(item, levels - 1)
 
 
-def _name_the_culprit(args: Args, kwargs: Mapping[str, Any], name_of: Callable[[int], str]) -> None:
-    """Raise for the first argument that cannot be encoded by itself."""
+def _raise_for_first_wrong(args: Args, kwargs: Mapping[str, Any], name_of: Callable[[int], str]) -> None:
+    """Raise TypeError or ValueError with the name of the first argument that cannot be encoded."""
     named = [(name_of(index), value) for index, value in enumerate(args)]
     for name, value in [*named, *kwargs.items()]:
         try:
@@ -151,12 +151,14 @@ def _name_the_culprit(args: Args, kwargs: Mapping[str, Any], name_of: Callable[[
                 "as a primary key, and load the rest in the task; or fire a coroutine object, which stays in memory."
             ) from None
         except ValueError as error:
-            raise ValueError(f"argument {name!r} {tell(error)}. Pass plain data, such as a primary key.") from None
+            raise ValueError(
+                f"argument {name!r} {describe_problem(error)}. Pass plain data, such as a primary key."
+            ) from None
 
 
-def tell(error: ValueError) -> str:
-    """Return what is wrong with a value that was not encoded, as what follows its name."""
-    what = str(error)
-    if "JSON compliant" in what:
-        return "is or holds NaN or an infinity, which JSON does not know"
-    return "contains itself" if "Circular" in what else what
+def describe_problem(error: ValueError) -> str:
+    """Return the problem of a value that could not be encoded, as the predicate of a sentence about the value."""
+    message = str(error)
+    if "JSON compliant" in message:
+        return "is or contains NaN or an infinity, which JSON does not have"
+    return "contains itself" if "Circular" in message else message

@@ -1,7 +1,7 @@
 """
-The options of a task function: their defaults, what they may be, and what contradicts what.
+The options of a task function: their defaults, their valid values, and the combinations that are refused.
 
-One list for `@bgtasks.task(…)`, `.using(…)` and a row's `options`. Knows nothing of databases and loops.
+One list serves `@bgtasks.task(…)`, `.using(…)` and the column `options` of a row.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from asgiref.sync import iscoroutinefunction
 from .rate import parse_rate
 from .versions import MAX_VERSION
 
-Verdict = Literal["fail", "rerun"]
+OnLost = Literal["fail", "rerun"]
 Growth = Literal["exponential", "linear", "constant"]
 Conflict = Literal["existing", "error", "replace"]
-# Seconds until the next attempt, from the number of the attempt that failed and what it raised.
+# Returns the seconds until the next attempt, given the number of the failed attempt and its exception.
 BackoffFunction = Callable[[int, BaseException], float]
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
-RERUN_ATTEMPTS = 3  # The bound that keeps a task that kills its process from looping for ever.
-MAX_ATTEMPTS = 1000  # Each leaves its mark in the row's history, which is read and written whole.
-MAX_QUEUE_LENGTH = 100  # As the row's column.
-MAX_KEY_LENGTH = 200  # As the row's column.
-LONGEST_DELAY = timedelta(days=3650)  # Further away a date is a mistake, and some database cannot hold it.
+RERUN_ATTEMPTS = 3  # The default with on_lost="rerun". It stops a task that kills its process each time.
+MAX_ATTEMPTS = 1000  # Each adds entries to the row's history, which is read and written as a whole.
+MAX_QUEUE_LENGTH = 100  # The size of the column.
+MAX_KEY_LENGTH = 200  # The size of the column.
+LONGEST_DELAY = timedelta(days=3650)  # A later date is a mistake, and not every database can store it.
 
 
 class UsingOptions(TypedDict, total=False):
-    """What `.using(…)` takes: what a row can keep, so that whichever process runs the task knows it."""
+    """The options of `.using(…)`: those that a row can store for the process that runs the task."""
 
-    on_lost: Verdict
+    on_lost: OnLost
     stuck_after: float | None
     fire_on_commit: bool | None
     queue: str
@@ -56,9 +56,9 @@ class UsingOptions(TypedDict, total=False):
 
 
 class TaskOptions(TypedDict, total=False):
-    """What `@bgtasks.task(…)` takes: all that `.using(…)` does, and what only code can say."""
+    """The options of `@bgtasks.task(…)`: those of `.using(…)`, and those that only code can hold."""
 
-    on_lost: Verdict
+    on_lost: OnLost
     stuck_after: float | None
     fire_on_commit: bool | None
     queue: str
@@ -86,29 +86,29 @@ class TaskOptions(TypedDict, total=False):
     sensitive: Sequence[str]
 
 
-# The checks: each returns the value as it is kept, or raises.
+# The checks. Each returns the value to store, or raises TypeError or ValueError.
 
 
-def _one_of(words: tuple[str, ...], option: str, value: object, told: str) -> object:
+def _one_of(words: tuple[str, ...], option: str, value: object, choices: str) -> object:
     for word in words:
         if word == value:
-            return word  # Not `value`, which may be an enum's member: each driver makes something else of it.
-    raise ValueError(f"{option} is {told}, not {value!r:.120}.")
+            return word  # Not `value`: it may be a member of an enum, which each database driver converts differently.
+    raise ValueError(f"{option} must be {choices}, not {value!r:.120}.")
 
 
-def _verdict(option: str, value: object) -> object:
-    return _one_of(get_args(Verdict), option, value, '"fail" or "rerun"')
+def _on_lost(option: str, value: object) -> object:
+    return _one_of(get_args(OnLost), option, value, '"fail" or "rerun"')
 
 
 def _flag(option: str, value: object) -> object:
     if value is not None and not isinstance(value, bool):
-        raise TypeError(f"{option} is True or False, not {value!r}.")
+        raise TypeError(f"{option} must be True or False, not {value!r}.")
     return value
 
 
 def _plain_flag(option: str, value: object) -> object:
     if not isinstance(value, bool):
-        raise TypeError(f"{option} is True or False, not {value!r}.")
+        raise TypeError(f"{option} must be True or False, not {value!r}.")
     return value
 
 
@@ -116,26 +116,26 @@ def _seconds(option: str, value: object) -> object:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{option} is a number of seconds, not {value!r}.")
+        raise TypeError(f"{option} must be a number of seconds, not {value!r}.")
     if not 0 < value <= LONGEST_DELAY.total_seconds():
         raise ValueError(
-            f"{option} is a number of seconds greater than 0, at most {LONGEST_DELAY.total_seconds():.0f}, not "
-            f"{value!r:.120}."
+            f"{option} must be a number of seconds greater than 0 and at most {LONGEST_DELAY.total_seconds():.0f}, "
+            f"not {value!r:.120}."
         )
-    return int(value) if isinstance(value, int) else float(value)  # A subclass is nothing that each driver takes.
+    return int(value) if isinstance(value, int) else float(value)  # Not every driver accepts a subclass.
 
 
 def _given_seconds(option: str, value: object) -> object:
     if value is None:
-        raise TypeError(f"{option} is a number of seconds, not None.")
+        raise TypeError(f"{option} must be a number of seconds, not None.")
     return _seconds(option, value)
 
 
 def _queue(option: str, value: object) -> object:
     if not isinstance(value, str):
-        raise TypeError(f"{option} is the name of a queue, not {value!r}.")
+        raise TypeError(f"{option} must be the name of a queue, not {value!r}.")
     if not 0 < len(value) <= MAX_QUEUE_LENGTH or not value.isprintable():
-        raise ValueError(f"{option} is a name of 1 to {MAX_QUEUE_LENGTH} printable characters, not {value!r:.120}.")
+        raise ValueError(f"{option} must have 1 to {MAX_QUEUE_LENGTH} printable characters, unlike {value!r:.120}.")
     return str.__str__(value)
 
 
@@ -143,9 +143,9 @@ def _key(option: str, value: object) -> object:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise TypeError(f'{option} is a string, such as f"welcome:{{user.pk}}", not {value!r:.120}.')
+        raise TypeError(f'{option} must be a string, such as f"welcome:{{user.pk}}", not {value!r:.120}.')
     if not 0 < len(value) <= MAX_KEY_LENGTH or not value.isprintable():
-        raise ValueError(f"{option} has 1 to {MAX_KEY_LENGTH} printable characters, unlike {value!r:.250}.")
+        raise ValueError(f"{option} must have 1 to {MAX_KEY_LENGTH} printable characters, unlike {value!r:.250}.")
     return str.__str__(value)
 
 
@@ -157,7 +157,7 @@ def _rate(option: str, value: object) -> object:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise TypeError(f'{option} is a string such as "5/s", not {value!r:.100}.')
+        raise TypeError(f'{option} must be a string such as "5/s", not {value!r:.100}.')
     try:
         parse_rate(value)
     except ValueError as error:
@@ -176,9 +176,9 @@ def _running(option: str, value: object) -> object:
 def _whole(least: int, most: int) -> Callable[[str, object], object]:
     def check(option: str, value: object) -> object:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{option} is a whole number, not {value!r}.")
+            raise TypeError(f"{option} must be a whole number, not {value!r}.")
         if not least <= value <= most:
-            raise ValueError(f"{option} is {least} to {most}, not {value!r:.120}.")
+            raise ValueError(f"{option} must be from {least} to {most}, not {value!r:.120}.")
         return int(value)
 
     return check
@@ -194,25 +194,27 @@ def _delay(option: str, value: object) -> object:
     if isinstance(value, datetime):
         if value.tzinfo is None or value.utcoffset() is None:
             raise ValueError(
-                f"{option} is {value!r}, which has no time zone: give an aware moment, such as "
+                f"{option} is {value!r}, which has no time zone: give an aware datetime, such as "
                 "datetime.now(UTC) + timedelta(hours=1), or the timedelta alone."
             )
         delay = value - datetime.now(UTC)
     elif isinstance(value, timedelta):
         delay = value
     else:
-        raise TypeError(f"{option} is an aware datetime or a timedelta, not {value!r:.120}.")
+        raise TypeError(f"{option} must be an aware datetime or a timedelta, not {value!r:.120}.")
     if delay > LONGEST_DELAY:
-        raise ValueError(f"{option} is at most {LONGEST_DELAY.days} days from now, not {value!r}.")
+        raise ValueError(f"{option} must be at most {LONGEST_DELAY.days} days from now, not {value!r}.")
     return value
 
 
 def _backoff(option: str, value: object) -> object:
     if callable(value):
         if iscoroutinefunction(value):
-            raise TypeError(f"{option} is computed on the event loop: give a plain function, no coroutine function.")
+            raise TypeError(f"{option} is called on the event loop: give a plain function, not a coroutine function.")
         if not _takes(value, 1, Exception()):
-            raise TypeError(f"{option} is called with the number of the attempt and the exception, unlike {value!r}.")
+            raise TypeError(
+                f"{option} is called with the number of the attempt and the exception, which {value!r} does not accept."
+            )
         return value
     return _one_of(get_args(Growth), option, value, '"exponential", "linear", "constant" or a function')
 
@@ -221,7 +223,7 @@ def _errors(option: str, value: object) -> object:
     kinds = value if isinstance(value, tuple) else (value,)
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise TypeError(f"{option} is an exception class or a tuple of them, not {kind!r}.")
+            raise TypeError(f"{option} must be an exception class or a tuple of them, not {kind!r}.")
     return kinds
 
 
@@ -230,19 +232,19 @@ def _hook(option: str, value: object) -> object:
         return None
     if not callable(value) or iscoroutinefunction(value) or not _takes(value):
         raise TypeError(
-            f"{option} is a plain function without parameters, called on the task's event loop, not {value!r}."
+            f"{option} is called on the task's event loop: give a plain function without parameters, not {value!r}."
         )
     return value
 
 
 def _names(option: str, value: object) -> object:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
-        raise TypeError(f'{option} is a list or tuple of names, such as ("a name",), not {value!r:.120}.')
+        raise TypeError(f'{option} must be a list or tuple of names, such as ("a name",), not {value!r:.120}.')
     return tuple(str.__str__(name) for name in value)
 
 
 def _takes(function: Callable[..., object], *args: object) -> bool:
-    """Tell whether a function can be called so, as far as it tells its parameters."""
+    """Return whether a function accepts these arguments; True if it has no signature."""
     try:
         inspect.signature(function).bind(*args)
     except TypeError:
@@ -255,47 +257,57 @@ def _takes(function: Callable[..., object], *args: object) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """
-    The options of a task function, checked.
+    The options of a task function, with valid values.
+
+    `@bgtasks.task(…)` takes all of them, `.using(…)` those of `UsingOptions`.
 
     Args:
-        on_lost: what becomes of a task whose process dies while it runs: "fail" (at most once: it ends as LOST) or
-            "rerun" (at least once: any process runs it again, within `max_attempts`).
-        stuck_after: seconds of running after which it is called stuck. None: the setting STUCK_AFTER.
-        fire_on_commit: whether sync code inside `transaction.atomic()` writes the row in that transaction, and the
-            task starts after its commit; else it is fired at once. None: the setting FIRE_ON_COMMIT.
-        queue: the name of the queue it waits in when it waits; `run_tasks --queue` takes only some.
-        priority: -100 to 100; of what waits, the higher starts first.
-        run_after: when it may start: an aware moment, or a timedelta from when it is fired. It waits in the table.
-        max_attempts: how often it is started at most, 1 to 1000. Given, an attempt that raises is followed by another.
-            None: 1, or 3 with on_lost="rerun", and what it raises ends it.
-        backoff: how the wait between two attempts grows, or a function that returns its seconds from the number of the
-            attempt that failed and the exception.
+        on_lost: the verdict on a task that is cut short because its process dies or shuts down. "fail": the task runs
+            at most once, and ends as LOST or INTERRUPTED. "rerun": the task runs at least once, and any process may run
+            it again, within `max_attempts`.
+        stuck_after: seconds of running after which the task counts as stuck. None: the setting STUCK_AFTER.
+        fire_on_commit: whether sync code inside `transaction.atomic()` writes the row in that transaction, so that the
+            task starts after the commit. False: the task is fired at once. None: the setting FIRE_ON_COMMIT.
+        queue: the name of the queue in which the task waits for a slot. `run_tasks --queue` serves selected queues.
+        priority: from -100 to 100. Of the waiting tasks, those with a higher priority start first.
+        run_after: the earliest start: an aware datetime, or a timedelta counted from the firing. Until then the task
+            waits in the table. The decorator takes only a timedelta.
+        max_attempts: the largest number of attempts, from 1 to 1000. If it is given, an attempt that raises is followed
+            by another one. None: 1, or 3 with on_lost="rerun", and an attempt that raises ends the task.
+        backoff: how the wait between attempts grows: "exponential", "linear" or "constant". Or a plain function that
+            returns the seconds to wait, given the number of the failed attempt and its exception.
         backoff_first: seconds of the first wait.
-        backoff_cap: seconds of the longest wait. 600 by default, as Celery has it.
-        backoff_jitter: whether the wait is drawn between 0 and what `backoff` says ("full jitter",
-            https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), so that what failed together
-            does not come back together.
-        retry_on: the exceptions that are followed by another attempt. By default each `Exception`.
-        give_up_on: of these the ones that are not.
-        timeout: seconds of an attempt after which it is cancelled, and FAILED with a `TimeoutError`.
-        soft_timeout: seconds of an attempt after which `current().soft_timeout_reached` is true.
-        on_soft_timeout: a plain function that is called then, on the task's event loop and in its context.
-        key: at most one live task has it, over all processes and functions. It starts only once its row is committed.
-        unique_for: seconds after its end for which the key stays taken.
-        on_conflict: what becomes of it when the key is taken: it is not fired, and `afire` returns the handle of the
-            task that has the key ("existing") or raises `KeyConflict` ("error"); or it takes the place of one that
-            waits ("replace"), and is as "error" beside one that runs.
-        max_running: how many of it run at once in a process. More wait in the table.
-        rate: how many of it start in any period, over all processes: "5/s", "100/m", "10/30s". More wait in the table.
-        rate_key: count them with all that have the same, such as one account of an API, instead of by function.
-        isolated: whether it has a database thread and connections to itself, for a transaction that is held open over
-            an await. So many run at once as the setting MAX_ISOLATED says.
-        version: of its arguments. Count it up when they change, and say what becomes of the older ones: `Task.migrate`.
-        aliases: names that the function had before: what was fired under them is run by it.
-        sensitive: names of parameters whose values are encrypted where they are kept, and shown nowhere.
+        backoff_cap: seconds of the longest wait. The default of 600 is that of Celery.
+        backoff_jitter: whether each wait is drawn at random between 0 and the wait of `backoff` ("full jitter",
+            https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), so that tasks that failed
+            together are not retried together.
+        retry_on: the exceptions that are followed by another attempt. By default every `Exception`.
+        give_up_on: the exceptions among these that end the task.
+        timeout: seconds after which an attempt is cancelled. It fails with a `TimeoutError`. For `async def` only.
+        soft_timeout: seconds after which `current().soft_timeout_reached` is true for an attempt.
+        on_soft_timeout: a plain function without parameters that is called at that time, on the task's event loop and
+            in its context.
+        key: at most one live task has this key, over all processes and task functions. A task with a key starts only
+            after its row is committed.
+        unique_for: seconds for which the key stays taken after the end of the task.
+        on_conflict: the reaction to a key that is taken. "existing": the task is not fired, and `afire` returns the
+            handle of the task that has the key. "error": the task is not fired, and `afire` raises `KeyConflict`.
+            "replace": the other task is cancelled if it still waits, and this one takes its place; if the other task
+            runs, `afire` raises `KeyConflict`.
+        max_running: the largest number of these tasks that run at once in a process. The others wait in the table.
+        rate: the largest number of these tasks that start in any period, over all processes: "5/s", "100/m", "10/30s".
+            The others wait in the table.
+        rate_key: tasks with the same `rate_key` are counted together for `rate`, for example all tasks that call an API
+            with the same account. "": the tasks of each function are counted apart.
+        isolated: whether the task has a database thread and connections of its own, so that it can hold a transaction
+            open over an await. The setting MAX_ISOLATED limits how many such tasks run at once.
+        version: the version of the function's arguments. Increase it when they change, and convert the arguments of
+            older rows with `Task.migrate`.
+        aliases: former names of the function. It runs the tasks that were fired under them.
+        sensitive: names of parameters whose values are encrypted in the row, and hidden in logs, errors and the admin.
     """
 
-    on_lost: Verdict = "fail"
+    on_lost: OnLost = "fail"
     stuck_after: float | None = None
     fire_on_commit: bool | None = None
     queue: str = "default"
@@ -324,15 +336,16 @@ class Options:
 
     def changed(self, given: Mapping[str, Any], where: str, is_async: bool) -> Options:
         """
-        Return these options with others in their stead.
+        Return a copy of these options with some of them changed.
 
         Args:
-            where: what was called, as it is written: "@bgtasks.task" or ".using".
+            given: the new values.
+            where: the origin of the new values, "@bgtasks.task" or ".using".
             is_async: whether the function is `async def`.
 
         Raises:
             TypeError: an option that does not exist there, a value of a wrong type, or a timeout for a plain `def`.
-            ValueError: a value that an option cannot have, or options that contradict each other.
+            ValueError: an invalid value, or options that contradict each other.
         """
         kinds: Any = TaskOptions if where == "@bgtasks.task" else UsingOptions
         for option in given:
@@ -340,72 +353,76 @@ class Options:
                 raise TypeError(_unknown(option, where, kinds.__annotations__))
         if where == ".using" and callable(given.get("backoff")):
             raise TypeError(
-                "backoff is a function, which no row can keep for the process that runs the task: declare it with "
+                "backoff is a function, which a row cannot store for the process that runs the task: declare it with "
                 "@bgtasks.task(backoff=…)."
             )
         changed = dataclasses.replace(self, **_checked(given))
         if where != ".using" and isinstance(given.get("run_after"), datetime):
             raise TypeError(
-                "run_after is a moment, which comes once: give it when you fire, .using(run_after=…), or declare a "
-                "timedelta."
+                "run_after is a moment, which comes only once: give it when you fire, .using(run_after=…), or declare "
+                "a timedelta."
             )
         changed._check_together(is_async, given)
         return changed
 
-    def restored(self, kept: Mapping[str, Any], is_async: bool) -> Options:
+    def restored(self, overrides: Mapping[str, Any], is_async: bool) -> Options:
         """
-        Return these options with those of a row in their stead.
+        Return a copy of these options with those of a row.
 
-        Another release may have written the row, before the function was declared as it is now. So what contradicts
-        the declaration stops nothing, and an option that is not known here is left out.
+        Another release may have written the row. Therefore options may contradict each other here, and unknown options
+        are ignored.
 
         Raises:
-            TypeError, ValueError: a value that an option cannot have; anybody may have written the row.
+            TypeError, ValueError: an invalid value; the database is open to other programs.
         """
-        restored = dataclasses.replace(self, **_checked({name: kept[name] for name in kept if name in _CHECKS}))
+        known = {name: value for name, value in overrides.items() if name in _CHECKS}
+        restored = dataclasses.replace(self, **_checked(known))
         return restored if is_async else dataclasses.replace(restored, timeout=None)
 
     def _check_together(self, is_async: bool, given: Mapping[str, Any]) -> None:
-        if self.timeout is not None and not is_async:
-            raise TypeError(
-                "timeout cannot end a plain `def`, whose thread nobody can stop: write it as `async def`, or give "
-                "soft_timeout and have the function look at bgtasks.current().soft_timeout_reached."
-            )
-        if self.timeout is not None and self.soft_timeout is not None and self.soft_timeout >= self.timeout:
-            raise ValueError(
-                f"soft_timeout ({self.soft_timeout:g} s) is not before timeout ({self.timeout:g} s): the task would "
-                "never hear of it. Give a smaller one."
-            )
-        if self.on_soft_timeout is not None and self.soft_timeout is None:
-            raise ValueError("on_soft_timeout is never called without soft_timeout: give its seconds.")
-        if self.backoff_first > self.backoff_cap:
-            raise ValueError(
-                f"backoff_first ({self.backoff_first:g} s) is more than backoff_cap ({self.backoff_cap:g} s): give a "
-                "larger cap."
-            )
+        """Raise for options that contradict each other, or that have no effect without another one."""
+        self._check_timeouts(is_async)
         if self.isolated and not is_async:
             raise ValueError(
                 "isolated is for `async def`: a plain `def` has a thread and connections to itself already."
             )
         if self.rate_key and self.rate is None:
-            raise ValueError("rate_key says what a rate is counted by, and there is none: give rate=….")
-        if self.key is None and (told := [name for name in ("unique_for", "on_conflict") if name in given]):
-            raise ValueError(f"{told[0]} says how a key is unique, and there is none: give key=….")
-        told = [name for name in _OF_RETRIES if name in given]
-        if told and (self.max_attempts or 1) == 1:
-            raise ValueError(
-                f"{told[0]} says when to try again, and there is no second attempt: give max_attempts=2 or more."
+            raise ValueError("rate_key has no effect without a rate: give rate=….")
+        if self.key is None and (extra := _first_of(_OF_KEYS, given)):
+            raise ValueError(f"{extra} has no effect without a key: give key=….")
+        self._check_retries(given)
+
+    def _check_timeouts(self, is_async: bool) -> None:
+        if self.timeout is not None and not is_async:
+            raise TypeError(
+                "timeout cannot end a plain `def`, since its thread cannot be stopped: write it as `async def`, or "
+                "give soft_timeout and have the function check bgtasks.current().soft_timeout_reached."
             )
+        if self.timeout is not None and self.soft_timeout is not None and self.soft_timeout >= self.timeout:
+            raise ValueError(
+                f"soft_timeout ({self.soft_timeout:g} s) is not before timeout ({self.timeout:g} s), so the task "
+                "would be cancelled without notice. Give a smaller one."
+            )
+        if self.on_soft_timeout is not None and self.soft_timeout is None:
+            raise ValueError("on_soft_timeout is never called without soft_timeout: give its seconds.")
 
-        told = [name for name in _OF_GROWTH if name in given]
-        if told and callable(self.backoff):
-            raise ValueError(f"{told[0]} says nothing to a function: have backoff return what it should.")
+    def _check_retries(self, given: Mapping[str, Any]) -> None:
+        if self.backoff_first > self.backoff_cap:
+            raise ValueError(
+                f"backoff_first ({self.backoff_first:g} s) is more than backoff_cap ({self.backoff_cap:g} s): give a "
+                "larger cap."
+            )
+        if (self.max_attempts or 1) == 1 and (extra := _first_of(_OF_RETRIES, given)):
+            raise ValueError(f"{extra} has no effect, since there is no second attempt: give max_attempts=2 or more.")
+        if callable(self.backoff) and (extra := _first_of(_OF_GROWTH, given)):
+            raise ValueError(f"{extra} has no effect on a backoff function: let the function return the final wait.")
 
 
+_OF_KEYS = ("unique_for", "on_conflict")
 _OF_GROWTH = ("backoff_first", "backoff_cap", "backoff_jitter")
 _OF_RETRIES = ("backoff", "backoff_first", "backoff_cap", "backoff_jitter", "retry_on", "give_up_on")
 _CHECKS: dict[str, Callable[[str, object], Any]] = {
-    "on_lost": _verdict,
+    "on_lost": _on_lost,
     "stuck_after": _seconds,
     "fire_on_commit": _flag,
     "queue": _queue,
@@ -432,13 +449,22 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "aliases": _names,
     "sensitive": _names,
 }
-# What a row keeps of `.using(…)` in its column `options`; the others have columns of their own, or matter only before.
-# `max_attempts` has a column too, and that does not tell 3 that somebody gave from the 3 of on_lost="rerun".
-KEPT = ("max_attempts", "backoff", "backoff_first", "backoff_cap", "backoff_jitter", "timeout", "soft_timeout")
+# The options of `.using(…)` that a row stores in its column `options`. Others have a column of their own, or no effect
+# once the row is written. `max_attempts` has a column too, but the column does not show whether a 3 was given or is the
+# default of on_lost="rerun".
+STORED_OPTIONS = (
+    "max_attempts",
+    "backoff",
+    "backoff_first",
+    "backoff_cap",
+    "backoff_jitter",
+    "timeout",
+    "soft_timeout",
+)
 
 
-def default_attempts(on_lost: Verdict) -> int:
-    """Return how often a task is started at most, where no `max_attempts` says so."""
+def default_attempts(on_lost: OnLost) -> int:
+    """Return the largest number of attempts of a task without `max_attempts`."""
     return RERUN_ATTEMPTS if on_lost == "rerun" else 1
 
 
@@ -446,9 +472,13 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _CHECKS[name](name, value) for name, value in given.items()}
 
 
+def _first_of(options: Sequence[str], given: Mapping[str, Any]) -> str | None:
+    return next((option for option in options if option in given), None)
+
+
 def _unknown(option: str, where: str, known: Mapping[str, Any]) -> str:
     if option in _CHECKS:
-        return f"{option} cannot be kept in a row: declare it with the function, @bgtasks.task({option}=…)."
+        return f"{option} cannot be stored in a row: declare it with the function, @bgtasks.task({option}=…)."
     near = difflib.get_close_matches(option, known, n=1)
     fix = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(sorted(known))}."
     return f"{where} has no option {option!r}. {fix}"

@@ -1,4 +1,4 @@
-"""What a function's signature says: which parameter an argument is for, what does not fit, and a fingerprint of it."""
+"""Signatures of functions: the parameter of each argument, the arguments that do not fit, and fingerprints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from inspect import Parameter, Signature
 from typing import Any
 
-FINGERPRINT_LENGTH = 16  # As the row's column.
+FINGERPRINT_LENGTH = 16  # The size of the column.
 
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
@@ -15,36 +15,38 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 def fingerprint(signature: Signature, version: int) -> str:
     """
-    Return what tells a signature from others: the version, and a hash of its parameters' names, kinds and defaults.
+    Return the version, and a hash of the signature's parameters: the name, the kind and the presence of a default.
 
-    Of a default it matters that there is one; annotations do not matter.
+    The value of a default and the annotations make no difference.
 
     >>> import inspect
     >>> fingerprint(inspect.signature(lambda to, *, polite=True: None), 2)
     '2:e8e000f984dc38'
     """
-    told = [f"{each.name} {each.kind.name} {each.default is not each.empty}" for each in signature.parameters.values()]
-    return f"{version}:{hashlib.sha256(', '.join(told).encode()).hexdigest()}"[:FINGERPRINT_LENGTH]
+    texts = [f"{each.name} {each.kind.name} {each.default is not each.empty}" for each in signature.parameters.values()]
+    return f"{version}:{hashlib.sha256(', '.join(texts).encode()).hexdigest()}"[:FINGERPRINT_LENGTH]
 
 
 def positional_names(signature: Signature) -> list[str]:
-    """Return the names of the parameters that take one argument by position, in their order."""
+    """Return the names of the parameters that take a single argument by position, in their order."""
     return [each.name for each in signature.parameters.values() if each.kind in _BY_POSITION]
 
 
 def find_parameters(signature: Signature, count: int, names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     """
-    Return the parameter that each argument is for, by its position and by its keyword. One that fits none has a number.
+    Return the parameter of each positional argument, and the parameter of each keyword argument by its keyword.
+
+    For a positional argument without a parameter it is "number 3", for a keyword without one the keyword itself.
 
     Args:
-        count: of the arguments by position.
-        names: of those by keyword.
+        count: the number of positional arguments.
+        names: the keywords.
 
     >>> import inspect
     >>> find_parameters(inspect.signature(lambda to, *others, **options: None), 2, ["copy"])
     (['to', 'others'], {'copy': 'options'})
     """
-    of_kind = {each.kind: each.name for each in signature.parameters.values()}  # One of each that takes several.
+    of_kind = {each.kind: each.name for each in signature.parameters.values()}  # Used for *args and **kwargs only.
     by_name = {each.name for each in signature.parameters.values() if each.kind in _BY_NAME}
     found = positional_names(signature)[:count]
     more = of_kind.get(Parameter.VAR_POSITIONAL)
@@ -54,10 +56,10 @@ def find_parameters(signature: Signature, count: int, names: Iterable[str]) -> t
 
 def find_misfits(signature: Signature, args: Sequence[Any], names: Collection[str]) -> tuple[list[str], list[str]]:
     """
-    Return which parameters have no argument and need one, and which arguments have no parameter.
+    Return the parameters that lack a required argument, and the arguments that have no parameter.
 
     Args:
-        names: of the arguments by keyword.
+        names: the keywords of the keyword arguments.
 
     >>> import inspect
     >>> find_misfits(inspect.signature(lambda to, subject, copy=False: None), ["ann"], ["title", "copy"])

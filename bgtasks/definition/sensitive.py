@@ -1,8 +1,8 @@
 """
-Sensitive arguments: encrypted where they are kept, and taken out of what is told of their task.
+Sensitive arguments: encrypted in the row, and hidden in errors, logs and the admin.
 
-Encrypted with Fernet (https://cryptography.io/en/latest/fernet/), under keys that are derived from Django's SECRET_KEY
-and SECRET_KEY_FALLBACKS. Needs the package `cryptography`.
+They are encrypted with Fernet (https://cryptography.io/en/latest/fernet/), under keys derived from Django's SECRET_KEY
+and SECRET_KEY_FALLBACKS. This needs the package `cryptography`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ if TYPE_CHECKING:
 
 MARK = "bgtasks.encrypted"  # A sealed value is {MARK: token}.
 HIDDEN = "[sensitive]"
-MIN_LENGTH = 4  # Characters of a text that is hidden: shorter ones stand everywhere.
+MIN_LENGTH = 4  # Characters. Shorter values are not hidden, since they occur in any text.
 
-Hide = Callable[[str], str]  # Takes values out of a text.
+Hide = Callable[[str], str]  # Returns a text with the values replaced by HIDDEN.
 
 
 def check_installed() -> None:
     """
+    Check that arguments can be encrypted.
+
     Raises:
-        ImproperlyConfigured: the package `cryptography` is not there.
+        ImproperlyConfigured: the package `cryptography` is not installed.
     """
     try:
         import cryptography.fernet  # noqa: F401  # The package is optional.
@@ -51,11 +53,11 @@ def seal(
     Return the arguments with the values of the named parameters encrypted.
 
     Args:
-        args, kwargs: as JSON gives them back.
+        args, kwargs: decoded JSON.
     """
 
     def change(name: str, value: Any) -> Any:
-        # What only looks sealed is sealed in turn, so that nobody can have it taken for something of ours.
+        # A caller's value that looks sealed is sealed too: `unseal` must not decrypt tokens from outside.
         return _encrypt(value) if name in names or is_sealed(value) else value
 
     return _change(signature, args, kwargs, change)
@@ -65,10 +67,10 @@ def unseal(
     signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[list[Any], dict[str, Any], list[Any]]:
     """
-    Return the arguments with all sealed values decrypted, and these values.
+    Return the arguments with all sealed values decrypted, and a list of these values.
 
     Raises:
-        ValueError: no key that there is fits one of them.
+        ValueError: a value was encrypted with another key.
     """
     plain: list[Any] = []
 
@@ -84,14 +86,14 @@ def unseal(
 def hide(
     names: Collection[str], signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments with something that says "[sensitive]" for the values of the named parameters."""
+    """Return the arguments with placeholders, shown as "[sensitive]", for the values of the named parameters."""
     return _change(signature, args, kwargs, lambda name, value: _Hidden() if name in names else value)
 
 
 def make_hide(
     names: Collection[str], signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Hide | None:
-    """Return what takes the values of the named parameters out of a text. None: there are no names."""
+    """Return a function that hides the values of the named parameters in a text; None if there are no names."""
     if not names:
         return None
     values: list[Any] = []
@@ -101,7 +103,7 @@ def make_hide(
 
 def hide_values(values: Iterable[Any]) -> Hide:
     """
-    Return what takes all texts among values, of 4 or more characters, out of another text.
+    Return a function that hides values in a text: all strings in them of 4 or more characters.
 
     >>> hide_values(["hunter2", {"pin": ["0000"]}])("hunter2 has 0000")
     '[sensitive] has [sensitive]'
@@ -109,7 +111,7 @@ def hide_values(values: Iterable[Any]) -> Hide:
     found = {form for value in values for text in _texts(value) for form in _forms(text) if len(form) >= MIN_LENGTH}
     if not found:
         return lambda text: text
-    # One pass, the longest first: a value may be a part of another, or of what stands for it.
+    # One pass, longest first: a value may be a part of another value, or of the word that replaces it.
     pattern = re.compile("|".join(re.escape(form) for form in sorted(found, key=len, reverse=True)))
     return lambda text: pattern.sub(HIDDEN, text)
 
@@ -142,7 +144,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """How a text may stand in a message: as it is, as Python and as JSON write it, and line by line when indented."""
+    """Yield the forms in which a message may quote a text: plain, as Python or JSON literal, and its single lines."""
     yield from (text, repr(text)[1:-1], json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
     yield from (line.strip() for line in text.splitlines())
 
@@ -167,14 +169,14 @@ def _fernet() -> MultiFernet:
     return _make_fernet((settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
 
 
-@lru_cache(8)  # As the settings stand still, one; tests have others.
+@lru_cache(8)  # One in a project. Tests change the settings.
 def _make_fernet(secrets: tuple[str | bytes, ...]) -> MultiFernet:
-    from cryptography.fernet import Fernet, MultiFernet  # The package is optional, as for the next ones.
+    from cryptography.fernet import Fernet, MultiFernet  # The package is optional.
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
     def derive(secret: str | bytes) -> Fernet:
-        # Of its own: what else is signed or encrypted with SECRET_KEY tells nothing of it.
+        # A derived key: other data that is signed or encrypted with SECRET_KEY reveals nothing about it.
         key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"bgtasks.sensitive").derive(force_bytes(secret))
         return Fernet(base64.urlsafe_b64encode(key))
 

@@ -1,7 +1,7 @@
 """
-`Task`, a function and its options, and the decorator that makes one.
+`Task`, which is a function with options, and the decorator that makes it.
 
-Knows nothing of databases and loops. The dictionary `declared` is what the registry looks names up in.
+The dictionary `declared` holds all task functions of this process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 from asgiref.sync import iscoroutinefunction
 
 from ..failure import storable
-from .options import KEPT, Options, TaskOptions, UsingOptions, Verdict, default_attempts
+from .options import STORED_OPTIONS, OnLost, Options, TaskOptions, UsingOptions, default_attempts
 from .parameters import fingerprint
 from .rate import Rate, parse_rate
 from .sensitive import check_installed
@@ -29,19 +29,20 @@ StepT = TypeVar("StepT", bound=Step)
 MAX_NAME_LENGTH = 200
 DEFAULTS = Options()
 
-declared: dict[str, Task[Any, Any]] = {}  # By name, and by each alias.
+declared: dict[str, Task[Any, Any]] = {}  # By name and by alias.
 
 
 class Task(Generic[P, T_co]):
     """
-    A task function: what `@bgtasks.task` makes of a function. Calling it calls the function, here and now.
+    A task function: a function with options, made by `@bgtasks.task`.
 
-    `T_co` is what calling the function returns: for `async def` a coroutine.
+    Calling it calls the function directly; `bgtasks.fire` starts it as a background task. `T_co` is the type that the
+    call returns, for `async def` that of a coroutine.
     """
 
-    # What the runtime asks of each task, as plain attributes.
+    # Values that the runtime reads for each task, as plain attributes for speed.
     options: Options
-    on_lost: Verdict
+    on_lost: OnLost
     stuck_after: float | None
     fire_on_commit: bool | None
     max_attempts: int
@@ -50,18 +51,18 @@ class Task(Generic[P, T_co]):
     is_isolated: bool
     is_limited: bool
     sensitive: tuple[str, ...]
-    needs_extras: bool  # Whether its rows have columns that most tasks do not use.
+    needs_extras: bool  # Whether its rows fill columns that most tasks leave empty.
 
     def __init__(self, func: Callable[P, T_co], *, name: str | None = None, **options: Unpack[TaskOptions]) -> None:
         self.func = func
         self.name = check_name(name) if name is not None else name_of(func)
         self.is_async = iscoroutinefunction(func)
-        # Calling an `async def` function binds the arguments and runs none of its body. A function that is only
-        # marked as one (`inspect.markcoroutinefunction`) may run anything.
+        # A call of an `async def` function checks the arguments and runs no code of the function. A function that is
+        # only marked as a coroutine function (`inspect.markcoroutinefunction`) may run any code.
         self.binds_by_call = inspect.iscoroutinefunction(func) and _is_native(func)
-        self.loop_name = f"bgtasks: {self.name}"  # What its asyncio task is called.
-        self.kept: dict[str, Any] = {}  # What `.using(…)` has changed and its rows keep in their column `options`.
-        self.steps: dict[int, Step] = {}  # From older versions of its arguments, by the version they begin at.
+        self.loop_name = f"bgtasks: {self.name}"  # The name of its asyncio task.
+        self.overrides: dict[str, Any] = {}  # Options of `.using(…)` that rows store in their column `options`.
+        self.steps: dict[int, Step] = {}  # Steps from older versions of the arguments, by the version they convert.
         self.__doc__ = func.__doc__
         self.__wrapped__ = func
         self.__module__ = func.__module__
@@ -79,7 +80,7 @@ class Task(Generic[P, T_co]):
         self.is_limited = options.max_running is not None or self.rate is not None or self.is_isolated
         self.sensitive = options.sensitive
         self.needs_extras = bool(
-            self.kept
+            self.overrides
             or options.queue != DEFAULTS.queue
             or options.priority
             or options.run_after is not None
@@ -89,7 +90,7 @@ class Task(Generic[P, T_co]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its name and its aliases: what its rows may be called."""
+        """The name and the aliases: all names that its rows may have."""
         return self.name, *self.options.aliases
 
     @cached_property
@@ -98,46 +99,49 @@ class Task(Generic[P, T_co]):
 
     @cached_property
     def signature_fingerprint(self) -> str:
-        """The version, and what tells this signature from an older one: what a row says of the code that fired it."""
+        """The version and a hash of the signature. A row stores it to describe the code that fired the task."""
         return fingerprint(self.signature, self.options.version)
 
     @cached_property
     def place(self) -> str:
-        """Where the function is written, as `module.qualname (file:line)`."""
+        """The place of the function's source, as `module.qualname (file:line)`."""
         return f"{self.func.__module__}.{self.func.__qualname__} ({':'.join(map(str, _source_of(self.func)))})"
 
     def using(self, **options: Unpack[UsingOptions]) -> Task[P, T_co]:
         """
-        Return this task with other options, for one firing: `fire(send_welcome.using(on_lost="rerun"), 42)`.
+        Return a copy with other options, for one firing: `fire(send_welcome.using(on_lost="rerun"), 42)`.
 
-        Its rows keep them, so they hold in whichever process the task runs. See `Options` for what there is.
+        The row stores the options, so they apply in every process that runs the task.
+
+        Args:
+            options: see `Options`, without those that only the decorator takes.
 
         Raises:
-            TypeError: an option that does not exist, that no row can keep, or a value of a wrong type.
-            ValueError: a value that an option cannot have, or options that contradict each other.
+            TypeError: an option that does not exist, an option that a row cannot store, or a value of a wrong type.
+            ValueError: an invalid value, or options that contradict each other.
         """
         task = copy.copy(self)
         changed = self.options.changed(options, ".using", self.is_async)
-        task.kept = {**self.kept, **{name: getattr(changed, name) for name in KEPT if name in options}}
+        task.overrides = self.overrides | {name: getattr(changed, name) for name in STORED_OPTIONS if name in options}
         task._apply(changed)
         return task
 
     def restored(
-        self, kept: Mapping[str, Any], on_lost: Verdict, stuck_after: float | None, max_attempts: int
+        self, overrides: Mapping[str, Any], on_lost: OnLost, stuck_after: float | None, max_attempts: int
     ) -> Task[P, T_co]:
         """
-        Return this task with the options of a row, which `.using(…)` or another release may have made different.
+        Return this task with the options of a row, which differ after `.using(…)` or in another release.
 
         Args:
-            kept: what the row has in its column `options`.
-            max_attempts: as the row counts. Whether what it raises is followed by another attempt, too, depends on
-                whether somebody gave that number.
+            overrides: the column `options`.
+            on_lost, stuck_after, max_attempts: the columns of the same names. If `max_attempts` is only the default of
+                `on_lost`, it is not taken as given, since a given number makes the task retry after an error.
 
         Raises:
-            TypeError, ValueError: a value that an option cannot have.
+            TypeError, ValueError: an invalid value.
         """
-        different = {**kept, "on_lost": on_lost, "stuck_after": stuck_after}
-        given = kept.get("max_attempts", self.options.max_attempts)
+        different = {**overrides, "on_lost": on_lost, "stuck_after": stuck_after}
+        given = overrides.get("max_attempts", self.options.max_attempts)
         different["max_attempts"] = (
             None if given is None and max_attempts == default_attempts(on_lost) else max_attempts
         )
@@ -145,35 +149,35 @@ class Task(Generic[P, T_co]):
         if all(getattr(options, name, value) == value for name, value in different.items()):
             return self
         task = copy.copy(self)
-        task.kept = dict(kept)
+        task.overrides = dict(overrides)
         task._apply(options.restored(different, self.is_async))
         return task
 
     def migrate(self, *, from_version: int) -> Callable[[StepT], StepT]:
         """
-        Declare the step from the arguments of one version to those of the next.
+        Declare a step that converts the arguments of one version to those of the next.
 
-        It decorates a plain function, which gets the old arguments as a list and a dictionary and returns the new ones
-        as such a pair. A row of an older version takes all steps from there when it is claimed, on the journal's
-        thread: a step rearranges what it gets, at once, and asks nobody.
+        It decorates a plain function that takes the old arguments as a list and a dictionary, and returns the new ones
+        as such a pair. When an older row is claimed, its arguments pass through all steps from its version on. That
+        happens on the journal's thread, so a step must be quick, and use neither the database nor the network.
 
         Raises:
-            TypeError: for what is no number, or no plain function.
-            ValueError: the version is none before the function's, or has a step already.
+            TypeError: `from_version` is not a number, or the step is not a plain function.
+            ValueError: `from_version` is not an older version of the function, or it has a step already.
         """
         if isinstance(from_version, bool) or not isinstance(from_version, int):
-            raise TypeError(f"migrate: from_version is a whole number, not {from_version!r}.")
+            raise TypeError(f"migrate: from_version must be a whole number, not {from_version!r}.")
         if not 1 <= from_version < self.options.version:
             raise ValueError(
-                f"migrate: from_version is a version before that of {self.name}, which is {self.options.version}, not "
-                f"{from_version}: count up @bgtasks.task(version=…) when the arguments change."
+                f"migrate: from_version must be at least 1 and less than the version of {self.name}, which is "
+                f"{self.options.version}, not {from_version}: increase @bgtasks.task(version=…) when arguments change."
             )
 
         def declare(step: StepT) -> StepT:
             if not callable(step) or isinstance(step, Task) or iscoroutinefunction(step):
                 raise TypeError(
-                    f"migrate: the step from version {from_version} of {self.name} is a plain function that returns "
-                    f"(args, kwargs), not {step!r:.120}."
+                    f"migrate: the step from version {from_version} of {self.name} must be a plain function that "
+                    f"returns (args, kwargs), not {step!r:.120}."
                 )
             other = self.steps.get(from_version)
             if other is not None:
@@ -205,24 +209,29 @@ def task(
     function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Unpack[TaskOptions]
 ) -> Any:
     """
-    Declare a function as a task function, known by its name in every process that imports it.
+    Make a function a task function, which `bgtasks.fire` starts in the background.
+
+    Every process that imports the function's module can run its tasks. The decorated function can still be called
+    directly. `async def` runs on the event loop, `def` on a thread.
 
     Args:
-        name: the stable name its rows carry; by default `module.function`. Give one before you move the function.
+        name: the name that identifies the function in rows, of 1 to 200 printable characters. Default:
+            `module.qualname`. Give a name before you move or rename the function, since its rows keep the old one.
         options: see `Options`.
 
     Raises:
-        TypeError: for what is no function, or an option that does not exist.
-        ValueError: for a value that an option cannot have, options that contradict each other, a name or an alias that
-            another function has as either, or a builtin function that does not tell its parameters.
-        ImproperlyConfigured: for `sensitive` without the package `cryptography`.
+        TypeError: a class, a generator function or another object that is not a plain function or `async def`, an
+            option that does not exist, or a value of a wrong type.
+        ValueError: an invalid value, options that contradict each other, a name or an alias of another task function,
+            or a builtin function without a signature.
+        ImproperlyConfigured: `sensitive` is given, and the package `cryptography` is not installed.
     """
 
     def declare(function: Callable[..., Any]) -> Task[..., Any]:
         _check_function(function)
         made: Task[..., Any] = Task(function, name=name, **options)
-        # A builtin may have none: then its arguments could never be checked. Made here, all that `.using(…)` returns
-        # have it too.
+        # This raises ValueError for a builtin function without a signature, whose arguments could never be checked. And
+        # it stores the fingerprint before `.using(…)` copies the task.
         made.signature_fingerprint  # noqa: B018
         _check_names(made)
         if made.sensitive:
@@ -234,21 +243,27 @@ def task(
 
 
 def name_of(function: object) -> str:
-    """Return `module.qualname` of a function or method, cut to what a row can hold."""
+    """Return `module.qualname` of a function or method; of a long name the last `MAX_NAME_LENGTH` characters."""
     module = getattr(function, "__module__", None) or type(function).__module__
     qualname = getattr(function, "__qualname__", None) or type(function).__qualname__
     return storable(f"{module}.{qualname}")[-MAX_NAME_LENGTH:]
 
 
 def check_name(name: object) -> str:
-    """Return `name` when every database can store it; raise TypeError or ValueError when not."""
+    """
+    Return a name that every database can store.
+
+    Raises:
+        TypeError: it is not a string.
+        ValueError: it has no, too many, or unprintable characters.
+    """
     if not isinstance(name, str):
-        raise TypeError(f"A task's name is a string, not {type(name).__name__}.")
-    name = str.__str__(name)  # A subclass, such as an enum's member, may say something else.
+        raise TypeError(f"The name of a task must be a string, not {type(name).__name__}.")
+    name = str.__str__(name)  # A subclass, such as a member of an enum, may have another `__str__`.
     if not 0 < len(name) <= MAX_NAME_LENGTH:
-        raise ValueError(f"A task's name has 1 to {MAX_NAME_LENGTH} characters, not {len(name)}.")
+        raise ValueError(f"The name of a task must have 1 to {MAX_NAME_LENGTH} characters, not {len(name)}.")
     if not name.isprintable():  # Also refuses NUL and lone surrogates.
-        raise ValueError(f"A task's name has printable characters only: {name!r} has others.")
+        raise ValueError(f"The name of a task must have printable characters only, unlike {name!r}.")
     return name
 
 
@@ -257,11 +272,13 @@ def _check_function(function: object) -> None:
         raise TypeError(f"{function.place} is a task function already: use @bgtasks.task once.")
     if inspect.isclass(function) or not inspect.isroutine(function):
         raise TypeError(
-            f"@bgtasks.task goes on a function (`async def` or `def`), not on {function!r}. "
-            "If it is an option, give it by its name."
+            f"@bgtasks.task decorates a function (`async def` or `def`), not {function!r}. "
+            "If this is an option, give it by its name."
         )
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-        raise TypeError(f"{name_of(function)} is a generator: nobody would iterate it. Write a task that loops itself.")
+        raise TypeError(
+            f"{name_of(function)} is a generator, which a task does not iterate: write the loop inside the task."
+        )
 
 
 def _check_names(made: Task[..., Any]) -> None:
@@ -269,8 +286,9 @@ def _check_names(made: Task[..., Any]) -> None:
         check_name(name)
         other = declared.get(name)
         if other is not None and not _is_same(other.func, made.func):
+            owners = f"{_describe_owner(other, name)} and {_describe_owner(made, name)}"
             raise ValueError(
-                f"Two task functions are called {name!r}: {_tell_name(other, name)} and {_tell_name(made, name)}. "
+                f"Two task functions are called {name!r}: {owners}. "
                 'Give one of them another name: @bgtasks.task(name="…").'
             )
 
@@ -284,7 +302,7 @@ def _check_sensitive(made: Task[..., Any]) -> None:
     check_installed()
 
 
-def _tell_name(task: Task[..., Any], name: str) -> str:
+def _describe_owner(task: Task[..., Any], name: str) -> str:
     return task.place if name == task.name else f"{task.place}, which has it among its aliases,"
 
 
@@ -299,7 +317,7 @@ def _source_of(function: Any) -> tuple[str, int]:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Tell whether a module that is loaded anew, or a factory that runs again, made the same function twice."""
-    if one.__module__ == other.__module__ == "__main__":  # Typed anew at a prompt.
+    """Return whether both are one function, made twice: by a reload of its module, or by a factory."""
+    if one.__module__ == other.__module__ == "__main__":  # Typed again at a prompt.
         return True
     return name_of(one) == name_of(other) and _source_of(one) == _source_of(other)

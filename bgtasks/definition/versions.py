@@ -1,7 +1,7 @@
 """
-The versions of a task function: what a row says of the one that it was fired with, and the steps from there to here.
+The versions of a task function's arguments, and the steps that convert the arguments of older rows.
 
-Knows nothing of databases and loops. A row keeps its arguments as they were fired: each claim takes the steps anew.
+The arguments in a row never change. Each claim of an older row takes the steps again.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 from ..failure import describe, storable
 from .parameters import find_misfits
 
-# Makes of the arguments of one version, by position and by keyword, those of the next.
+# Converts the arguments of one version, positional and keyword, to those of the next version.
 Step = Callable[[list[Any], dict[str, Any]], tuple[list[Any], dict[str, Any]]]
 
-MAX_VERSION = 99_999  # The row's fingerprint has 16 characters, and is to hold more than this.
-MAX_NAMED = 10  # Arguments that one message names.
+MAX_VERSION = 99_999  # It leaves 10 of a fingerprint's 16 characters for the hash.
+MAX_NAMED = 10  # The number of arguments that one message names.
 
 
 def version_of(fingerprint: str) -> int:
     """
-    Return the version that a row was fired with. One whose fingerprint says none is from before there were any.
+    Return the version in a row's fingerprint; 1 if there is none, as in rows older than the option.
 
     >>> version_of("2:e8e000f984dc38"), version_of("")
     (2, 1)
@@ -35,27 +35,29 @@ def upgrade(
     steps: Mapping[int, Step], version: int, target: int, args: list[Any], kwargs: dict[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
     """
-    Return the arguments of one version as those of a later one.
+    Convert the arguments of one version to those of a later one.
 
     Args:
-        steps: by the version that they begin at.
+        steps: the steps by the version that they convert from.
+        version: the version of the arguments.
+        target: the version of the function.
 
     Raises:
-        ValueError: a step is missing, raises, or returns something else than arguments.
+        ValueError: a step is missing, raises, or does not return arguments.
     """
     for number in range(version, target):
-        told = f"its arguments are of version {version}, the function is of version {target}"
+        versions = f"its arguments are of version {version}, the function is of version {target}"
         if number not in steps:
-            raise ValueError(f"{told}, and no @….migrate(from_version={number}) is declared.")
+            raise ValueError(f"{versions}, and no @….migrate(from_version={number}) is declared.")
         try:
             found: Any = steps[number](args, kwargs)
-        except BaseException as error:  # noqa: BLE001, RUF100  # The project's code. It must not end the thread.
+        except BaseException as error:  # noqa: BLE001, RUF100  # The project's code must not end the thread.
             summary = describe(error, None).summary
-            raise ValueError(f"{told}, and migrate(from_version={number}) raised {summary}.") from None
+            raise ValueError(f"{versions}, and migrate(from_version={number}) raised {summary}.") from None
         if not _are_arguments(found):
             raise ValueError(
-                f"{told}, and migrate(from_version={number}) returned a {type(found).__name__} that is no pair of a "
-                "list and a dictionary with names: return args, kwargs."
+                f"{versions}, and migrate(from_version={number}) returned a {type(found).__name__} that is not a pair "
+                "of a list and a dictionary with names: return args, kwargs."
             )
         args, kwargs = list(found[0]), found[1]
     return args, kwargs
@@ -71,23 +73,23 @@ def _are_arguments(found: object) -> bool:
     )
 
 
-def tell_misfit(
+def describe_misfit(
     signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any], fired_with: str, has_now: str, release: str
 ) -> str:
     """
-    Tell how arguments and function have come apart.
+    Describe the differences between the arguments of a row and the signature of its function.
 
     Args:
-        fired_with: the fingerprint in the row. Empty: it has none.
+        fired_with: the fingerprint in the row. Empty: the row has none.
         has_now: the fingerprint of the function.
-        release: that fired it. Empty: it has no name.
+        release: the release that fired the task. Empty: it has no name.
     """
     missing, unexpected = find_misfits(signature, args, kwargs)
-    told = [f"{what}: {_list(names)}." for what, names in (("Missing", missing), ("Unexpected", unexpected)) if names]
+    kinds = (("Missing", missing), ("Unexpected", unexpected))
+    differences = [f"{kind}: {_list(names)}." for kind, names in kinds if names]
     by = f" by release {release}" if release else ""
-    return " ".join(
-        [*told, f"It was fired with {_tell(fired_with)}{by}; here the function has {_tell(has_now)}."],
-    )
+    origin = f"It was fired with {_describe(fired_with)}{by}; here the function has {_describe(has_now)}."
+    return " ".join([*differences, origin])
 
 
 def _list(names: Sequence[str]) -> str:
@@ -95,7 +97,7 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join([*(storable(name)[:100] for name in names[:MAX_NAMED]), *more])
 
 
-def _tell(fingerprint: str) -> str:
+def _describe(fingerprint: str) -> str:
     if not fingerprint:
         return "a signature that was not recorded"
     return f"version {version_of(fingerprint)} (signature {fingerprint})"

@@ -1,13 +1,15 @@
-"""The heartbeat: says in the process's row that it lives, and when its event loop last answered."""
+"""The heartbeat: shows in the row of the process that it lives, and when its event loop last answered."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from django.db.models import F
@@ -15,46 +17,47 @@ from django.utils import timezone
 
 from ..conf import Settings
 from ..models import Process
+from ..models.moments import to_datetime
 from ..process.connections import count_own_connections
 from ..process.machine import name_server, read_memory
 from ..process.registry import Registry
-from ..status import Status
-from .statements import Disowned, Statements, to_datetime
+from ..process.state import Phase, ProcessState
+from .statements import Disowned, Statements
 
-if TYPE_CHECKING:
-    from .journal import Journal  # For the type only: the journal imports this module.
+FindLoop = Callable[[], asyncio.AbstractEventLoop | None]
 
 
 class Heartbeat:
     """
     Beats on the journal's thread, which lives as long as the process does.
 
-    The thread also beats while the loop is blocked, so the loop is asked for a sign of life of its own.
+    That thread beats while the event loop is blocked, too. So the loop is asked for a sign of life of its own.
     """
 
-    def __init__(self, journal: Journal, settings: Settings, registry: Registry) -> None:
+    def __init__(self, settings: Settings, registry: Registry, state: ProcessState, find_loop: FindLoop) -> None:
         self.next_at = 0.0  # On the monotonic clock.
-        self._journal = journal
         self._settings = settings
         self._registry = registry
+        self._state = state
+        self._find_loop = find_loop
         self._is_registered = False
-        self._told_functions = 0  # How many its row says that this process knows.
+        self._recorded_functions = 0  # The number of task functions in its row.
         self._loop_seen_at: float | None = None
         self._loop_lag: float | None = None
         self._worst_lag: float | None = None  # Since it was last taken.
 
     def take_worst_lag(self) -> float | None:
-        """Return the longest lag, in seconds, that was seen since the last time; None if none was."""
+        """Return the longest lag since the last call, in seconds; None if none was measured."""
         lag, self._worst_lag = self._worst_lag, None
         return lag
 
     def hasten(self) -> None:
-        """Beat at the next occasion."""
+        """Beat in the next round of the journal."""
         if self.next_at != math.inf:
             self.next_at = 0.0
 
     def end(self) -> None:
-        """Beat no more: the end of the process is in its row."""
+        """Stop beating: the end of the process is in its row."""
         self.next_at = math.inf
 
     def beat(self, statements: Statements) -> None:
@@ -66,20 +69,19 @@ class Heartbeat:
         """
         self.next_at = time.monotonic() + self._settings.heartbeat
         known = len(self._registry.functions)
-        if self._is_registered:
-            with statements.transaction():
-                rows = Process.objects.using(statements.alias).filter(pk=self._journal.process_id, state__in=Process.UP)
+        with statements.transaction():
+            if self._is_registered:
+                rows = Process.objects.using(statements.alias).filter(pk=self._state.id, state__in=Process.UP)
                 if not rows.update(beat=F("beat") + 1, **self._signs_of_life()):
                     raise Disowned
-        else:
-            with statements.transaction():
-                self.register(statements, self._journal.process_id)
-            self._is_registered = True
-        self._told_functions = known
+            else:
+                self.register(statements, self._state.id)
+        self._is_registered = True
+        self._recorded_functions = known
         self._ask_loop()
 
     def register(self, statements: Statements, process_id: UUID) -> None:
-        """Write the row of this process under an id, if it is not there, in the open transaction."""
+        """Write the row of this process under an id, if there is none, in the open transaction."""
         values = self._signs_of_life()
         birth = {
             "host": socket.gethostname(),
@@ -93,10 +95,9 @@ class Heartbeat:
         rows.update_or_create(pk=process_id, defaults=values, create_defaults={**values, **birth})
 
     def _signs_of_life(self) -> dict[str, Any]:
-        journal = self._journal
-        is_draining = journal.is_draining or journal.is_held
         functions = self._registry.functions
-        declared_since = {} if len(functions) == self._told_functions else {"functions": sorted(functions)}
+        declared_since = {} if len(functions) == self._recorded_functions else {"functions": sorted(functions)}
+        is_running = self._state.phase is Phase.RUNNING
         return {
             **declared_since,
             "beat_at": timezone.now(),
@@ -104,14 +105,14 @@ class Heartbeat:
             "loop_lag": self._loop_lag,
             "memory": read_memory(),
             "connections": count_own_connections(),
-            "running": sum(record.status is Status.RUNNING for record in list(self._registry.live.values())),
-            "has_lifespan": journal.has_lifespan,
-            "state": Process.State.DRAINING if is_draining else Process.State.ALIVE,
+            "running": self._registry.count_running(),
+            "has_lifespan": self._state.hears_its_end,
+            "state": Process.State.ALIVE if is_running else Process.State.DRAINING,
         }
 
     def _ask_loop(self) -> None:
-        """Ask the event loop for a sign of life; the next beat tells of it."""
-        loop = self._journal.find_loop()
+        """Ask the event loop for a sign of life; the next beat writes its answer."""
+        loop = self._find_loop()
         if loop is None:
             return
         asked = time.monotonic()

@@ -1,8 +1,8 @@
 """
-The spool: a file per process for the records that the database did not take before the process ended.
+The spool: one file for each process, with the records that the database did not take before the process ended.
 
-One line is a record: a checksum and its JSON. The next process that boots reads it in, see
-`maintenance/spool_reader.py`. The writer's fences make it harmless to read one twice, or after a verdict.
+Each line holds a checksum and one record as JSON. The next process that starts reads the file, see
+`maintenance/spool_reader.py`. The fences of the writer make it harmless to read a file twice, or after a verdict.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import contextvars
 import copy
 import hashlib
 import json
+import logging
 import os
 import stat
 import tempfile
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,27 +28,27 @@ from django.db import connections
 from ..conf import Settings
 from ..definition import Task
 from ..failure import Failure
+from ..log import log
 from ..process.extras import Extras
-from ..process.record import Record
+from ..process.record import NO_LOOP, Record
 from ..status import Status
 from .statements import fired_by
 
 VERSION = 2
-_NO_LOOP: Any = None  # A record that is only written runs nowhere.
 DONE = ".jsonl"
 NONE = ("null", "null")
 
 
 class Damaged(ValueError):
-    """A line that is not what was written."""
+    """A line that differs from the written one."""
 
 
 def find_folder(settings: Settings) -> Path:
     """
-    Return the folder of the spool files, made if need be.
+    Return the folder of the spool files; make it if it does not exist.
 
     Raises:
-        PermissionError: others could write there. Who writes a spool file has tasks of the project run.
+        PermissionError: other users could write there. A spool file decides which tasks of the project run.
     """
     if settings.spool_path is not None:
         folder = Path(settings.spool_path)
@@ -62,18 +64,43 @@ def find_folder(settings: Settings) -> Path:
 
 
 def prefix_of(alias: str) -> str:
-    """Return how the names of a database's files begin: several projects may share a folder."""
+    """Return the common prefix of the files of one database: several projects may share a folder."""
     settings = connections[alias].settings_dict
-    told = "\n".join(str(settings.get(key, "")) for key in ("ENGINE", "NAME", "HOST", "PORT"))
-    return f"bgtasks-{hashlib.sha256(told.encode()).hexdigest()[:12]}-"
+    identity = "\n".join(str(settings.get(key, "")) for key in ("ENGINE", "NAME", "HOST", "PORT"))
+    return f"bgtasks-{hashlib.sha256(identity.encode()).hexdigest()[:12]}-"
+
+
+def keep(settings: Settings, alias: str, process_id: UUID, records: Iterable[Record]) -> None:
+    """Keep records that the database did not take in a file, and log their number; the next process reads them."""
+    records = list(records)
+    names = Counter(record.name for record in records)
+    shown = ", ".join(f"{name} ×{count}" for name, count in names.most_common(10))
+    records = [record for record in records if _is_to_be_kept(record)]
+    if not records:
+        return
+    try:
+        path = write(find_folder(settings), alias, process_id, settings.release, records)
+    except Exception as error:  # noqa: BLE001, RUF100  # The disk may be full, too, and the process has to end.
+        message = "The last states of %s tasks could not be recorded, nor spooled (%s): %s"
+        log(logging.ERROR, message, len(records), error, shown)
+    else:
+        message = "The database did not take the last states of %s tasks; the next start reads them from %s: %s"
+        log(logging.ERROR, message, len(records), path, shown)
+
+
+def _is_to_be_kept(record: Record) -> bool:
+    """Return whether the record is to be spooled. From then on its `afire` cannot withdraw it any more."""
+    if record.is_recorded_first and not record.is_sent:
+        record.is_sent = record.take() or not record.is_live
+    return not record.is_recorded_first or record.is_sent
 
 
 def write(folder: Path, alias: str, process_id: UUID, release: str, records: Iterable[Record]) -> Path:
-    """Write a spool file; it appears under its name only when all of it is on the disk."""
+    """Write a spool file; it appears under its name only once all of it is on the disk."""
     path = folder / f"{prefix_of(alias)}{process_id}{DONE}"
-    while path.exists():  # Of another thread: one was taken to hang. Each may have what the other lacks.
+    while path.exists():  # Written by the other thread, when this one hung for a while. Each may lack some records.
         path = path.with_name(f"{path.stem}+{DONE}")
-    part = path.with_suffix(f".{threading.get_ident()}.part")  # A thread that hangs may come to it after all.
+    part = path.with_suffix(f".{threading.get_ident()}.part")  # A thread that hung may get here later.
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         for record in records:
@@ -96,7 +123,7 @@ def encode(record: Record, process_id: UUID, release: str) -> str:
             "is_function": record.task is not None,
             "on_lost": record.on_lost,
             "stuck_after": record.task.stuck_after if record.task is not None else None,
-            # A row that is there has them; of one that was claimed they are not kept as text.
+            # An existing row has them; those of a claimed row are not kept as text.
             "arguments": list(record.encode_arguments() if record.written is None else NONE),
             "is_stripped": record.is_stripped,
             "history": [[status.value, at, attempt, why] for status, at, attempt, why in record.history],
@@ -119,7 +146,7 @@ def decode(line: str, functions: Mapping[str, Task[Any, Any]]) -> tuple[UUID, st
     Return the process that spooled a line, its release, and the record.
 
     Raises:
-        Damaged: the line is not what was written.
+        Damaged: the line differs from the written one.
     """
     checksum, _, text = line.partition(" ")
     if checksum != f"{zlib.crc32(text.encode()):08x}":
@@ -139,10 +166,10 @@ def _make_record(found: dict[str, Any], functions: Mapping[str, Task[Any, Any]])
     if found["is_function"]:
         known = functions.get(name) or Task(_not_known_here, name=name)
         task = copy.copy(known.restored({}, found["on_lost"], found["stuck_after"], found["max_attempts"]))
-        # That of the code that fired it, also where this process has another one, or does not know the function.
+        # The fingerprint of the code that fired it: this process may have another version, or not know the function.
         task.signature_fingerprint = found.get("fingerprint", "")
     history = [(Status(status), at, attempt, why) for status, at, attempt, why in found["history"]]
-    record = Record(UUID(found["id"]).int, name, task, (), {}, _NO_LOOP, contextvars.Context(), history[0])
+    record = Record(UUID(found["id"]).int, name, task, (), {}, NO_LOOP, contextvars.Context(), history[0])
     record.history = history
     args, kwargs = found["arguments"]
     record.encoded = (args, kwargs)
@@ -167,4 +194,4 @@ def _make_record(found: dict[str, Any], functions: Mapping[str, Task[Any, Any]])
 
 
 async def _not_known_here() -> None:
-    """Stand in for a function that this process does not have: its row is written, and nobody here runs it."""
+    """Stand in for a function that this process does not know: its row is written, and it does not run here."""

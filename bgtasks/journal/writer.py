@@ -42,7 +42,7 @@ class Batch:
         self.again: dict[int, tuple[Status, int]] = {}
         for index, record in enumerate(records):
             if not index % LOOK_AFTER:
-                statements.stretch.look()
+                statements.loop_turn.offer()
             entries = tuple(record.history)
             extras = record.extras
             if extras is not None:

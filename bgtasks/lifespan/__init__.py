@@ -15,7 +15,7 @@ import time
 from collections.abc import MutableMapping
 from typing import Any
 
-from ..api import get_config, get_runner
+from ..api import get_config, get_runtime
 from ..log import log
 from ..runtime.context import scope_variable
 from ..signals import drained, lifespan_shutdown, lifespan_startup, stop_asked
@@ -52,12 +52,8 @@ class Lifespan:
 
 
 def _register_loop() -> None:
-    # Checked in each scope, since a server such as Daphne never sends "lifespan".
-    runner = get_runner()
-    loop = asyncio.get_running_loop()
-    if runner.loops.home is not loop:
-        runner.claims_for_others = True
-        runner.loops.register_home(loop)
+    # In each scope, since a server such as Daphne never sends "lifespan".
+    get_runtime().serve(asyncio.get_running_loop())
 
 
 class _Conversation:
@@ -85,8 +81,7 @@ class _Conversation:
 
     async def _start(self) -> bool:
         """Start from the inside out; answer the server, and return whether the start succeeded."""
-        get_config().go_live()
-        get_runner().journal.has_lifespan = True
+        get_config().go_live().state.hears_its_end = True
         _register_loop()
         try:
             await self._inner.start()
@@ -103,7 +98,7 @@ class _Conversation:
 
     def _announce_request(self) -> None:
         """Announce that the process was asked to stop, while the server waits for open connections."""
-        deadline = get_runner().settings.find_deadline(self._clock.stop_asked_at, time.monotonic())
+        deadline = get_runtime().settings.find_deadline(self._clock.stop_asked_at, time.monotonic())
         announcing = announce(stop_asked, "stop_asked", Lifespan, deadline, scope=self._scope)
         self._announcement = asyncio.ensure_future(announcing)
 
@@ -128,7 +123,7 @@ async def announce_stop(scope: MutableMapping[str, Any], stop_asked_at: float, a
         stop_asked_at: from which the deadline counts, as `time.monotonic()` does.
         asked_by: for the row of the drain.
     """
-    deadline = get_runner().settings.find_deadline(stop_asked_at, time.monotonic())
+    deadline = get_runtime().settings.find_deadline(stop_asked_at, time.monotonic())
     details = {"scope": scope, "stop_asked_at": stop_asked_at, "asked_by": asked_by}
     # Hypercorn cancels this after its shutdown_timeout. The drain hurries then, and `drained` is sent all the same.
     with contextlib.suppress(asyncio.CancelledError):

@@ -1,7 +1,8 @@
 """
-The rows: background tasks, the processes that run them, and the drains of those processes.
+The rows: background tasks, the processes that run them, their drains, and the counts of all of these.
 
-Rows announce nothing. The journal writes them with plain SQL; `transitions.py` is the other writer.
+Models send no signals of bgtasks. Two places write the status of a task: the journal, with plain SQL, and
+`transitions.py`.
 """
 
 from .books import Ledger, Rollup

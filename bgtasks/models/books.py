@@ -1,4 +1,4 @@
-"""The books: counts that stay when rows are deleted, and sums over time for the charts of the admin."""
+"""The books: counts that outlive deleted rows, and sums over time for the charts of the admin."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from ..uuid7 import uuid7
 
 class Rollup(models.Model):
     """
-    What the finished tasks of one process came to in one stretch of time: the admin's pictures are drawn from these.
+    The counts and durations of the tasks that one process finished in one period. The admin draws its charts from them.
 
-    Only that process writes it, every two seconds; so the last two seconds before a death are missing. What was ended
-    by hand, where no process runs tasks, has rollups of no process. What must add up is in the ledger.
+    Only the process itself writes its rollups, every two seconds, so the last two seconds before its death are missing.
+    Tasks that are ended by hand, where no process runs tasks, are counted in rollups of no process. Exact sums are in
+    the ledger.
     """
 
     class Resolution(models.IntegerChoices):
-        """Seconds of a stretch."""
+        """The length of the period, in seconds."""
 
         MINUTE = 60, _("1 minute")
         HALF_HOUR = 1800, _("30 minutes")
@@ -48,10 +49,10 @@ class Rollup(models.Model):
 
 class Ledger(models.Model):
     """
-    What the other rows cannot tell any more: how much of them is gone. One row, with id 1.
+    The counts of deleted rows: one row, with id 1.
 
-    What all processes fired equals the counted tasks (those with an `origin`) that are in the table or are gone; see
-    `reports/audit.py`.
+    The number of tasks that all processes have fired equals the number of counted tasks (those with an `origin`): rows
+    in the table plus deleted ones. `reports/audit.py` checks this sum.
     """
 
     ID = 1
@@ -72,7 +73,7 @@ class Ledger(models.Model):
 
 
 def count_in_ledger(model: type[models.Model], using: str | None, **counts: int) -> None:
-    """Add to the ledger, in the open transaction of what is counted."""
+    """Add to the counts of the ledger, in the transaction that deletes the rows."""
     changes = {name: models.F(name) + count for name, count in counts.items() if count}
     if not changes:
         return

@@ -1,4 +1,4 @@
-"""Rows by which processes steer each other: rates that they share, and pauses."""
+"""Rows that control all processes: shared rates, and pauses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..definition import MAX_NAME_LENGTH
 
 
 class RateLimit(models.Model):
-    """What a rate has let start in its last period, over all processes."""
+    """The starts of tasks with one rate in its last period, over all processes."""
 
     name = models.CharField(_("name"), max_length=250, primary_key=True, help_text=_("The function, or the rate key."))
     starts = models.JSONField(
@@ -27,7 +27,7 @@ class RateLimit(models.Model):
 
 
 class Pause(models.Model):
-    """A function or a queue whose tasks wait: all processes heed it within POLL_INTERVAL."""
+    """The pause of a function or a queue. All processes stop starting its tasks within POLL_INTERVAL."""
 
     class Kind(models.TextChoices):
         FUNCTION = "function", _("Task function")
@@ -48,7 +48,7 @@ class Pause(models.Model):
 
 
 def find_paused(using: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of the functions and of the queues that are paused."""
+    """Return the names of the paused functions, and those of the paused queues."""
     names: dict[str, set[str]] = {kind: set() for kind in Pause.Kind.values}
     for kind, name in Pause.objects.using(using).values_list("kind", "name"):
         names.setdefault(kind, set()).add(name)

@@ -1,8 +1,8 @@
 """
-Histograms of durations: few numbers, whatever was measured, and two can be added.
+Histograms of durations. They are small for any number of durations, and can be added.
 
-The bins grow by a constant factor, as in DDSketch (Masson, Rim and Lee, VLDB 2019), so a quantile is off by a constant
-part of itself: here by 9 % at most.
+The bins grow by a constant factor, as in DDSketch (Masson, Rim and Lee, VLDB 2019). So the relative error of a quantile
+is bounded: here by 9 %.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-Histogram = dict[int, int]  # {bin: how many}.
+Histogram = dict[int, int]  # {bin: count}.
 
-SHORTEST = 0.001  # Seconds. Bin 0 holds all that is shorter.
+SHORTEST = 0.001  # Seconds. Bin 0 holds all shorter durations.
 BINS_PER_DOUBLING = 4
-LAST_BIN = 120  # Of 2^30 times the shortest, which is 12 days, and of all that is longer.
+LAST_BIN = 120  # It begins at 10 days (SHORTEST times 2^29.75) and holds all longer durations.
 
 _FACTOR = BINS_PER_DOUBLING / math.log(2)
 _SHIFT = 1 - math.log(SHORTEST) * _FACTOR
@@ -22,38 +22,41 @@ _SHIFT = 1 - math.log(SHORTEST) * _FACTOR
 
 def bin_of(seconds: float) -> int:
     """
-    Return the bin of a duration.
+    Return the bin of a duration in seconds.
 
     >>> bin_of(0), bin_of(0.0009), bin_of(0.001), bin_of(1), bin_of(1e9)
     (0, 0, 1, 40, 120)
     """
     if seconds < SHORTEST:
         return 0
-    found = int(math.log(seconds) * _FACTOR + _SHIFT + 1e-9)  # The last is for rounding at a bin's lower end.
+    found = int(math.log(seconds) * _FACTOR + _SHIFT + 1e-9)  # 1e-9 corrects rounding at the lower end of a bin.
     return found if found < LAST_BIN else LAST_BIN
 
 
 def lower_end(number: int) -> float:
-    """Return the shortest duration of a bin, in seconds."""
+    """Return the lower end of a bin, which belongs to it, in seconds."""
     return SHORTEST * 2 ** ((number - 1) / BINS_PER_DOUBLING) if number > 0 else 0.0
 
 
 def upper_end(number: int) -> float:
-    """Return where a bin ends, in seconds."""
+    """Return the upper end of a bin, which belongs to the next one, in seconds."""
     return lower_end(number + 1)
 
 
 def add(total: Histogram, more: Mapping[int, int] | Iterable[tuple[int, int]]) -> None:
-    """Add `more` to `total`."""
+    """Add the counts of a histogram, or of its items, to `total`."""
     for number, count in more.items() if isinstance(more, Mapping) else more:
         total[number] = total.get(number, 0) + count
 
 
 def quantile(histogram: Mapping[int, int], part: float) -> float | None:
     """
-    Return the duration, in seconds, below which `part` of what was measured lies; None if nothing was.
+    Return the duration in seconds below which a part of the durations lies; None for an empty histogram.
 
-    It is the middle of its bin, by the factor.
+    It is the geometric mean of the ends of its bin.
+
+    Args:
+        part: from 0 to 1.
 
     >>> round(quantile({40: 95, 60: 5}, 0.5), 2), quantile({}, 0.5)
     (0.94, None)
@@ -72,7 +75,7 @@ def quantile(histogram: Mapping[int, int], part: float) -> float | None:
 
 def part_below(histogram: Mapping[int, int], seconds: float) -> float | None:
     """
-    Return which part of what was measured took less than this, by whole bins; None if nothing was.
+    Return the part of the durations below a limit, counted in whole bins; None for an empty histogram.
 
     >>> part_below({10: 3, 60: 1}, 5.0)
     0.75

@@ -1,4 +1,4 @@
-"""The order of the pages in the admin's list of models."""
+"""Names that sort the pages in the admin's list of models."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ PAGE_COUNT = 8
 
 def page_name(place: int, name: Any) -> Any:
     """
-    Name a page such that the admin, which sorts an app's pages by their names, shows it at this place.
+    Return a name that puts a page at a place, counted from 1, in the admin's list of pages, which is sorted by name.
 
-    Browsers show no leading space. Pages without a place follow, by their names.
+    Leading spaces decide the order, and browsers do not show them. Pages with plain names follow in alphabetical order.
     """
     return format_lazy("{}{}", " " * (PAGE_COUNT + 1 - place), capfirst(name))

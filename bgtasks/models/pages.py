@@ -1,4 +1,8 @@
-"""Names for the pages of the admin that are not the list of a model: proxies without rows of their own."""
+"""
+Proxy models for the pages of the admin that are not the list of a model.
+
+They give each page a place in the admin's list and a URL name. They have no tables.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from .task import BackgroundTask
 
 
 class Overview(BackgroundTask):
-    """The first page of the admin: a name for the address, without rows of its own. So are those below."""
+    """The first page of the admin."""
 
     class Meta:
         proxy = True

@@ -14,7 +14,7 @@ from .page_names import page_name
 
 class ProcessQuerySet(models.QuerySet["Process"]):
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete the rows, and keep in the ledger what these processes have fired."""
+        """Delete the rows, and add the number of tasks that these processes fired to the ledger."""
         with transaction.atomic(using=self.db):
             rows = self.select_for_update() if connections[self.db].features.has_select_for_update else self
             fired = dict(rows.order_by().values_list("pk", "fired_count"))
@@ -22,7 +22,7 @@ class ProcessQuerySet(models.QuerySet["Process"]):
             count_in_ledger(self.model, self.db, fired_count=sum(fired.values()))
         return deleted
 
-    delete.alters_data = True  # type: ignore[attr-defined]  # As above.
+    delete.alters_data = True  # type: ignore[attr-defined]  # Templates must not call it.
     delete.queryset_only = True  # type: ignore[attr-defined]
 
 
@@ -35,7 +35,7 @@ class Process(models.Model):
         STOPPED = "STOPPED", _("Stopped")
         DEAD = "DEAD", _("Dead")
 
-    UP = (State.ALIVE, State.DRAINING)  # As far as the rows know.
+    UP = (State.ALIVE, State.DRAINING)  # A process that died has this state until others notice its death.
 
     id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
     host = models.CharField(_("host"), max_length=255)
@@ -105,7 +105,7 @@ class Process(models.Model):
 
 
 class Drain(models.Model):
-    """One shutdown of a process, as it went."""
+    """The record of one drain: the shutdown of the tasks of a process."""
 
     id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
     process = models.UUIDField(_("process"))

@@ -1,4 +1,4 @@
-"""Background tasks: one row for each firing."""
+"""Background tasks, with one row for each firing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .page_names import page_name
 
 class BackgroundTaskQuerySet(models.QuerySet["BackgroundTask"]):
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete the rows, and count in the same transaction what the ledger has to know of."""
-        # Of a queryset with a LIMIT Django's own `delete` says what is wrong.
+        """Delete the rows, and add those with an origin to the ledger in the same transaction."""
+        # A queryset with a LIMIT cannot be filtered; Django's own `delete` refuses it with a clear message.
         parts = [self] if self.query.is_sliced else [self.filter(origin=None), self.filter(origin__isnull=False)]
         deleted: Counter[str] = Counter()
         with transaction.atomic(using=self.db):
@@ -34,30 +34,34 @@ class BackgroundTaskQuerySet(models.QuerySet["BackgroundTask"]):
             count_in_ledger(self.model, self.db, gone_count=number)
         return deleted.total(), dict(deleted)
 
-    delete.alters_data = True  # type: ignore[attr-defined]  # As Django marks it: no template may call it.
-    delete.queryset_only = True  # type: ignore[attr-defined]  # Nor is it a manager's method.
+    delete.alters_data = True  # type: ignore[attr-defined]  # Templates must not call it.
+    delete.queryset_only = True  # type: ignore[attr-defined]  # It is not a method of managers.
 
     def ready(self, now: datetime) -> Any:
-        """Return what any process may start."""
+        """Return the tasks that any process may start at the moment `now`."""
         return self.waiting().filter(models.Q(run_after=None) | models.Q(run_after__lte=now), process=None)
 
     def waiting(self) -> Any:
-        """Return what is READY, due or not, and the coroutine objects too, which wait for their own process."""
+        """Return all READY tasks, also those not yet due, and coroutine objects, which wait for their own process."""
         return self.filter(_has_status(Status.READY))
 
     def running(self) -> Any:
-        """Return what runs in any process, or did when its process died."""
+        """Return the RUNNING tasks of all processes, also of those whose death is not noticed yet."""
         return self.filter(_has_status(Status.RUNNING))
 
     def find_owners(self) -> set[UUID]:
-        """Return the processes that have live tasks. Two queries, each by its index."""
+        """Return the ids of the processes with live tasks, by two queries that use one partial index each."""
         live = self.order_by()
         running = live.running().exclude(process=None).values_list("process", flat=True).distinct()
         waiting = live.waiting().exclude(process=None).values_list("process", flat=True).distinct()
         return {*running, *waiting}
 
     def live_of(self, process: UUID) -> tuple[Any, Any]:
-        """Return what runs in a process and what waits for it alone: two querysets, as each has its own index."""
+        """
+        Return the tasks that run in a process, and those that wait for it alone.
+
+        Two querysets, since each uses a partial index of its own.
+        """
         rows = self.filter(process=process)
         return rows.running(), rows.waiting()
 
@@ -65,9 +69,14 @@ class BackgroundTaskQuerySet(models.QuerySet["BackgroundTask"]):
         return self.filter(status__in=sorted(FINISHED))
 
     def find_names(self, most: int) -> list[str]:
-        """Return the names that there are, up to so many of them. The index is asked for the next one each time."""
+        """
+        Return up to `most` names of tasks, each once.
+
+        Each step of the recursive query finds the next name in the index, so the time depends on the number of names,
+        not of rows.
+        """
         connection = connections[self.db]
-        if connection.vendor == "mysql":  # It does so by itself, and reads the index over and over for what is below.
+        if connection.vendor == "mysql":  # MariaDB skips through the index by itself, and is slow with the query below.
             return list(self.order_by().values_list("name", flat=True).distinct()[:most])
         table = connection.ops.quote_name(self.model._meta.db_table)
         statement = f"""
@@ -78,21 +87,21 @@ class BackgroundTaskQuerySet(models.QuerySet["BackgroundTask"]):
                 FROM names WHERE name IS NOT NULL AND place < %s
             )
             SELECT name FROM names WHERE name IS NOT NULL
-        """  # noqa: S608  # Our own name of a table.
+        """  # noqa: S608  # The table name is ours.
         with connection.cursor() as cursor:
             cursor.execute(statement, [most])
             return [name for (name,) in cursor.fetchall()]
 
     def fired_again_from(self, task: BackgroundTask) -> Any:
-        """Return the tasks that somebody fired again from this one."""
+        """Return the tasks that were fired again from this one."""
         rows = self.filter(fired_again_from=task.pk)
         if connections[self.db].features.supports_partial_indexes:
             return rows
-        return rows.filter(name=task.name, pk__gt=task.pk)  # MariaDB has not the index of those fired again.
+        return rows.filter(name=task.name, pk__gt=task.pk)  # MariaDB uses the index by name.
 
 
 class BackgroundTask(models.Model):
-    """One firing of a task function or a coroutine object."""
+    """One firing of a task function, a coroutine function or a coroutine object."""
 
     id = models.UUIDField(
         _("id"), primary_key=True, default=uuid7, editable=False, help_text=_("UUIDv7: sorts by time.")
@@ -145,7 +154,7 @@ class BackgroundTask(models.Model):
     rate_key = models.CharField(
         _("rate key"), max_length=200, default="", help_text=_("What its rate is counted by. Empty: its function.")
     )
-    live_key = models.CharField(_("live key"), max_length=200, null=True, editable=False)  # noqa: DJ001  # Several rows may have NULL, as one may have "".
+    live_key = models.CharField(_("live key"), max_length=200, null=True, editable=False)  # noqa: DJ001  # NULL, since a unique column accepts it in many rows, and "" in one only.
     progress = models.JSONField(_("progress"), null=True)
     await_place = models.JSONField(_("waits at"), null=True)
     error_type = models.CharField(_("error type"), max_length=200, default="")
@@ -175,10 +184,10 @@ class BackgroundTask(models.Model):
         verbose_name = _("background task")
         verbose_name_plural = page_name(5, _("all tasks"))
         ordering = ["-id"]
-        # All but those by status and name are partial: live rows are found without a look at the finished ones.
-        # MariaDB has no partial indexes and gets full ones: there a claim needs the status in front, or it would go
-        # through the finished rows in the order of their priority. The runtime writes the statuses into its SQL: SQLite
-        # does not use a partial index for a status that is a parameter.
+        # All but bgtasks_status and bgtasks_name are partial, so that live rows are found without the finished ones.
+        # MariaDB has no partial indexes and gets full ones. There the index of a claim needs the status in front:
+        # without it a claim would read finished rows in the order of their priority. The runtime writes the statuses
+        # into its SQL as literals, since SQLite does not use a partial index for a status that is a parameter.
         indexes = [
             models.Index(fields=["status", "-priority", "id"], name="bgtasks_ready", condition=Q(status=Status.READY)),
             models.Index(fields=["process", "id"], name="bgtasks_running", condition=Q(status=Status.RUNNING)),
@@ -198,7 +207,7 @@ class BackgroundTask(models.Model):
                 fields=["fired_again_from"], name="bgtasks_again", condition=Q(fired_again_from__isnull=False)
             ),
         ]
-        # Not `unique=True`, which would give PostgreSQL a second index of it, for LIKE, that nothing uses.
+        # Not `unique=True`, with which Django creates a second, unused index on PostgreSQL, for LIKE.
         constraints = [models.UniqueConstraint(fields=["live_key"], name="bgtasks_live_key")]
         permissions = [
             ("cancel_task", "Can cancel background tasks"),
@@ -223,17 +232,17 @@ class BackgroundTask(models.Model):
 
     @property
     def waited(self) -> timedelta | None:
-        """How long it waited from being fired to the start of its last attempt."""
+        """The time from the firing to the start of the last attempt; None before the first one."""
         return self.started_at - self.created_at if self.started_at else None
 
     @property
     def duration(self) -> timedelta | None:
-        """How long its last attempt took, up to now while it runs; None before it started."""
+        """The length of the last attempt, up to now while it runs; None while the task waits."""
         if self.started_at is None or self.status == Status.READY:
             return None
         return (self.finished_at or timezone.now()) - self.started_at
 
 
 def _has_status(status: Status) -> models.Q:
-    """Return the condition with the word itself: as a parameter SQLite would not find the partial index by it."""
-    return models.Q(status=RawSQL(f"'{status.value}'", ()))  # noqa: S611  # Our own word.
+    """Return a condition with the status as a literal: SQLite uses no partial index for a parameter."""
+    return models.Q(status=RawSQL(f"'{status.value}'", ()))  # noqa: S611  # The text is ours.

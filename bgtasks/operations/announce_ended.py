@@ -1,9 +1,10 @@
-"""Counts and announces what people end, in the admin or by a command, as processes do with what they end."""
+"""Counts and announces the tasks that are ended by hand, as a process does with the tasks that it ends itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from django.db import transaction
 
@@ -16,30 +17,37 @@ from ..transitions import Verdict
 
 
 @contextmanager
-def telling(using: str) -> Iterator[list[Verdict]]:
-    """Give a list for what is ended in transactions of the block, and tell of these at its end, however it ends."""
+def announcing(using: str) -> Iterator[list[Verdict]]:
+    """
+    Announce the tasks that the block ends in its transactions.
+
+    Yields:
+        The list to which the block adds their verdicts. They are announced even if the block raises.
+    """
     ended: list[Verdict] = []
     try:
         yield ended
     finally:
-        tell_ended(using, ended)
+        announce_ended(using, ended)
 
 
-def tell_ended(using: str, verdicts: Sequence[Verdict]) -> None:
+def announce_ended(using: str, verdicts: Sequence[Verdict]) -> None:
     """
-    Count these in the rollups, and send their signals, once the open transaction is committed; at once without one.
+    Count ended tasks in the rollups and send their signals, after the commit of the open transaction if there is one.
 
-    A journal that runs in this process does both on its thread. Else it is done here; an error is logged by Django.
+    A journal that runs in this process does both on its thread. Otherwise the calling thread does, and Django logs an
+    error.
     """
     if ended := [verdict for verdict in verdicts if verdict.status in FINISHED]:
-        # No `partial`, which Django cannot name in its log.
-        transaction.on_commit(lambda: _tell(using, ended), using=using, robust=True)
+        # No `partial`: Django could not name it in its log.
+        transaction.on_commit(lambda: _announce(using, ended), using=using, robust=True)
 
 
-def _tell(using: str, ended: Sequence[Verdict]) -> None:
+def _announce(using: str, ended: Sequence[Verdict]) -> None:
     runner = get_config().find_runner()
     if runner is not None and runner.journal.is_running:
-        runner.journal.tell_soon(ended)
+        journal = runner.journal
+        journal.submit(partial(journal.after_commit.announce_verdicts, ended))
         return
     tally = Tally()
     for verdict in ended:

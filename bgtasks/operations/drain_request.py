@@ -1,4 +1,4 @@
-"""A request to processes, through their rows, to start nothing more: sent, undone, and watched until it is heeded."""
+"""The request to processes, through their rows, to start no more tasks: sends it, undoes it, reads the answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_NAMED = 100  # Tasks in a report.
 
 @dataclass(frozen=True)
 class Answer:
-    """A process, and whether it has done what was asked of it."""
+    """A process, and whether it has done as requested."""
 
     id: UUID
     host: str
@@ -27,15 +27,15 @@ class Answer:
     server: str
     state: str
     has_answered: bool
-    is_silent: bool  # It does not beat: nobody waits for its answer.
+    is_silent: bool  # It does not beat, so its answer is not awaited.
 
     def __str__(self) -> str:
         return f"{self.server or 'process'} {self.host}:{self.pid} ({self.id})"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """How far it is."""
+class DrainState:
+    """How far a drain request is fulfilled."""
 
     answers: Sequence[Answer]
     running_count: int
@@ -52,10 +52,10 @@ class Picture:
 @dataclass
 class DrainRequest:
     """
-    Ask processes to start nothing more, or to start again; see how they answer.
+    A request to processes to start no more tasks, or to start tasks again, with their answers.
 
-    Guarantees that a process which has acknowledged starts nothing, so that what runs can only become less. It cancels
-    nothing. Processes that boot later are not asked.
+    A process that has acknowledged the request starts nothing: the number of its running tasks can only fall. Nothing
+    is cancelled. Processes that boot later do not get the request.
     """
 
     alias: str
@@ -71,18 +71,18 @@ class DrainRequest:
         else:
             rows.filter(drain_requested_at=None).update(drain_requested_at=timezone.now(), drain_acknowledged_at=None)
 
-    def look(self) -> Picture:
-        """Look at the processes first: what they started before they acknowledged is there by then."""
+    def look(self) -> DrainState:
+        # The processes first: the tasks that a process started before its answer have their rows by then.
         rows = Process.objects.using(self.alias).filter(pk__in=self.ids).order_by("id")
         answers = [self._read(row) for row in rows]
-        return Picture(answers, 0 if self.is_undo else self._running().count())
+        return DrainState(answers, 0 if self.is_undo else self._running().count())
 
     def find_running(self) -> list[dict[str, Any]]:
-        """Return up to MAX_NAMED of the tasks that run there: id, name, process, started_at, oldest first."""
+        """Return up to MAX_NAMED running tasks, oldest first, each with id, name, process and started_at."""
         return list(self._running().order_by("id").values("id", "name", "process", "started_at")[:MAX_NAMED])
 
     def count_ready(self) -> int:
-        """Return how many tasks wait in the table, for any process."""
+        """Return the number of tasks that wait in the table, for any process."""
         return int(BackgroundTask.objects.using(self.alias).waiting().count())
 
     def _running(self) -> Any:
@@ -98,9 +98,9 @@ class DrainRequest:
 
     def _is_silent(self, row: Process) -> bool:
         """
-        Tell whether the process has not beaten for long, as seen from here.
+        Return whether no beat of the process has been observed for long.
 
-        The clocks of two machines may differ, so an old `beat_at` alone is no proof.
+        An old `beat_at` alone is no proof, since the clocks of two machines may differ.
         """
         now = time.monotonic()
         beat, seen_at = self._beats.get(row.pk, (None, now))
@@ -113,5 +113,5 @@ class DrainRequest:
 
 
 def find_processes(alias: str) -> Any:
-    """Return the processes that have not ended, as far as their rows know."""
+    """Return the processes whose rows say that they are up."""
     return Process.objects.using(alias).filter(state__in=Process.UP)

@@ -1,4 +1,4 @@
-"""Fires finished tasks again: a new row for each, which waits as READY for any process."""
+"""Fires finished tasks again: inserts a new row for each, which waits as READY for any process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..models import BackgroundTask
 from ..status import LIVE, Status
 from ..transitions import find_key_holder, free_key, history_entry
 
-# What the new task has of the old one: what was fired, and its options.
+# The columns that the new task takes from the old one.
 COPIED = (
     "name", "args", "kwargs", "signature_fingerprint", "on_lost", "stuck_after", "max_attempts", "priority",
     "queue_name", "options", "key", "unique_for", "rate_key",
@@ -35,7 +35,7 @@ class Refusal(Enum):
 
 @dataclass(frozen=True)
 class FiredAgain:
-    """What became of each of the tasks that were to be fired again, by their ids."""
+    """The outcome for each task, by the id of the old one."""
 
     fired: dict[UUID, BackgroundTask] = field(default_factory=dict)  # The new task.
     refused: dict[UUID, Refusal] = field(default_factory=dict)
@@ -43,21 +43,22 @@ class FiredAgain:
 
 def fire_again(using: str, ids: Sequence[UUID], by: str, why: str) -> FiredAgain:
     """
-    Fire finished tasks again, all in one transaction: the caller's, if one is open on `using`.
+    Fire finished tasks again, in one transaction: in the caller's, if one is open on `using`.
 
-    Needs nothing of the runtime in this process, and starts nothing of it: a process that has a free slot and knows the
-    name claims the row within its POLL_INTERVAL. A task is not fired again while the one that it was fired again as is
-    live, so that a second click, or a second person, starts nothing twice. The new task has the key of the old one, by
-    the unique column: it is not fired while the key is taken.
+    The runtime of this process is neither needed nor started: a process that has a free slot and knows the function
+    claims the new row within its POLL_INTERVAL. A task is refused while an earlier new task of it is live, so that a
+    second click, or a second user, fires nothing twice. The new task has the key of the old one. It is refused while
+    another task has that key, by the unique column.
 
     Args:
         using: the database alias of the rows.
-        by: who asked.
+        by: the user or command, for the history.
+        why: the reason, for the history.
     """
     outcome = FiredAgain()
     rows = BackgroundTask.objects.using(using)
     with transaction.atomic(using=using):
-        # Locked, so that whoever fires the same ones again meanwhile sees ours afterwards.
+        # Locked, so that a concurrent call for the same tasks waits, and then sees our new rows.
         locked = rows.select_for_update().filter(pk__in=ids).order_by("pk")
         found = {row.pk: row for row in locked.only("status", "is_task_function", *COPIED)}
         live = rows.filter(fired_again_from__in=ids, status__in=sorted(LIVE))
@@ -76,8 +77,8 @@ def fire_again(using: str, ids: Sequence[UUID], by: str, why: str) -> FiredAgain
 
 
 def _insert_keyed(using: str, task: BackgroundTask) -> bool:
-    """Insert a task with a key; tell whether the key was free."""
-    for _ in range(2):  # The second time after a key whose `unique_for` was over is freed.
+    """Insert a task with a key; return whether the key was free."""
+    for _ in range(2):  # The second time after the holder's key has been freed, since its `unique_for` was over.
         try:
             with transaction.atomic(using=using):
                 task.save(using=using, force_insert=True)
@@ -91,7 +92,7 @@ def _insert_keyed(using: str, task: BackgroundTask) -> bool:
 
 
 def find_obstacle(task: BackgroundTask | None) -> Refusal | None:
-    """Return what its row says against firing a task again."""
+    """Return why a task cannot be fired again, as far as its row shows."""
     if task is None:
         return Refusal.GONE
     if task.status in LIVE:
@@ -104,7 +105,7 @@ def find_obstacle(task: BackgroundTask | None) -> Refusal | None:
 
 
 def _make(old: BackgroundTask, by: str, why: str) -> BackgroundTask:
-    # No process has recorded it, so it has no origin: whoever counts what was fired counts it with its claim.
+    # No process has recorded it, so it has no origin: the process that claims it counts it as fired.
     return BackgroundTask(
         **{name: getattr(old, name) for name in COPIED},
         created_at=timezone.now(),

@@ -1,4 +1,4 @@
-"""The rescue by hand, for when no process is left that would do it by itself: the command and the admin ask for it."""
+"""The rescue by hand, for the command and the admin: it serves when no process is left that rescues by itself."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from ..maintenance.rescue import Look, declare_dead, rescue
 from ..process.connections import own_connections
 from ..transitions import Verdict
 from ..uuid7 import uuid7
-from .announce_ended import tell_ended
+from .announce_ended import announce_ended
 
 
 def longest_watch(settings: Settings) -> float:
-    """Return for how many seconds `watch_for_deaths` watches at most."""
+    """Return the longest duration of `watch_for_deaths`, in seconds."""
     return settings.dead_after + settings.heartbeat
 
 
 def watch_for_deaths(alias: str, settings: Settings, only: Collection[UUID] | None = None) -> Iterator[set[UUID]]:
     """
-    Watch the beats of processes, and declare dead those that stay silent; yield, after each look, which have ended.
+    Watch the beats of processes, and declare the silent ones dead; yield the ended processes after each look.
 
-    It is on the caller's thread, waits between two looks, and sets up that thread's connection as the journal does.
-    It ends once nobody is left to be watched, or after `longest_watch`. Who is declared dead has been seen without a
-    beat for DEAD_AFTER, as each process sees it of the others.
+    Runs on the caller's thread, whose connection it sets up as the journal does, and sleeps between two looks. Ends
+    when no process is left to watch, or after `longest_watch`. A process is declared dead when no beat of it has been
+    observed for DEAD_AFTER, which is the rule that processes apply to each other.
 
     Args:
-        only: watch these processes. None: all that are up, or have live tasks.
+        only: watch these processes. None: all that are up or have live tasks.
     """
-    statements_for(alias, uuid7(), settings.release).prepare()  # It has no row, and judges nobody by another clock.
+    statements_for(alias, uuid7(), settings.release).prepare()  # Under a new id: the watch is no process.
     observation = Observation(settings.dead_after, settings.heartbeat)
     end = time.monotonic() + longest_watch(settings)
     while True:
@@ -52,48 +52,48 @@ def watch_for_deaths(alias: str, settings: Settings, only: Collection[UUID] | No
 
 def rescue_by_hand(alias: str, process: UUID, by: str, only: Collection[UUID] | None = None) -> list[Verdict]:
     """
-    Give the tasks of an ended process their verdicts; return those that were given.
+    Give the tasks of an ended process their verdicts; return the given verdicts.
 
     Args:
         only: these tasks. None: all.
     """
     given = []
     for batch in rescue(alias, process, by, only):
-        tell_ended(alias, batch)
+        announce_ended(alias, batch)
         given += batch
     return given
 
 
 @dataclass(frozen=True)
-class Wish:
-    """Somebody wants the verdicts of tasks."""
+class VerdictRequest:
+    """The request of a user to give tasks their verdicts once their process is dead."""
 
-    by: str  # For their history.
+    by: str  # For the history of the tasks.
     tasks: Collection[UUID]
-    tell: Callable[[list[Verdict]], None]  # Is called on the watching thread.
+    on_given: Callable[[list[Verdict]], None]  # Called on the watching thread.
 
 
 class BackgroundWatch:
     """
-    Watches silent processes, each on a thread of its own, since whoever asks cannot wait for so long.
+    Watches silent processes, each on its own thread, since a page cannot wait that long.
 
-    A process that beats is left alone, and the wishes of its tasks are dropped. So are they when this process ends.
+    If a process beats after all, the requests for its tasks are dropped. They are lost, too, when this process ends.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wishes: dict[UUID, list[Wish]] = {}  # Of the processes that are being watched. Guarded by the lock.
+        self._requests: dict[UUID, list[VerdictRequest]] = {}  # By watched process. Guarded by the lock.
 
-    def is_wished(self, process: UUID | None, task: UUID) -> bool:
-        """Tell whether a task gets its verdict if its process, which is being watched, turns out to be dead."""
+    def is_requested(self, process: UUID | None, task: UUID) -> bool:
+        """Return whether the process is being watched, and the verdict of the task is requested."""
         with self._lock:
-            wishes = self._wishes.get(process, []) if process is not None else []
-            return any(task in wish.tasks for wish in wishes)
+            requests = self._requests.get(process, []) if process is not None else []
+            return any(task in request.tasks for request in requests)
 
-    def wish(self, alias: str, settings: Settings, process: UUID, wish: Wish) -> None:
+    def request(self, alias: str, settings: Settings, process: UUID, request: VerdictRequest) -> None:
         with self._lock:
-            is_watched = process in self._wishes
-            self._wishes.setdefault(process, []).append(wish)
+            is_watched = process in self._requests
+            self._requests.setdefault(process, []).append(request)
         if not is_watched:
             watch = (alias, settings, process)
             threading.Thread(target=self._watch, args=watch, name="bgtasks-watch", daemon=True).start()
@@ -102,21 +102,21 @@ class BackgroundWatch:
         try:
             with own_connections():
                 is_over = any(process in ended for ended in watch_for_deaths(alias, settings, [process]))
-                while wishes := self._take(process):
-                    for wish in wishes if is_over else ():
-                        wish.tell(rescue_by_hand(alias, process, wish.by, wish.tasks))
-        except Exception as error:  # noqa: BLE001, RUF100  # Nobody waits for this thread.
-            with self._lock:  # Else `_take` has done so, and others may wish anew already.
-                self._wishes.pop(process, None)
+                while requests := self._take(process):
+                    for request in requests if is_over else ():
+                        request.on_given(rescue_by_hand(alias, process, request.by, request.tasks))
+        except Exception as error:  # noqa: BLE001, RUF100  # No caller sees an error of this thread.
+            with self._lock:  # Without an error `_take` does this, and a new watch may have begun since.
+                self._requests.pop(process, None)
             log(logging.WARNING, "Process %s could not be watched (%s): ask again.", process, error, exc_info=error)
 
-    def _take(self, process: UUID) -> list[Wish]:
-        """Return the wishes so far; once there are none, the process is not watched any more."""
+    def _take(self, process: UUID) -> list[VerdictRequest]:
+        """Return the requests so far; if there are none, end the watch."""
         with self._lock:
-            wishes = self._wishes.pop(process, [])
-            if wishes:
-                self._wishes[process] = []  # What is wished meanwhile is taken next.
-        return wishes
+            requests = self._requests.pop(process, [])
+            if requests:
+                self._requests[process] = []  # Takes the requests of the meantime.
+        return requests
 
 
 background_watch = BackgroundWatch()

@@ -52,7 +52,7 @@ class Extras:
             extras.unique_for = options.unique_for
             extras.rate_key = options.rate_key
             extras.on_conflict = options.on_conflict
-            extras.options = json.dumps(task.kept) if task.kept else None
+            extras.options = json.dumps(task.overrides) if task.overrides else None
             extras.run_after = _moment_of(options.run_after, now)
         return extras
 

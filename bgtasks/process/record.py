@@ -1,4 +1,4 @@
-"""A `Record`: a task as this process holds it, from `fire` until its last state is written."""
+"""The `Record`: a task in the memory of this process, from `fire` until its last state is written."""
 
 from __future__ import annotations
 
@@ -26,15 +26,13 @@ from ..status import Status
 from .extras import Extras
 from .locale import Locale
 
-# A change of status: (status, seconds since the epoch, attempt, why). A bare tuple: one is made on each `fire`, and a
-# named one costs three times as much.
+# A change of status: (status, seconds since the epoch, attempt, reason). A bare tuple: each `fire` makes one, and a
+# named tuple takes three times as long.
 Entry = tuple[Status, float, int, str]
 Refusal = RolledBack | KeyConflict | TaskNotFound
 
-# Looking a member up on its class takes longer than the rest of a comparison, and a set has to hash it.
-READY, RUNNING, SUCCESSFUL, FAILED = Status.READY, Status.RUNNING, Status.SUCCESSFUL, Status.FAILED
-
-NO_CONTEXT = contextvars.Context()  # Of a record that runs no more.
+NO_CONTEXT = contextvars.Context()  # Of a record that has ended.
+NO_LOOP: Any = None  # Of a record that does not run in this process, or has not been admitted yet.
 
 ERRORS = {
     Status.FAILED: (TaskFailed, "failed"),
@@ -44,8 +42,8 @@ ERRORS = {
 }
 
 
-class Gate(Protocol):
-    """A limit that a task has passed, and that gets its place back at the end of the attempt. From any thread."""
+class PassedGate(Protocol):
+    """A limit that a task has passed. It gets its place back at the end of the attempt, from any thread."""
 
     @property
     def is_wanted(self) -> bool:
@@ -59,50 +57,53 @@ class Record:
     """
     One task in memory.
 
-    Its loop's thread changes it, the journal's thread reads it. What makes that safe: `history` only grows, its last
-    entry decides the status, and everything that belongs to a status (a failure, a result) is set before its entry.
+    The thread of its loop changes it, and the journal's thread reads it. Three rules make that safe: `history` only
+    grows, its last entry decides the status, and all that belongs to a status (a failure, a result) is set before the
+    entry is appended.
     """
 
-    # What few tasks ever set. A class attribute costs a task neither time nor memory.
+    # Attributes that few tasks ever set. As class attributes they cost a task neither time nor memory.
     coroutine: Coroutine[Any, Any, Any] | None = None
+    function: Task[..., Any] | None = None  # Of a coroutine function that is no task function: for its signature.
     asyncio_task: asyncio.Task[Any] | None = None
-    when_never_begun: Callable[[asyncio.Task[None]], None] | None = None  # Its callback until its first step.
-    encoded: tuple[str, str] | None = None  # The arguments as JSON; None: they are plain and not encoded yet.
-    prior: Sequence[Any] = ()  # The row's history up to the claim, if this process claimed it.
-    offset = 0  # How many entries of `history` stand in `prior` already.
+    when_never_begun: Callable[[asyncio.Task[None]], None] | None = None  # The done callback, until the first step.
+    encoded: tuple[str, str] | None = None  # The arguments as JSON. None: plain values, not encoded yet.
+    prior: Sequence[Any] = ()  # The history of its row up to the claim, if this process claimed it.
+    offset = 0  # The number of entries of `history` that are in `prior` already.
     value: Any = None
     result_text: str | None = None  # The result as JSON.
     error: BaseException | None = None
     failure: Failure | None = None
-    reason = ""  # Why it did not succeed, as its row says it, when it ended in another process.
+    reason = ""  # Why it did not succeed, from its row, when it ended in another process.
     unfit = ""  # Why the arguments of a claimed row cannot be used at all.
     refusal: Refusal | None = None  # Set when there is no such task: it was not fired after all, or its row is gone.
-    fired_with = ("", "")  # The fingerprint and the release in a claimed row: of the code that fired it.
-    locale: Locale | None = None  # The caller's language and time zone, when it fired from another thread.
-    is_stripped = False  # Whether its row has not its arguments, which the database refused: nobody can run it again.
-    extras: Extras | None = None  # What only some tasks have.
-    gates: tuple[Gate, ...] = ()  # What it has passed, and gives back with its slot.
+    fired_with = ("", "")  # The fingerprint and the release in a claimed row: those of the code that fired it.
+    locale: Locale | None = None  # The caller's language and time zone, when another thread fired it.
+    is_stripped = False  # Whether its row lacks its arguments, which the database refused: it cannot run again.
+    extras: Extras | None = None  # The values of columns that only some tasks use.
+    gates: tuple[PassedGate, ...] = ()  # The limits it has passed, given back together with its slot.
     scope: Any = None  # The ASGI scope of the request that fired it.
     cancel_reason: str | None = None  # Why this process cancelled it: "asked", "drain", "taken" or "timeout".
-    deadline: float | None = None  # When `timeout` ends its attempt, in seconds since the epoch.
-    timed_out_at: str = ""  # Where it waited when its time was over, as text.
+    deadline: float | None = None  # The moment at which `timeout` ends its attempt, in seconds since the epoch.
+    timed_out_at: str = ""  # The place where it waited when its time was over, as text.
     is_past_soft_timeout = False
     ignores_since = 0.0  # Since when it ignores its cancellation, in seconds since the epoch.
-    thread_id: int | None = None  # Of the thread that a plain `def` function is on.
+    thread_id: int | None = None  # The thread that a plain `def` function runs on.
     is_recorded_first = False  # Whether it starts only once its first write is committed.
     acknowledgement: asyncio.Future[bool] | None = None  # For `afire`: whether it was committed in time.
     waiters: list[Callable[[], None]] | None = None
     token: list[None] | None = None  # See `take`.
-    is_queued = True  # Whether the journal has, or will have, something to write of it. Guarded by order, see Journal.
+    is_queued = True  # Whether the journal has, or will have, something to write for it. Guarded by order, see Journal.
     is_started = False
-    is_taken = False  # Whether others gave it a verdict while this process was taken for dead.
-    is_sent = False  # Whether its first write took the token. The journal's.
-    written: tuple[Status, int] | None = None  # Status and attempt of the row. The journal's.
-    write_at = 0.0  # When it may be written, as `time.monotonic()` counts. The journal's.
-    refusals = 0  # How often the database refused it alone. The journal's.
-    is_put_off = False  # Whether others were at its key, so that it waits until `write_at`. The journal's.
-    may_be_stored = False  # Whether an answer to the COMMIT of its first write got lost. The journal's.
-    announced = 0  # How many entries of the history were sent as signals. The journal's.
+    is_taken = False  # Whether other processes gave it a verdict, having declared this process dead.
+    # The journal's own notes.
+    is_sent = False  # Whether its first write took the token.
+    written: tuple[Status, int] | None = None  # The status and attempt of its row.
+    write_at = 0.0  # The earliest moment to write it, on the monotonic clock.
+    refusals = 0  # The number of times that the database refused it alone.
+    is_put_off = False  # Whether another transaction used its key, so that it waits until `write_at`.
+    may_be_stored = False  # Whether the answer to the COMMIT of its first write was lost.
+    announced = 0  # The number of entries of the history that were sent as signals.
 
     def __init__(
         self,
@@ -115,9 +116,9 @@ class Record:
         context: contextvars.Context,
         entry: Entry,
     ) -> None:
-        self.number = number  # The id, as an integer: making a UUID of it takes longer than making the number.
+        self.number = number  # The id as an integer: a UUID takes longer to make than the number itself.
         self.name = name
-        self.task = task  # None for a coroutine object, which nobody can run again.
+        self.task = task  # None for a coroutine object, which cannot run again.
         self.args = args
         self.kwargs = kwargs
         self.loop = loop
@@ -139,7 +140,7 @@ class Record:
     @property
     def is_live(self) -> bool:
         status = self.history[-1][0]
-        return (status is RUNNING or status is READY) and self.refusal is None
+        return (status is Status.RUNNING or status is Status.READY) and self.refusal is None
 
     @property
     def on_lost(self) -> str:
@@ -147,22 +148,22 @@ class Record:
 
     @property
     def is_owned(self) -> bool:
-        """Whether its row belongs to this process: it runs here, or nobody else can start it."""
-        return self.status is not READY or self.task is None
+        """Whether its row belongs to this process: it runs here, or no other process can start it."""
+        return self.status is not Status.READY or self.task is None
 
-    def hold(self) -> None:
-        """Give it a token: who takes it, starts the record or withdraws it. Call before anybody else sees it."""
+    def issue_token(self) -> None:
+        """Issue the token whose taker starts or withdraws the record. Call before another thread sees the record."""
         self.token = [None]
 
     def take(self) -> bool:
         """
-        Take the token: true for one caller only, whichever thread asks.
+        Take the token. Returns true to one caller only, from whichever thread.
 
-        `list.pop` is atomic. It decides "start it now" against "write it as READY for anyone", and for `afire`
+        `list.pop` is atomic. It decides "start it now" against "write it as READY for any process", and for `afire`
         "withdraw it" against "send it to the database".
         """
         try:
-            self.token.pop()  # type: ignore[union-attr]  # None for a record without token: the answer is the same.
+            self.token.pop()  # type: ignore[union-attr]  # A record without a token: the answer is the same.
         except (IndexError, AttributeError):
             return False
         return True
@@ -211,10 +212,10 @@ class Record:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """
-        Become the attempt that the row says this process has claimed.
+        Become the attempt that this process has claimed in the row.
 
         Args:
-            prior: the row's history, which ends with `entry` already.
+            prior: the history of the row, which ends with `entry` already.
         """
         self.task, self.loop = task, loop
         if self.context is NO_CONTEXT:  # It has run here already.
@@ -227,7 +228,7 @@ class Record:
         self.history = [entry]
 
     def forget_attempt(self) -> None:
-        """Let go of what the last attempt has left, before the next one."""
+        """Reset what the last attempt has set, before the next one."""
         self.asyncio_task = self.cancel_reason = self.deadline = self.failure = self.error = None
         self.is_started = self.is_past_soft_timeout = False
         self.ignores_since = 0.0
@@ -240,7 +241,7 @@ class Record:
 
     @property
     def hide(self) -> Hide | None:
-        """What takes the values of sensitive arguments out of a text. None: it has no such arguments."""
+        """A function that removes the values of sensitive arguments from a text. None: it has no such arguments."""
         task = self.task
         return None if task is None else make_hide(task.sensitive, task.signature, self.args, self.kwargs)
 
@@ -250,7 +251,7 @@ class Record:
     # Waiting for the end, from any loop or thread.
 
     def when_finished(self, wake: Callable[[], None]) -> None:
-        """Call `wake`, from whichever thread, when it is finished; at once if it is."""
+        """Call `wake` when it is finished, at once if it is already. The call may come from any thread."""
         with _waiters_lock:
             if self.is_live:
                 self.waiters = [*(self.waiters or ()), wake]
@@ -272,24 +273,24 @@ class Record:
         Return the result.
 
         Raises:
-            TaskFailed, TaskCancelled, TaskInterrupted, TaskLost: for a task that ended so.
-            RolledBack, KeyConflict: for one that was not fired after all.
-            TaskNotFound: for one whose row was deleted.
+            TaskFailed, TaskCancelled, TaskInterrupted, TaskLost: the task ended with that status.
+            RolledBack, KeyConflict: it was not fired after all.
+            TaskNotFound: its row was deleted.
         """
         if self.refusal is not None:
             raise self.refusal
         status = self.status
-        if status is SUCCESSFUL:
+        if status is Status.SUCCESSFUL:
             return self.value
-        kind, what = ERRORS[status]
-        if status is not FAILED:  # It may have failed before, and been tried again.
-            raise kind(f"Task {self.name} ({self.id}) {what}. {self.reason[:300]}".strip(), self.id)
+        kind, outcome = ERRORS[status]
+        if status is not Status.FAILED:  # It may have failed before, and been tried again.
+            raise kind(f"Task {self.name} ({self.id}) {outcome}. {self.reason[:300]}".strip(), self.id)
         detail = self.failure.summary if self.failure else self.reason[:300]
-        # Whoever reports an error, reports those it came from, and what the variables of their frames hold.
+        # Error reporters show the causes of an error too, with the variables of their frames.
         cause = self.error if self.task is None or not self.task.sensitive else None
-        raise kind(f"Task {self.name} ({self.id}) {what}. {detail}".strip(), self.id) from cause
+        raise kind(f"Task {self.name} ({self.id}) {outcome}. {detail}".strip(), self.id) from cause
 
 
-# One for all: it is held for a moment, and only for tasks that somebody awaits. Reentrant, since the garbage collector
-# may find a rolled back task in that moment.
+# One lock for all records: it is held for a moment, and for awaited tasks only. Reentrant, since the garbage collector
+# may find a rolled back task at that moment.
 _waiters_lock = threading.RLock()

@@ -1,7 +1,7 @@
 """
-What goes on: what runs, beside how long it usually takes; what waits; who is alive; what the last day's tasks came to.
+The current activity: running tasks against their usual durations, waiting tasks, processes, and the last 24 hours.
 
-Its cost does not grow with the finished rows: what has ended is read from the rollups.
+The cost does not grow with the number of finished rows, since ended tasks are read from the rollups.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from ..models.histogram import quantile
 from ..models.moments import parse_moment, read_place
 from ..status import Status
 from . import rollups
+from .processes import blocked_for, process_name, seconds_since
 from .rollups import Total
 
-MAX_COUNT = 10_000  # Of what runs, and of what waits: no more are counted.
-MAX_NUMBER = 1e100  # JSON has longer ones, which no float holds.
+MAX_COUNT = 10_000  # Running tasks, and waiting tasks: no more are counted.
+MAX_NUMBER = 1e100  # JSON may hold numbers beyond every float.
 HOUR, DAY = timedelta(hours=1), timedelta(hours=24)
-NEEDED = ("statuses", "took")  # Of the rollups. To add up histograms is what takes time.
+NEEDED = ("statuses", "took")  # Of the rollups; each further histogram costs time.
 
 FIELDS = (
     "id", "name", "status", "key", "attempt", "max_attempts", "process", "created_at", "started_at", "run_after",
@@ -36,7 +37,7 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a task said that it is."""
+    """The progress that a task has reported."""
 
     done: float
     total: float | None
@@ -44,7 +45,7 @@ class Progress:
 
     @property
     def part(self) -> float | None:
-        """How much of it is done, from 0 to 1; None if the total is not known."""
+        """The part that is done, from 0 to 1; None if the total is unknown."""
         return min(self.done / self.total, 1.0) if self.total else None
 
 
@@ -57,15 +58,15 @@ class LiveTask:
     status: str
     key: str
     attempt: int
-    elapsed: float  # Seconds for which its attempt runs; or since it was fired, if it waits.
-    p95: float | None  # Seconds that 95 % of its function's attempts took in the last 24 h. None: none has ended.
-    measured: int  # How many attempts that rests on.
+    elapsed: float  # Seconds since its attempt started; since it was fired, if it waits.
+    p95: float | None  # Seconds: 95 % of the attempts of its function in the last 24 h took less. None: none ended.
+    measured: int  # The number of these attempts.
     process: UUID | None
     process_name: str
     loop_blocked: float | None  # Seconds for which its event loop has not answered.
     progress: Progress | None
     await_place: dict[str, Any] | None  # {file, line, function, since}: of this attempt.
-    awaits_for: float | None  # Seconds for which it has been there.
+    awaits_for: float | None  # Seconds for which it has been at this place.
     fired_by: dict[str, Any] | None
     is_cancel_requested: bool
 
@@ -76,7 +77,7 @@ class LiveTask:
 
 @dataclass(frozen=True)
 class Day:
-    """What the tasks that ended in the last 24 h came to."""
+    """How many tasks ended in the last 24 h, by status."""
 
     successful: int
     failed: int
@@ -86,32 +87,32 @@ class Day:
 
     @property
     def failed_part(self) -> float | None:
-        """Which part of those failed that came to their own end; None if none did."""
+        """The failed part of the tasks that succeeded or failed; None if there are none."""
         return self.failed / (self.successful + self.failed) if self.successful + self.failed else None
 
 
 @dataclass(frozen=True)
 class ProcessCounts:
-    """How the processes are. The blocked and the draining ones are alive too."""
+    """How many processes are in which condition. The blocked and the draining ones count as alive too."""
 
     alive: int
     blocked: int
     draining: int
-    silent: int  # They have not beaten for DEAD_AFTER, and nobody has declared them dead.
+    silent: int  # Without a beat for DEAD_AFTER, and not declared dead yet.
     died: int  # In the last 24 h.
 
 
 @dataclass(frozen=True)
 class FunctionHour:
-    """What the tasks of a name came to in the last hour."""
+    """How the tasks of a name ended in the last hour."""
 
     name: str
     ended: int
     successful: int
     failed: int
-    p50: float | None  # Seconds, of the last attempts.
+    p50: float | None  # Seconds that the last attempts took.
     p95: float | None
-    measured: int  # How many attempts these rest on.
+    measured: int  # The number of these attempts.
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class Activity:
 
 
 def look(using: str, settings: Settings, now: datetime, limit: int) -> Activity:
-    """Return how things are at the moment `now`, with up to `limit` tasks and functions. Seven queries at most."""
+    """Return the activity at the moment `now`, with up to `limit` tasks and functions. Seven queries at most."""
     day = rollups.total_by_name(rollups.read(using, rollups.find_resolution(DAY), now, DAY), NEEDED)
     live = BackgroundTask.objects.using(using)
     return Activity(
@@ -148,12 +149,11 @@ def live_tasks(
     usual: Mapping[str, Total] | None = None,
 ) -> list[LiveTask]:
     """
-    Return the tasks that run, or wait, those fired first at the head.
+    Return up to `limit` running, or waiting, tasks, in the order of their firing.
 
     Args:
-        limit: how many at most.
         status: RUNNING or READY.
-        usual: what the tasks of the last 24 h came to, by name, for who has read it already.
+        usual: the totals of the last 24 h by name, if the caller has read them already.
     """
     found = find_live(using, status, limit)
     if not found:
@@ -169,22 +169,22 @@ def live_tasks(
 
 
 def find_live(using: str, status: Status, limit: int) -> list[BackgroundTask]:
-    """Return the rows, with FIELDS, of up to `limit` tasks that run, or wait, those fired first at the head."""
+    """Return the rows, with FIELDS, of up to `limit` running, or waiting, tasks, in the order of their firing."""
     rows = BackgroundTask.objects.using(using)
     rows = rows.running() if status is Status.RUNNING else rows.waiting()
     return list(rows.order_by("id").only(*FIELDS)[:limit])
 
 
 def elapsed(task: BackgroundTask, now: datetime) -> float:
-    """Return the seconds for which its attempt runs; or since it was fired, if it waits."""
+    """Return the seconds since the attempt of a task started; since it was fired, if it waits."""
     since = task.started_at if task.status == Status.RUNNING else None
-    return _seconds_since(since or task.created_at, now)
+    return seconds_since(since or task.created_at, now)
 
 
 def awaits_for(place: dict[str, Any] | None, now: datetime) -> float | None:
     """Return the seconds for which a task has been at a place."""
     since = parse_moment(place["since"]) if place is not None else None
-    return _seconds_since(since, now) if since is not None else None
+    return seconds_since(since, now) if since is not None else None
 
 
 def count_processes(using: str, settings: Settings, now: datetime) -> ProcessCounts:
@@ -205,7 +205,7 @@ def count_processes(using: str, settings: Settings, now: datetime) -> ProcessCou
 
 
 def functions_of_the_hour(using: str, now: datetime, limit: int) -> list[FunctionHour]:
-    """Return what ended in the last hour, by name: up to `limit` names, those of the most tasks first."""
+    """Return how tasks ended in the last hour, for up to `limit` names, those with the most tasks first."""
     totals = rollups.total_by_name(rollups.read(using, rollups.find_resolution(HOUR), now, HOUR), NEEDED)
     ranked = sorted(totals.items(), key=lambda item: (-item[1].count, item[0]))
     return [
@@ -238,7 +238,6 @@ def _describe(
     task: BackgroundTask, process: Process | None, p95: float | None, usual: Total | None, now: datetime
 ) -> LiveTask:
     place = read_place(task.await_place, task.started_at) if task.status == Status.RUNNING else None
-    blocked_since = process.blocked_since if process is not None else None
     return LiveTask(
         task.pk,
         task.name,
@@ -249,8 +248,8 @@ def _describe(
         p95,
         usual.measured if usual is not None else 0,
         task.process,
-        f"{process.server} {process.host}:{process.pid}".strip() if process is not None else "",
-        _seconds_since(blocked_since, now) if blocked_since is not None else None,
+        process_name(process),
+        blocked_for(process, now),
         _read_progress(task.progress),
         place,
         awaits_for(place, now),
@@ -259,13 +258,8 @@ def _describe(
     )
 
 
-def _seconds_since(moment: datetime, now: datetime) -> float:
-    """Return the seconds, and 0 where the clocks of two machines differ."""
-    return max((now - moment).total_seconds(), 0.0)
-
-
 def _read_progress(stored: Any) -> Progress | None:
-    """Read what is in the row, of which nothing is taken for granted."""
+    """Read the progress of a row, whose content may be anything."""
     if not isinstance(stored, dict) or not _is_number(stored.get("done")):
         return None
     total = stored.get("total")

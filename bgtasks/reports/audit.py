@@ -1,4 +1,4 @@
-"""The audit: does what was fired equal what is there plus what is gone, and is all of it in order?"""
+"""The audit: compares the fired tasks with the rows that exist and those that were deleted, and checks each row."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ _LAST_STATUS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that does not hold."""
+    """A fault that the audit found."""
 
     kind: str  # "balance", "history", "state" or "process".
-    what: str
+    what: str  # The end of a sentence that begins with the number of tasks.
     count: int
     tasks: list[str] = field(default_factory=list)  # Up to MAX_NAMED of them: name and id.
 
 
 @dataclass
 class Audit:
-    """What one snapshot of the rows shows."""
+    """The result for one snapshot of the rows."""
 
-    since: datetime | None = None  # Only what was fired since then was looked at; the balance was left out.
-    fired: int = 0  # As the processes counted, those too whose rows are gone.
-    waiting_to_be_counted: int = 0  # Recorded by a transaction of the project's; whoever claims one counts it.
+    since: datetime | None = None  # Only tasks fired since then were checked, without the balance.
+    fired: int = 0  # As counted by the processes, those without a row any more included.
+    waiting_to_be_counted: int = 0  # Recorded in a transaction of the project; counted by the claim.
     rows: int = 0  # Counted tasks that are in the table.
     gone: int = 0  # Counted tasks that were pruned or deleted.
     by_status: dict[str, int] = field(default_factory=dict)
@@ -54,15 +54,15 @@ class Audit:
 
     @property
     def unaccounted(self) -> int:
-        """Fired, and neither in the table nor known to be gone. Below 0: there, and counted by nobody."""
+        """Fired tasks that are neither in the table nor known to be gone. Below 0: rows that were never counted."""
         return self.fired - self.rows - self.gone
 
 
 class Auditor:
     """
-    Reads one snapshot, so that what changes meanwhile is not taken for a fault.
+    Reads one snapshot, so that a change during the audit is not taken for a fault.
 
-    Only whether a process that looks silent is dead takes a second look: clocks of two machines may differ.
+    Only a process that looks silent is looked at twice, since the clocks of two machines may differ.
     """
 
     def __init__(self, using: str, settings: Settings) -> None:
@@ -73,11 +73,11 @@ class Auditor:
 
     @property
     def time_for_rescue(self) -> timedelta:
-        """How long the tasks of a dead process may wait for their verdict."""
+        """The longest time for which the tasks of a dead process wait for their verdict."""
         return timedelta(seconds=self._settings.dead_after + 4 * self._settings.heartbeat + 5)
 
     def balance(self) -> Audit:
-        """Count only, without a look at each row's content."""
+        """Compare the counts only, without reading the content of the rows."""
         audit = Audit()
         with self._snapshot():
             self._read_counts(audit)
@@ -88,10 +88,10 @@ class Auditor:
 
     def audit(self, since: datetime | None = None) -> Audit:
         """
-        Look at each row, and at the owners of all live ones.
+        Check each row, and the owners of all live tasks.
 
         Args:
-            since: look only at the rows of tasks fired since then, and leave out the balance, which needs all of them.
+            since: check only tasks fired since then, without the balance, which needs all rows.
         """
         audit = Audit(since)
         with self._snapshot():
@@ -108,7 +108,7 @@ class Auditor:
         connection = connections[self._using]
         is_outermost = not connection.in_atomic_block
         with transaction.atomic(using=self._using):
-            if is_outermost and self._vendor != "sqlite":  # SQLite has nothing but snapshots.
+            if is_outermost and self._vendor != "sqlite":  # On SQLite every transaction reads a snapshot.
                 with connection.cursor() as cursor:
                     cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield
@@ -126,7 +126,7 @@ class Auditor:
         sums = ", ".join(f"SUM(CASE WHEN {condition} THEN 1 ELSE 0 END)" for _, _, condition in faults)
         statement = (
             f"SELECT COALESCE(status, ''), COUNT(*), SUM(CASE WHEN origin IS NULL THEN 1 ELSE 0 END), {sums} "  # noqa: S608
-            # By an expression: SQLite would read all of the index of the statuses, and not just the recent rows.
+            # Grouped by an expression: by the column, SQLite would read the whole index of the statuses.
             f"FROM {self._table} WHERE {recent} GROUP BY 1 ORDER BY 1"
         )
         totals = [0] * len(faults)
@@ -147,7 +147,7 @@ class Auditor:
                 audit.problems.append(Problem(kind, what, number, self._name_some(audit, condition)))
 
     def _faults(self) -> list[tuple[str, str, str]]:
-        """Return what no row may be: (kind, what, condition in SQL)."""
+        """Return the faults of a row, each as (kind, `what`, condition in SQL)."""
         finished = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
         last = _LAST_STATUS[self._vendor]
         return [
@@ -164,7 +164,7 @@ class Auditor:
 
     @staticmethod
     def _recent(audit: Audit) -> tuple[str, list[str]]:
-        """Return the condition that a row is looked at, with its parameters."""
+        """Return the condition in SQL for the rows to check, with its parameters."""
         if audit.since is None:
             return "1 = 1", []
         return "id >= %s", [first_id_of(audit.since).hex]
@@ -180,7 +180,7 @@ class Auditor:
             return [f"{name} {UUID(str(id_))}" for name, id_ in cursor.fetchall()]
 
     def _check_processes(self, audit: Audit) -> dict[UUID, int]:
-        """Look at the owners of live tasks; return those that look silent, with their beats."""
+        """Check the owners of live tasks; return those that look silent, with their beats."""
         owners = BackgroundTask.objects.using(self._using).find_owners()
         processes = {row.pk: row for row in Process.objects.using(self._using).filter(pk__in=owners)}
         now = timezone.now()
@@ -188,7 +188,7 @@ class Auditor:
         for owner in sorted(owners):
             row = processes.get(owner)
             if row is None:
-                self._blame(audit, owner, "of a process that nobody knows")
+                self._blame(audit, owner, "of an unknown process")
             elif row.state in Process.UP:
                 if row.beat_at is None or now - row.beat_at > self.time_for_rescue:
                     silent[owner] = row.beat
@@ -199,7 +199,7 @@ class Auditor:
         return silent
 
     def _confirm_silent(self, audit: Audit, silent: dict[UUID, int]) -> None:
-        """Wait for two heartbeats, and name the tasks of those that have not beaten even then."""
+        """Wait for two heartbeats, and report the tasks of the processes that still have not beaten."""
         time.sleep(2 * self._settings.heartbeat)
         rows = Process.objects.using(self._using).filter(pk__in=silent, state__in=Process.UP)
         for row in rows:

@@ -1,4 +1,4 @@
-"""Who was alive at death: which tasks ran in processes that died, against how often they run at all."""
+"""Finds tasks that may crash their process: those running at its death, against how often they run at all."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Suspect:
     """A task function that ran when processes died."""
 
     name: str
-    deaths: int  # Processes that died while it ran.
-    running: int  # Of its tasks, in all of them.
-    runs: int  # Of its tasks, since the first of these processes started.
-    expected: float  # How many of its tasks would have run then, if deaths and tasks had nothing to do with each other.
+    deaths: int  # Processes that died while tasks of it ran.
+    running: int  # Its tasks that ran in these processes then.
+    runs: int  # All its tasks since the first of these processes started.
+    expected: float  # The value of `running`, if deaths did not depend on the tasks.
 
     @property
     def surprise(self) -> float:
         """
         Return how far `running` is above `expected`: the Poisson deviance, 0 where it is below.
 
-        Unlike a ratio it stays small for a rare task that was there once (McCullagh and Nelder, Generalized Linear
-        Models, 1989, section 2.3).
+        Unlike a ratio it stays small for a rare task that ran at a single death (McCullagh and Nelder, Generalized
+        Linear Models, 1989, section 2.3).
 
         >>> [round(Suspect("a", 1, running, 9, 2.0).surprise, 1) for running in (1, 2, 4, 8)]
         [0.0, 0.0, 1.5, 10.2]
@@ -55,7 +55,7 @@ def find_suspects(using: str) -> tuple[int, list[Suspect]]:
     first = min(row["started_at"] for row in rows)
     since = BackgroundTask.objects.using(using).filter(id__gte=first_id_of(first))
     counted = since.order_by().values_list("name").annotate(number=Count("id"))
-    runs = Counter(running)  # Some rows may be pruned, but each ran at least as often as it was there.
+    runs = Counter(running)  # Rows may be pruned, but these tasks have run.
     for name, number in counted:
         runs[name] = max(runs[name], number)
     total = runs.total()

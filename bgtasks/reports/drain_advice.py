@@ -1,4 +1,4 @@
-"""Advice from measured durations: whether DRAIN_TIMEOUT is long enough for what runs when a process stops."""
+"""Advice on DRAIN_TIMEOUT: whether it is long enough for the measured durations of the tasks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from ..models import histogram
 from ..models.histogram import BINS_PER_DOUBLING, Histogram
 from .rollups import Total
 
-LEAST_MEASURED = 20  # Of fewer durations nothing is concluded.
-STEPS = ((20.0, 1), (100.0, 5), (1000.0, 10), (math.inf, 60))  # Up to so many seconds advice is rounded up to this.
+LEAST_MEASURED = 20  # Fewer durations do not support any advice.
+STEPS = (
+    (20.0, 1),
+    (100.0, 5),
+    (1000.0, 10),
+    (math.inf, 60),
+)  # (Up to so many seconds, round up to a multiple of this.)
 
 
 @dataclass(frozen=True)
@@ -23,22 +28,22 @@ class TooLong:
     name: str
     p95: float  # Seconds.
     measured: int
-    reruns: bool  # What is cut short runs again.
+    reruns: bool  # A task that is cut short runs again.
 
 
 @dataclass(frozen=True)
 class DrainAdvice:
-    timeout: float  # Seconds: DRAIN_TIMEOUT as it is.
-    covered_part: float  # Of the tasks, those that took less.
-    cut_part: float  # Of the tasks that run at any moment, those that would be cut short if the process stopped then.
+    timeout: float  # Seconds: the current DRAIN_TIMEOUT.
+    covered_part: float  # The part of the tasks that took less.
+    cut_part: float  # The part of the tasks running at any moment that a drain from then on would cut short.
     measured: int
-    too_long: Sequence[TooLong]  # Those with a p95 of more than the timeout, the longest first.
-    least_timeout: int | None  # Seconds that cover the p95 of all of them.
-    least_patience: int | None  # Seconds that the platform then has to wait before it kills.
+    too_long: Sequence[TooLong]  # With a p95 above the timeout, the longest first.
+    least_timeout: int | None  # Seconds that cover the p95 of all these.
+    least_patience: int | None  # Seconds for which the platform then has to wait before it kills the process.
 
 
 def advise(totals: Mapping[str, Total], settings: Settings) -> DrainAdvice | None:
-    """Return advice from what came of the tasks of each name in the last 7 days; None if too little was measured."""
+    """Return advice from the totals of the last 7 days by name; None if too few durations were measured."""
     took: Histogram = {}
     for total in totals.values():
         histogram.add(took, total.took)
@@ -61,10 +66,10 @@ def advise(totals: Mapping[str, Total], settings: Settings) -> DrainAdvice | Non
 
 def find_cut_part(took: Mapping[int, int], timeout: float) -> float:
     """
-    Return which part of the tasks that run at any moment does not end within `timeout` from then.
+    Return the part of the tasks running at any moment that does not end within `timeout` from then.
 
-    A long task is the likelier to be met the longer it runs (Feller, An Introduction to Probability Theory, vol. 2,
-    section I.4): of a task that takes 30 s, 10 s are such that 20 s are not enough.
+    The longer a task runs, the more likely it is running at a given moment (Feller, An Introduction to Probability
+    Theory, vol. 2, section I.4). A task of 30 s does not end within 20 s if the moment lies in its first 10 s.
 
     >>> round(find_cut_part({histogram.bin_of(30): 1}, 20.0), 1), find_cut_part({10: 5}, 20.0), find_cut_part({}, 1)
     (0.3, 0.0, 0.0)
@@ -90,13 +95,13 @@ def _middle(number: int) -> float:
 
 
 def _upper_end(middle: float) -> float:
-    """Return where the bin ends whose middle this is: a quantile may be anywhere in its bin."""
+    """Return the upper end of the bin with this middle, since the true quantile may lie anywhere in the bin."""
     return middle * 2 ** (0.5 / BINS_PER_DOUBLING)
 
 
 def _round_up(seconds: float) -> int:
     """
-    Return the next number of seconds that one would write down.
+    Round up to a number of seconds as people would choose it for a setting.
 
     >>> [_round_up(seconds) for seconds in (3.2, 21, 140.1, 1801)]
     [4, 25, 150, 1860]

@@ -1,4 +1,4 @@
-"""What became of the tasks of the last hour, day and week, read from the rollups and never from the tasks' rows."""
+"""Reads from the rollups how the tasks of the last hour, day and week ended, without reading the rows of tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..models.histogram import Histogram
 from ..models.moments import to_datetime
 
 MINUTE, HALF_HOUR, TWO_HOURS = Rollup.Resolution
-# The finest resolution for a span, and the longest span that it is kept for and quick to read in.
+# The longest span for which a resolution is kept and quick to read, and the resolution, the finest first.
 FINEST = ((timedelta(hours=3), MINUTE), (timedelta(days=3), HALF_HOUR), (timedelta(days=8), TWO_HOURS))
 
 
@@ -23,15 +23,15 @@ PARTS = ("statuses", "took", "waited", "failed")
 
 @dataclass
 class Total:
-    """What tasks came to."""
+    """How tasks ended, and how long they took and waited."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     took: Histogram = field(default_factory=dict)
     waited: Histogram = field(default_factory=dict)
-    failed: str = ""  # The id of the newest that failed, or was lost or interrupted.
+    failed: str = ""  # The id of the newest task that failed, was lost or was interrupted.
 
     def add(self, counts: Any, parts: Iterable[str] = PARTS) -> None:
-        """Add what a rollup says of a name. There may be thousands of these, so plain loops."""
+        """Add the counts of one name in a rollup. Plain loops, since there may be thousands of them."""
         for part in parts:
             if part == "statuses":
                 statuses = self.statuses
@@ -51,13 +51,13 @@ class Total:
 
     @property
     def measured(self) -> int:
-        """How many durations the histogram rests on."""
+        """The number of durations in the histogram."""
         return sum(self.took.values())
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """A rollup, as far as the pictures need it."""
+class Bucket:
+    """A row of the rollups: the tasks of one process that ended in one period."""
 
     starts_at: datetime
     process: UUID
@@ -67,6 +67,8 @@ class Stretch:
 
 def find_resolution(span: timedelta) -> Rollup.Resolution:
     """
+    Return the finest resolution for a span.
+
     >>> find_resolution(timedelta(hours=1)).label, find_resolution(timedelta(days=7)).label
     ('1 minute', '2 hours')
     """
@@ -79,25 +81,25 @@ def read(
     now: datetime,
     span: timedelta,
     processes: Collection[UUID] | None = None,
-) -> list[Stretch]:
+) -> list[Bucket]:
     """
     Return the rollups that reach into the last `span` before `now`, oldest first. One query.
 
     Args:
-        processes: those of these. None: of all.
+        processes: read the rollups of these only. None: of all.
     """
     since = now - span - timedelta(seconds=resolution)
     rows = Rollup.objects.using(using).filter(resolution=resolution, starts_at__gt=since).order_by("starts_at")
     if processes is not None:
         rows = rows.filter(process__in=processes)
-    return [Stretch(*row) for row in rows.values_list("starts_at", "process", "tasks", "lag")]
+    return [Bucket(*row) for row in rows.values_list("starts_at", "process", "tasks", "lag")]
 
 
-def total_by_name(stretches: Iterable[Stretch], parts: Iterable[str] = PARTS) -> dict[str, Total]:
-    """Add up what came of each name; of `parts` only, since histograms are what takes time."""
+def total_by_name(buckets: Iterable[Bucket], parts: Iterable[str] = PARTS) -> dict[str, Total]:
+    """Return a total for each name, of `parts` only, since adding up histograms takes time."""
     totals: dict[str, Total] = {}
-    for stretch in stretches:
-        for name, counts in stretch.tasks.items():
+    for bucket in buckets:
+        for name, counts in bucket.tasks.items():
             total = totals.get(name)
             if total is None:
                 total = totals[name] = Total()
@@ -105,20 +107,20 @@ def total_by_name(stretches: Iterable[Stretch], parts: Iterable[str] = PARTS) ->
     return totals
 
 
-def total_by_stretch(
-    stretches: Iterable[Stretch],
+def total_by_bucket(
+    buckets: Iterable[Bucket],
     resolution: Rollup.Resolution,
     now: datetime,
     span: timedelta,
     parts: Iterable[str] = PARTS,
 ) -> list[tuple[datetime, Total]]:
-    """Return a total for each stretch of the span, also of those in which nothing ended, oldest first."""
+    """Return a total for each period of the span, oldest first, those in which no task ended included."""
     count = int(span.total_seconds() // resolution)
     newest = int(now.timestamp() // resolution)  # As the rollup writer counts them.
     starts = [to_datetime((newest - back) * resolution) for back in reversed(range(count))]
     totals = {start: Total() for start in starts}
-    for stretch in stretches:
-        if (total := totals.get(stretch.starts_at)) is not None:
-            for counts in stretch.tasks.values():
+    for bucket in buckets:
+        if (total := totals.get(bucket.starts_at)) is not None:
+            for counts in bucket.tasks.values():
                 total.add(counts, parts)
     return list(totals.items())

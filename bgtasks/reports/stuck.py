@@ -1,4 +1,4 @@
-"""Which tasks are stuck, and why: their process stopped beating, they run for too long, or they wait for too long."""
+"""Finds stuck tasks: their process stopped beating, or they run for too long, or they wait for too long."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from ..conf import Settings
 from ..models import BackgroundTask, Process
 from ..models.control import find_paused
 from ..models.moments import parse_moment, read_place
+from .processes import blocked_for, process_name, seconds_since
 
-MAX_LISTED = 1000  # Tasks of each kind.
+MAX_LISTED = 1000  # Tasks of each status.
 
 _FIELDS = (
     "id", "name", "status", "process", "created_at", "started_at", "run_after", "stuck_after", "await_place",
@@ -25,7 +26,7 @@ _FIELDS = (
 
 
 class Standing(Enum):
-    """How a process stands, as far as its row and this machine's clock can say."""
+    """The condition of a process, judged by its row and the clock of this machine."""
 
     UP = "it beats"
     SILENT = "it has not beaten for DEAD_AFTER, which is no proof that it died: clocks differ"
@@ -43,10 +44,10 @@ def find_standing(process: Process | None, settings: Settings, now: datetime) ->
 
 def find_known_functions(alias: str, settings: Settings, now: datetime) -> frozenset[str] | None:
     """
-    Return the names that the processes know which are up. One query.
+    Return the names of the functions that some process which is up knows. One query.
 
     Returns:
-        None: that cannot be said, since none is up, or one has not told.
+        None if that is unknown, since no process is up, or one has not written its names.
     """
     rows = Process.objects.using(alias).filter(state__in=Process.UP)
     rows = rows.only("state", "started_at", "beat_at", "functions")
@@ -57,7 +58,7 @@ def find_known_functions(alias: str, settings: Settings, now: datetime) -> froze
 
 
 class Reason(str):
-    """A reason in English, which a page may write in another language."""
+    """A reason in English that can be translated."""
 
     template: str
     values: dict[str, str]
@@ -69,7 +70,7 @@ class Reason(str):
 
     def localize(self) -> str:
         """
-        Return it in the language that is active.
+        Return the reason in the active language.
 
         >>> Reason("it runs for longer than %(seconds)s s", seconds="5").localize()
         'it runs for longer than 5 s'
@@ -83,32 +84,32 @@ SILENT = gettext_noop("its process has not beaten for %(seconds)s s")
 IGNORES = gettext_noop("it ignores its cancellation for %(seconds)s s")
 RUNS = gettext_noop("it runs for longer than %(seconds)s s")
 WAITS = gettext_noop("it waits for longer than %(seconds)s s")
-NOBODY_KNOWS = gettext_noop("it waits for longer than %(seconds)s s, and no process that is up knows its function")
+FUNCTION_UNKNOWN = gettext_noop("it waits for longer than %(seconds)s s, and no process that is up knows its function")
 
 
 @dataclass(frozen=True)
 class StuckTask:
-    """A live task that needs a look."""
+    """A live task that breaks one of the three rules."""
 
     id: UUID
     name: str
     status: str
-    kind: str  # "process", "running" or "waiting": which of the three rules it breaks.
+    kind: str  # The rule: "process", "running" or "waiting".
     reason: Reason
     age: float  # Seconds for which it runs, or waits.
     process: UUID | None
     process_name: str
-    await_place: dict[str, Any] | None  # {file, line, function, since}: of a living process only.
+    await_place: dict[str, Any] | None  # {file, line, function, since}: in a living process only.
     loop_blocked: float | None  # Seconds for which its event loop has not answered.
 
 
 @dataclass(frozen=True)
 class Finder:
     """
-    Finds stuck tasks as they are at the moment `now`.
+    Finds the tasks that are stuck at the moment `now`.
 
     Args:
-        older_than: seconds that take the place of `stuck_after` and of the settings STUCK_AFTER, STUCK_WAITING_AFTER.
+        older_than: seconds, in place of `stuck_after` and the settings STUCK_AFTER and STUCK_WAITING_AFTER.
     """
 
     alias: str
@@ -117,7 +118,7 @@ class Finder:
     older_than: float | None = None
 
     def find(self) -> list[StuckTask]:
-        """Return up to MAX_LISTED of each status, oldest first."""
+        """Return up to MAX_LISTED tasks of each status, oldest first."""
         tasks = BackgroundTask.objects.using(self.alias).order_by("id")
         rows = [*tasks.running().values(*_FIELDS), *self._old_waiting(tasks)]
         owners = {row["process"] for row in rows if row["process"] is not None}
@@ -135,11 +136,11 @@ class Finder:
         return [task for group in found.values() for task in group]
 
     def _old_waiting(self, tasks: Any) -> Iterator[dict[str, Any]]:
-        """Return what was fired long ago and waits; and the coroutine objects, whose process may be gone."""
+        """Yield the waiting tasks that were fired long ago, and coroutine objects, whose process may have ended."""
         born = self.now - timedelta(seconds=self._longest_wait)
         waiting = tasks.waiting()
         functions, queues = find_paused(self.alias)
-        if functions or queues:  # Somebody wants these to wait.
+        if functions or queues:  # These wait on purpose.
             waiting = waiting.exclude(name__in=functions).exclude(queue_name__in=queues)
         yield from waiting.filter(created_at__lt=born).exclude(run_after__gt=born).values(*_FIELDS)[:MAX_LISTED]
         yield from waiting.filter(created_at__gte=born, process__isnull=False).values(*_FIELDS)[:MAX_LISTED]
@@ -151,7 +152,7 @@ class Finder:
     def _judge(self, row: dict[str, Any], process: Process | None, known: Collection[str] | None) -> StuckTask | None:
         is_running = row["status"] == "RUNNING"
         since = row["started_at"] if is_running else self._waits_since(row)
-        age = max((self.now - since).total_seconds(), 0.0) if since is not None else 0.0
+        age = seconds_since(since, self.now) if since is not None else 0.0
         if row["process"] is not None and (why := self._is_gone(process)):
             return self._describe(row, process, "process", why, age)
         if is_running:
@@ -165,12 +166,12 @@ class Finder:
                 return self._describe(row, process, "running", Reason(RUNS, seconds=f"{longest:g}"), age)
         elif age > self._longest_wait:
             is_unknown = known is not None and row["process"] is None and row["name"] not in known
-            reason = Reason(NOBODY_KNOWS if is_unknown else WAITS, seconds=f"{self._longest_wait:g}")
+            reason = Reason(FUNCTION_UNKNOWN if is_unknown else WAITS, seconds=f"{self._longest_wait:g}")
             return self._describe(row, process, "waiting", reason, age)
         return None
 
     def _waits_since(self, row: dict[str, Any]) -> datetime | None:
-        """Return since when a task could be started: its row may have run before."""
+        """Return the moment from which a task could be started. It may be after an earlier attempt."""
         moments = [row["created_at"], row["run_after"]]
         history = row["transitions"]
         if isinstance(history, list) and history and isinstance(history[-1], dict):
@@ -178,7 +179,7 @@ class Finder:
         return max((moment for moment in moments if moment is not None), default=None)
 
     def _is_gone(self, process: Process | None) -> Reason | None:
-        """Return why a process cannot go on with its tasks; None if it can."""
+        """Return the reason why a process cannot go on with its tasks; None if it can."""
         standing = find_standing(process, self.settings, self.now)
         if standing is Standing.UP:
             return None
@@ -200,22 +201,16 @@ class Finder:
             reason,
             age,
             row["process"],
-            f"{process.server} {process.host}:{process.pid}".strip() if process is not None else "",
+            process_name(process),
             read_place(row["await_place"], row["started_at"]) if is_alive and row["status"] == "RUNNING" else None,
-            self._blocked(process) if is_alive else None,
+            blocked_for(process, self.now) if is_alive else None,
         )
 
     def _ignores_for(self, row: dict[str, Any]) -> float | None:
-        """Return for how long this attempt has ignored its cancellation, if it does."""
+        """Return the seconds for which this attempt has ignored its cancellation; None if it has not."""
         place = read_place(row["await_place"], row["started_at"]) or {}
         since = parse_moment(place.get("ignores_cancellation_since"))
-        return max((self.now - since).total_seconds(), 0.0) if since is not None else None
-
-    def _blocked(self, process: Process | None) -> float | None:
-        """Return for how long the event loop has not answered, if it is blocked."""
-        if process is None or process.blocked_since is None:
-            return None
-        return max((self.now - process.blocked_since).total_seconds(), 0.0)
+        return seconds_since(since, self.now) if since is not None else None
 
 
 def _silence(process: Process, now: datetime) -> float:

@@ -1,13 +1,12 @@
 """
-Limits: how many tasks of a function or a queue run at once in this process, and what is paused.
+Limits: how many tasks of a function or a queue run at once in this process, and which of them are paused.
 
-A task with a limit starts at once only while nobody of its kind waits in the table and there is room. Else it waits
+A task with a limit starts at once only if there is room and no task of its kind waits in the table. Otherwise it waits
 there as READY, and the claims of each process take as many as that process has room for.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,15 +15,15 @@ from ..definition import Task
 from ..definition.rate import Rate
 from ..exceptions import Overloaded
 from ..journal.statements import Wanted
-from ..process.record import Gate as PassedGate
+from ..process.record import PassedGate
 
 
 class Gate:
-    """Lets so many through at once. From any thread: popping and appending an item of a list are atomic."""
+    """Lets a number of tasks through at once. From any thread: popping and appending an item of a list are atomic."""
 
     def __init__(self, count: int) -> None:
         self._free: list[None] = [None] * count
-        self.is_wanted = False  # Whether somebody waits for it in the table.
+        self.is_wanted = False  # Whether a task may wait for it in the table.
 
     def take(self) -> bool:
         try:
@@ -42,7 +41,7 @@ Gates = tuple[Gate, ...]
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that one claim may take together."""
+    """Rows that one claim may take together, with the limits that they share."""
 
     wanted: Wanted
     gates: Gates
@@ -64,19 +63,21 @@ class Limits:
         }
         self._isolated = Gate(settings.max_isolated)
         self.has_queues = bool(settings.queues)
-        self.is_due = False  # Whether something that has a limit waits in the table, and there may be room for it.
-        self.due_at = math.inf  # When a rate has room again, in seconds since the epoch.
         self.max_waiting = {
             name: bounds["MAX_WAITING"] for name, bounds in settings.queues.items() if "MAX_WAITING" in bounds
         }
         self.retry_after = settings.heartbeat  # Seconds.
-        self.waiting: dict[str, int] = {}  # How many waited in the table when it was last counted, and since.
+        self.waiting: dict[str, int] = {}  # The rows that waited when they were last counted, and those fired since.
         self.paused_functions: frozenset[str] = frozenset()
         self.paused_queues: frozenset[str] = frozenset()
         self.has_pauses = False
 
+    def is_limited(self, task: Task[..., object]) -> bool:
+        """Return whether it has limits beside the number of slots: it does not wait in this process then."""
+        return task.is_limited or (self.has_queues and bool(self.gates_of(task)))
+
     def gates_of(self, task: Task[..., object]) -> Gates:
-        """Return the gates that each of its attempts passes."""
+        """Return the gates that each attempt at a task passes."""
         gates = list(self._own_gates(task))
         if (gate := self._by_queue.get(task.options.queue)) is not None:
             gates.append(gate)
@@ -93,14 +94,14 @@ class Limits:
             yield self._isolated
 
     def enter(self, task: Task[..., object], gates: Gates) -> bool:
-        """Pass all gates, or none: a task that is fired goes behind those that wait in the table."""
+        """Pass all gates, or none: a newly fired task goes behind those that wait in the table."""
         if task.rate is None and not any(gate.is_wanted for gate in gates) and self.take(gates):
             return True
         self.want(gates)
         return False
 
     def want(self, gates: Gates) -> None:
-        """Remember that somebody waits for these in the table."""
+        """Note that a task waits for these gates in the table."""
         for gate in gates:
             gate.is_wanted = True
 
@@ -112,17 +113,20 @@ class Limits:
                 return False
         return True
 
-    def leave(self, gates: Sequence[PassedGate]) -> None:
+    def leave(self, gates: Sequence[PassedGate]) -> bool:
+        """Give the places back; return whether tasks may wait for them in the table."""
+        is_wanted = False
         for gate in gates:
             gate.give_back()
-            self.is_due = self.is_due or gate.is_wanted
+            is_wanted = is_wanted or gate.is_wanted
+        return is_wanted
 
     def check_waiting(self, queue: str) -> None:
         """
-        Raise if so many wait in a queue that it takes no more.
+        Check that a queue takes one more task.
 
         Raises:
-            Overloaded: MAX_WAITING of the queue is reached, as far as it was counted.
+            Overloaded: MAX_WAITING of the queue is reached, by the last count.
         """
         most = self.max_waiting.get(queue)
         if most is not None and (waiting := self.waiting.get(queue, 0)) >= most:
@@ -132,18 +136,18 @@ class Limits:
             )
 
     def count_waiting(self, queue: str) -> None:
-        """Count one that is about to wait in the table."""
+        """Count a task that is about to wait in the table."""
         if queue in self.max_waiting:
             self.waiting[queue] = self.waiting.get(queue, 0) + 1
 
     # Pauses.
 
     def pause(self, functions: frozenset[str], queues: frozenset[str]) -> bool:
-        """Heed what is paused now; tell whether something goes on again."""
-        goes_on = bool(self.paused_functions - functions or self.paused_queues - queues)
+        """Pause exactly these functions and queues; return whether any other one is resumed."""
+        is_any_resumed = bool(self.paused_functions - functions or self.paused_queues - queues)
         self.paused_functions, self.paused_queues = functions, queues
         self.has_pauses = bool(functions or queues)
-        return goes_on
+        return is_any_resumed
 
     def is_paused(self, task: Task[..., object] | None) -> bool:
         if task is None or not self.has_pauses:
@@ -154,12 +158,13 @@ class Limits:
 
     def groups(self, queues: tuple[str, ...]) -> list[Group]:
         """
-        Return what may be claimed now, apart from each other: what has no limit, and each function and queue that has.
+        Return the groups of rows that may be claimed now: one without limits, and one for each limited function or
+        queue.
 
         Args:
-            queues: only rows of these. Empty: of all.
+            queues: only rows of these queues. Empty: of all.
         """
-        names: dict[str, list[str]] = {}  # Those of a function that has limits; of all others by "".
+        names: dict[str, list[str]] = {}  # By limited function; of all others under "".
         for name, task in self._functions.items():
             if task.name not in self.paused_functions:
                 names.setdefault(task.name if task.is_limited else "", []).append(name)

@@ -1,26 +1,27 @@
-"""The time that an attempt may take: a word in time, and the end."""
+"""The time limits of an attempt: the soft one, which warns it, and the hard one, which cancels it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from ..log import log
 from ..process.record import Record
 from .await_chain import Place, find_place
 
-if TYPE_CHECKING:
-    from .runner import Runner  # For the type only: the runner imports what imports this module.
-
 
 class TimeLimit:
     """Watches the time of one attempt. Made in the attempt's own context and on its loop."""
 
-    def __init__(self, runner: Runner, record: Record) -> None:
+    def __init__(self, interrupt: Callable[[Record, str], None], record: Record) -> None:
+        """
+        Args:
+            interrupt: cancels the attempt, with the reason.
+        """
         assert record.task is not None  # Only a task function has options.
-        self._runner = runner
+        self._interrupt = interrupt
         self._record = record
         self._options = record.task.options
         loop = asyncio.get_running_loop()
@@ -43,8 +44,8 @@ class TimeLimit:
         try:
             hook()
         except BaseException as error:  # noqa: BLE001, RUF100  # Let out, a SystemExit would end the server.
-            told = "on_soft_timeout of task %s (%s) failed."
-            log(logging.ERROR, told, self._record.name, self._record.id, exc_info=error, hide=self._record.hide)
+            message = "on_soft_timeout of task %s (%s) failed."
+            log(logging.ERROR, message, self._record.name, self._record.id, exc_info=error, hide=self._record.hide)
 
     def _end(self) -> None:
         record = self._record
@@ -54,16 +55,16 @@ class TimeLimit:
             place = find_place(record.asyncio_task.get_coro())
         except Exception:  # noqa: BLE001, RUF100  # Foreign awaitables are asked for their attributes.
             place = None
-        record.timed_out_at = tell_place(place)
-        self._runner.interrupt(record, "timeout")
+        record.timed_out_at = format_place(place)
+        self._interrupt(record, "timeout")
 
 
-def tell_place(place: Place | None) -> str:
+def format_place(place: Place | None) -> str:
     return f"{place.function} ({place.file}:{place.line})" if place is not None else ""
 
 
 def make_error(record: Record) -> TimeoutError:
-    """Return what an attempt failed with whose time was over."""
+    """Return the TimeoutError of an expired attempt."""
     assert record.task is not None  # As above.
     waited = f"; it was waiting in {record.timed_out_at}" if record.timed_out_at else ""
     return TimeoutError(f"it took longer than its timeout of {record.task.options.timeout:g} s{waited}")

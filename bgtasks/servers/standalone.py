@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..api import get_config, get_runner
+from ..api import get_config
 from ..lifespan import Lifespan, announce_stop
 from ..maintenance.claimer import Claimer
 from ..signals import lifespan_startup
@@ -41,11 +41,10 @@ class Standalone:
     """
 
     def __init__(self, queues: Sequence[str] = (), max_running: int | None = None, once: bool = False) -> None:
-        get_config().go_live()
-        self.runner = get_runner()
-        self.runner.queues = tuple(queues)
+        self.runner = get_config().go_live()
+        self.runner.state.queues = tuple(queues)
         if max_running is not None:
-            self.runner.bound(max_running)
+            self.runner.slots.resize(max_running)
         self._once = once
         self._stop_asked_at: float | None = None
         self._scope: dict[str, Any] = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
@@ -79,8 +78,7 @@ class Standalone:
 
     async def _live(self) -> DrainReport:
         runner = self.runner
-        runner.loops.register_home(self._loop)
-        runner.claims_for_others = True
+        runner.serve(self._loop)
         await lifespan_startup.asend(Lifespan, scope=self._scope)
         self._say("ready")
         stopping = self._loop.create_task(self._is_stopping.wait())
@@ -124,7 +122,7 @@ async def is_idle(runner: Runner) -> bool:
 
     def look() -> None:
         is_busy = bool(runner.registry.live) or runner.journal.count_unwritten() > 0
-        is_idle = not is_busy and (runner.held or not claimer.is_anything_ready())
+        is_idle = not is_busy and (runner.state.is_held or not claimer.is_anything_ready())
         loop.call_soon_threadsafe(settle, is_idle)
 
     runner.journal.submit(look)

@@ -67,7 +67,7 @@ async def _run(task: Any, order: dict[str, Any], pipe: Any) -> None:
     except Exception as error:  # As above.
         _answer(pipe, error=type(error).__name__, message=str(error))
         return
-    _answer(pipe, id=str(handle.id), process=str(runner.journal.process_id))
+    _answer(pipe, id=str(handle.id), process=str(runner.state.id))
     await asyncio.Event().wait()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from ..api import get_config, get_runner
+from ..api import get_config
 from ..servers.standalone import wait_until_idle
 from .database import as_sync_code, check_database, check_transaction
 
@@ -60,12 +60,11 @@ class live:  # noqa: N801, RUF100  # Called like the function that it is to its 
     def _start(self) -> None:
         config = get_config()
         runner = config.find_runner()
-        if runner is not None and not runner.journal.is_stopped:
+        if runner is not None and not runner.state.is_stopped:
             raise RuntimeError("Tasks run in this process already: in live mode, or since a Lifespan has started.")
-        config.go_live()
-        self._runner = get_runner()
-        self._runner.claims_for_others = True  # As a server does.
-        self._runner.journal.has_lifespan = True  # It is drained below.
+        self._runner = config.go_live()
+        self._runner.state.is_server = True
+        self._runner.state.hears_its_end = True  # It is drained below.
         self._runner.journal.start()
 
     async def _stop(self, is_well: bool) -> None:

@@ -345,7 +345,7 @@ def test_a_process_that_has_ended_is_not_asked(client, action):
 
 
 async def test_a_living_process_heeds_it(runtime: Runtime) -> None:
-    process_id = apps.get_app_config("bgtasks").runner.journal.process_id
+    process_id = apps.get_app_config("bgtasks").runtime.state.id
     row = Process.objects.filter(pk=process_id)
     await wait_until(row.aexists)
     client = await sync_to_async(log_in)(*VIEWS, "drain_process")

@@ -25,7 +25,7 @@ from bgtasks.admin.stuck import actions as stuck_actions
 from bgtasks.admin.stuck import page as stuck
 from bgtasks.conf import get_settings
 from bgtasks.models import BackgroundTask, Process
-from bgtasks.operations.rescue_by_hand import Wish, background_watch
+from bgtasks.operations.rescue_by_hand import VerdictRequest, background_watch
 from bgtasks.status import FINISHED, Status
 from bgtasks.transitions import Verdict
 from tests.app import tasks
@@ -501,7 +501,7 @@ def test_a_silent_process_is_watched_before_its_tasks_get_their_verdicts(transac
     assert Process.objects.get(pk=silent.pk).state == "DEAD"
     assert (status_of(row), status_of(other)) == ("LOST", "RUNNING")
     assert read_log() == [("backgroundtask", str(row.pk), "Given its verdict: Lost.")]
-    assert not background_watch.is_wished(silent.pk, row.pk)
+    assert not background_watch.is_requested(silent.pk, row.pk)
 
 
 def test_who_asks_while_it_is_watched_is_heard_too(transactional_db, quick):
@@ -525,7 +525,7 @@ def test_who_asks_while_verdicts_are_given_is_heard_too(transactional_db, quick)
 
     def wish() -> None:
         row = rows[len(given)]
-        background_watch.wish("default", get_settings(), silent.pk, Wish("user ann", {row.pk}, tell))
+        background_watch.request("default", get_settings(), silent.pk, VerdictRequest("user ann", {row.pk}, tell))
 
     def tell(verdicts: list[Verdict]) -> None:
         given.extend(verdict.id for verdict in verdicts)
@@ -540,7 +540,7 @@ def test_who_asks_while_verdicts_are_given_is_heard_too(transactional_db, quick)
 
     assert given == [row.pk for row in rows]
     assert [status_of(row) for row in rows] == ["LOST"] * 3
-    assert not any(background_watch.is_wished(silent.pk, row.pk) for row in rows)
+    assert not any(background_watch.is_requested(silent.pk, row.pk) for row in rows)
 
 
 def test_a_process_that_beats_after_all_keeps_its_tasks(transactional_db, quick):
@@ -569,13 +569,13 @@ def test_a_process_without_a_row_is_watched_too(transactional_db, quick):
 
 
 def test_a_watch_that_fails_does_nothing_and_can_be_asked_for_again(transactional_db, quick, monkeypatch, caplog):
-    from bgtasks.operations import rescue_by_hand as hand_rescue
+    from bgtasks.operations import rescue_by_hand
 
     client = log_in("apply_verdict")
     silent = make_silent()
     row = make_task(process=silent.pk)
     with monkeypatch.context() as patch:
-        patch.setattr(hand_rescue, "Look", lambda *args: 1 / 0)
+        patch.setattr(rescue_by_hand, "Look", lambda *args: 1 / 0)
         tick(client, APPLY, row)
         wait_for_watches()
     assert (status_of(row), Process.objects.get(pk=silent.pk).state) == ("RUNNING", "ALIVE")

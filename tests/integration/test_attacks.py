@@ -22,7 +22,7 @@ from tests.conftest import Runtime, read_row, wait_until
 
 
 def get_runner() -> Any:
-    return apps.get_app_config("bgtasks").runner
+    return apps.get_app_config("bgtasks").runtime
 
 
 async def count(**conditions: Any) -> int:

@@ -28,7 +28,7 @@ from tests.conftest import Runtime, read_row, wait_until
 
 
 def get_journal() -> Any:
-    return apps.get_app_config("bgtasks").runner.journal
+    return apps.get_app_config("bgtasks").runtime.journal
 
 
 def lock_writes() -> databases.WriteLock:
@@ -74,11 +74,11 @@ async def test_an_outage_loses_nothing_and_is_logged_once(runtime: Runtime, capl
             assert time.monotonic() - began < 10  # `fire` waits for nothing: 50 waits for the lock would take 100 s.
             assert await asyncio.gather(*fired) == list(range(50))
             assert await running == 0.2
-            await wait_until(lambda: get_journal().is_away)
+            await wait_until(lambda: get_journal().outage.is_away)
             await asyncio.sleep(1)
         for handle in [running, *fired]:
             assert (await read_row(handle)).status == "SUCCESSFUL"
-        await wait_until(lambda: not get_journal().is_away)
+        await wait_until(lambda: not get_journal().outage.is_away)
     lines = [found.getMessage() for found in caplog.records]
     assert sum("does not take records" in line for line in lines) == 1
     assert sum("takes records again" in line for line in lines) == 1
@@ -116,7 +116,7 @@ async def test_overloaded_in_an_outage(settings: Any, transactional_db: None) ->
     await runtime.start()
     with lock_writes():
         bgtasks.fire(tasks.succeed, -1)
-        await wait_until(lambda: get_journal().is_away)
+        await wait_until(lambda: get_journal().outage.is_away)
         accepted = []
 
         def fire_on() -> None:

@@ -361,7 +361,7 @@ def test_wrong_queues_are_told(queues: Any, told: str) -> None:
 
 @pytest.mark.parametrize("wrong", ["5", "5/", "0/s", "5/w", "5/0s", "-5/s", "1/31d", "5 per second", ""])
 def test_a_wrong_rate_is_told(wrong: str) -> None:
-    with pytest.raises(ValueError, match="rate is a number and a period"):
+    with pytest.raises(ValueError, match="rate must be a number and a period"):
         bgtasks.task(name="wrong", rate=wrong)(tasks.succeed.func)
 
 

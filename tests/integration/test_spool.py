@@ -34,7 +34,7 @@ async def test_a_thread_that_hangs_takes_nothing_along(settings: Any, runtime: R
     await runtime.stop()
     settings.BGTASKS = {**settings.BGTASKS, "SPOOL_PATH": str(tmp_path)}
     await runtime.start()
-    journal = apps.get_app_config("bgtasks").runner.journal
+    journal = apps.get_app_config("bgtasks").runtime.journal
     first = bgtasks.fire(tasks.succeed, 0)
     await read_row(first)
     hangs, may_go_on = threading.Event(), threading.Event()
@@ -82,7 +82,7 @@ async def test_a_process_that_was_never_registered(
     await runtime.stop()
     settings.BGTASKS = {**settings.BGTASKS, "SPOOL_PATH": str(tmp_path)}
     await runtime.start()
-    journal = apps.get_app_config("bgtasks").runner.journal
+    journal = apps.get_app_config("bgtasks").runtime.journal
     hangs, may_go_on = threading.Event(), threading.Event()
     journal.submit(lambda: (hangs.set(), may_go_on.wait(60)))
     await wait_until(hangs.is_set)
@@ -156,10 +156,10 @@ async def test_a_claimed_task_is_spooled_whatever_its_arguments(runtime: Runtime
 
     row = await BackgroundTask.objects.acreate(name="waits", args=[["a"]], created_at=timezone.now(), transitions=[])
     await wait_until(bgtasks.live_tasks)
-    runner = apps.get_app_config("bgtasks").runner
+    runner = apps.get_app_config("bgtasks").runtime
     record = runner.registry.live[row.pk.int]
 
-    _, _, found = spool.decode(spool.encode(record, runner.journal.process_id, ""), {})
+    _, _, found = spool.decode(spool.encode(record, runner.state.id, ""), {})
 
     assert found.written == record.written
     assert found.status is bgtasks.Status.RUNNING

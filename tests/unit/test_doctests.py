@@ -16,11 +16,10 @@ from bgtasks.admin.tasks import progress, timeline
 from bgtasks.admin.tasks import traceback as traceback_view
 from bgtasks.definition import parameters, sensitive, versions
 from bgtasks.maintenance import observation
-from bgtasks.management import activity_view, base
+from bgtasks.management import activity_view
+from bgtasks.management import formats as command_formats
 from bgtasks.models import histogram
-from bgtasks.reports import crash_suspects as deaths
-from bgtasks.reports import drain_advice as advice
-from bgtasks.reports import rollups, stuck
+from bgtasks.reports import crash_suspects, drain_advice, rollups, stuck
 
 
 @pytest.mark.parametrize(
@@ -33,9 +32,9 @@ from bgtasks.reports import rollups, stuck
         drains,
         elapsed,
         sparkline,
-        advice,
-        base,
-        deaths,
+        drain_advice,
+        command_formats,
+        crash_suspects,
         frames,
         observation,
         parameters,

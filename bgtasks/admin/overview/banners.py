@@ -93,7 +93,7 @@ def _of_this_process() -> Iterator[Banner]:
     runner = get_config().find_runner()
     if runner is None:
         return
-    if runner.journal.is_away and not runner.journal.is_stopped:
+    if runner.journal.outage.is_away:
         text = _("This process cannot record tasks: they go on, and what they do waits in memory.")
         yield Banner("alarm", _("The database does not take records"), text)
     unwritten = runner.journal.count_unwritten()

@@ -90,7 +90,7 @@ class Readings:
         self.waiting = count_up_to(MAX_ON_TILE + 1, live.waiting())
         self.running = count_up_to(MAX_ON_TILE + 1, live.running())
 
-    def stretches(self, resolution: Rollup.Resolution) -> list[rollups.Stretch]:
+    def stretches(self, resolution: Rollup.Resolution) -> list[rollups.Bucket]:
         by_resolution = {
             rollups.MINUTE: self.minutes,
             rollups.HALF_HOUR: self.half_hours,
@@ -229,7 +229,7 @@ class OverviewAdmin(PageAdmin):
     def _throughput(self, readings: Readings, chosen: str) -> dict[str, Any]:
         span, _label = SPANS[chosen]
         resolution = {"hour": rollups.MINUTE, "day": rollups.HALF_HOUR, "week": rollups.TWO_HOURS}[chosen]
-        totals = rollups.total_by_stretch(readings.stretches(resolution), resolution, readings.now, span, ("statuses",))
+        totals = rollups.total_by_bucket(readings.stretches(resolution), resolution, readings.now, span, ("statuses",))
         drawn, top = columns.draw(totals)
         sums: Total = Total()
         for _start, total in totals:
@@ -293,7 +293,7 @@ class OverviewAdmin(PageAdmin):
             }
 
     def _courses(self, readings: Readings) -> Iterator[Course]:
-        totals = rollups.total_by_stretch(readings.minutes, rollups.MINUTE, readings.now, HOUR, ("waited",))
+        totals = rollups.total_by_bucket(readings.minutes, rollups.MINUTE, readings.now, HOUR, ("waited",))
         waits = [quantile(total.waited, 0.95) for _start, total in totals]
         yield _course(_("Wait for a slot, p95 of each minute"), waits, 0.05)
         lags: dict[datetime, float] = {}

@@ -23,11 +23,11 @@ WINDOWS = (  # Label, length, and the value of the list's filter that a click le
 Totals = dict[str, rollups.Total]
 
 
-def _read_days(using: str) -> list[rollups.Stretch]:
+def _read_days(using: str) -> list[rollups.Bucket]:
     return rollups.read(using, rollups.HALF_HOUR, timezone.now(), timedelta(days=3))
 
 
-def _read_week(using: str) -> list[rollups.Stretch]:
+def _read_week(using: str) -> list[rollups.Bucket]:
     return rollups.read(using, rollups.TWO_HOURS, timezone.now(), WEEK)
 
 
@@ -48,7 +48,7 @@ def _add_up_windows(using: str) -> dict[timedelta, Totals]:
     }
 
 
-def add_up_last(stretches: Sequence[rollups.Stretch], now: datetime, length: timedelta) -> Totals:
+def add_up_last(stretches: Sequence[rollups.Bucket], now: datetime, length: timedelta) -> Totals:
     """Return what became of the tasks of each function in a window, the first stretch of which it may cut."""
     since = now - length - timedelta(seconds=rollups.find_resolution(length))
     return rollups.total_by_name((each for each in stretches if each.starts_at > since), ("statuses",))

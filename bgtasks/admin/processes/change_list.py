@@ -56,7 +56,7 @@ class PageOfProcesses(PageOfRows):
         rows = list(self.result_list)
         lately = [row for row in rows if row.state in Process.UP or (row.stopped_at or row.started_at) > now - HOUR]
         stretches = rollups.read(self.root_queryset.db, rollups.MINUTE, now, HOUR, [row.pk for row in lately])
-        by_process: dict[Any, list[rollups.Stretch]] = {}
+        by_process: dict[Any, list[rollups.Bucket]] = {}
         for stretch in stretches:
             by_process.setdefault(stretch.process, []).append(stretch)
         for row in rows:

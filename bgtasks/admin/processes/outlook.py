@@ -15,7 +15,7 @@ from ...conf import Settings
 from ...definition import declared
 from ...models import Process
 from ...operations.rescue_by_hand import background_watch, longest_watch
-from ...reports.stuck import NOBODY_KNOWS, Standing, StuckTask, find_standing
+from ...reports.stuck import FUNCTION_UNKNOWN, Standing, StuckTask, find_standing
 from ...status import Status
 from ...transitions import judge
 from ..shared.formats import duration, write_moment
@@ -77,7 +77,7 @@ def _foresee_verdict(task: StuckTask, row: Mapping[str, Any], process: Process |
 
 def _when(task: StuckTask, process: Process | None, around: Around) -> str:
     settings = around.settings
-    if background_watch.is_wished(task.process, task.id):
+    if background_watch.is_requested(task.process, task.id):
         return _("It was asked for: its process is being watched, for up to %(time)s.") % {
             "time": duration(longest_watch(settings))
         }
@@ -98,7 +98,7 @@ def _foresee_start(task: StuckTask, around: Around) -> Outlook:
         return Outlook(label, _("It is a coroutine object: its own process starts it once a slot is free."))
     if not around.taking_count:
         return Outlook(_("Keeps waiting"), _("No process is up that takes tasks."))
-    if task.reason.template == NOBODY_KNOWS:
+    if task.reason.template == FUNCTION_UNKNOWN:
         return Outlook(_("Keeps waiting"), _("Start a process whose code has its function, or cancel it."))
     text = ngettext(
         "The %(count)s process that is up starts it once it has a free slot, if it knows its function.",

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from ...conf import get_settings
 from ...models import BackgroundTask, Drain, Process
 from ...reports import rollups
-from ...reports.rollups import Stretch
+from ...reports.rollups import Bucket
 from ..overview import timeline_tasks
 from ..pictures import sparkline, swimlanes
 from ..pictures.sparkline import Course
@@ -136,7 +136,7 @@ def _courses(using: str, process: Process, now: datetime) -> Iterator[Course]:
     yield Course(_("Loop lag, longest of each minute"), picture, duration(picture.last), note)
 
 
-def finished_by_minute(process: Process, stretches: Sequence[Stretch], now: datetime) -> list[int | None]:
+def finished_by_minute(process: Process, stretches: Sequence[Bucket], now: datetime) -> list[int | None]:
     """Return how many of its tasks ended in each minute of the last hour; None before its start and after its end."""
     counts: Counter[datetime] = Counter()
     for stretch in stretches:
@@ -149,7 +149,7 @@ def finished_by_minute(process: Process, stretches: Sequence[Stretch], now: date
 
 def _minutes(now: datetime) -> list[datetime]:
     """Return the begins of the last 60 minutes, the one that has begun included, oldest first."""
-    return [start for start, _total in rollups.total_by_stretch([], rollups.MINUTE, now, HOUR)]
+    return [start for start, _total in rollups.total_by_bucket([], rollups.MINUTE, now, HOUR)]
 
 
 def _describe_drains(using: str, process: Process, admin: ReadOnlyAdmin) -> list[dict[str, Any]]:

@@ -27,8 +27,8 @@ from ... import transitions
 from ...conf import get_settings
 from ...failure import storable
 from ...models import BackgroundTask, Process, StuckTask
-from ...operations.announce_ended import telling
-from ...operations.rescue_by_hand import Wish, background_watch, longest_watch, rescue_by_hand
+from ...operations.announce_ended import announcing
+from ...operations.rescue_by_hand import VerdictRequest, background_watch, longest_watch, rescue_by_hand
 from ...reports.stuck import Standing, find_standing
 from ...status import LIVE, Status
 from ...transitions import Cancellation, Verdict
@@ -188,8 +188,8 @@ class StuckActions(PageAdmin):
                     outcomes[outcome].append(name)
             else:
                 note = partial(_note_verdicts, request.user.pk, get_language())
-                wish = Wish(_name(request), {task.pk for task in its_tasks}, note)
-                background_watch.wish(self.using, settings, process, wish)
+                wanted = VerdictRequest(_name(request), {task.pk for task in its_tasks}, note)
+                background_watch.request(self.using, settings, process, wanted)
                 outcomes["watched"] += names
         for status, given in GIVEN.items():
             self._tell(request, messages.SUCCESS, given, outcomes[status])
@@ -213,7 +213,7 @@ class StuckActions(PageAdmin):
         processes = self.read_processes(task.process for task in tasks)
         logged = {Cancellation.DONE: _("Cancelled."), Cancellation.ASKED: _("Asked to stop.")}
         names: dict[Any, list[str]] = defaultdict(list)
-        with telling(self.using) as ended:
+        with announcing(self.using) as ended:
             for task in tasks:
                 own: list[Verdict] = []
                 with transaction.atomic(using=self.using):

@@ -80,7 +80,7 @@ class StuckAdmin(StuckActions):
             "process": label_of(task.process, dict(around.processes)) if task.process is not None else "",
             "process_url": self.page_of(Process, task.process) if may_view_process else "",
             "outlook": foresee(task, row, process, around),
-            "can_apply": task.kind == "process" and not background_watch.is_wished(task.process, task.id),
+            "can_apply": task.kind == "process" and not background_watch.is_requested(task.process, task.id),
             "can_cancel": row["cancel_requested_at"] is None,
         }
 

@@ -29,7 +29,7 @@ from ...failure import storable
 from ...log import log
 from ...models import BackgroundTask
 from ...operations import fire_again
-from ...operations.announce_ended import telling
+from ...operations.announce_ended import announcing
 from ...operations.fire_again import FiredAgain, Refusal
 from ...transitions import Cancellation, Verdict
 from ..shared.base import ReadOnlyAdmin
@@ -158,7 +158,7 @@ class TaskActions(ReadOnlyAdmin):
         alias = router.db_for_write(BackgroundTask)
         logged = {Cancellation.DONE: _("Cancelled."), Cancellation.ASKED: _("Asked to stop.")}
         counts: Counter[Cancellation] = Counter()
-        with self._telling(request, lambda: self._tell_cancelled(request, counts)), telling(alias) as ended:
+        with self._telling(request, lambda: self._tell_cancelled(request, counts)), announcing(alias) as ended:
             for task in tasks:
                 own: list[Verdict] = []
                 with transaction.atomic(using=alias):

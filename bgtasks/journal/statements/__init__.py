@@ -15,6 +15,7 @@ from uuid import UUID
 from django.db import connections
 
 from ...models.moments import to_datetime
+from ..loop_turn import LoopTurn
 from .base import Disowned, Statements, Wanted, is_missing_table
 from .mariadb import MariaDBStatements
 from .postgresql import MANY, PostgreSQLStatements
@@ -48,13 +49,16 @@ _BY_VENDOR: dict[str, type[Statements]] = {
 SUPPORTED_VENDORS = tuple(_BY_VENDOR)
 
 
-def statements_for(alias: str, process_id: UUID, release: str, origin: UUID | None = None) -> Statements:
+def statements_for(
+    alias: str, process_id: UUID, release: str, origin: UUID | None = None, loop_turn: LoopTurn | None = None
+) -> Statements:
     """
     Return the statements for a database, bound to the calling thread's connection.
 
     Args:
         process_id: the process whose rows they write.
-        origin: the process that counts what they insert, if it is another one.
+        origin: the process that counts the inserted rows as fired, if it is another one.
+        loop_turn: of the calling thread, if it measures its turns.
 
     Raises:
         NotImplementedError: for a database that bgtasks cannot use yet.
@@ -64,7 +68,7 @@ def statements_for(alias: str, process_id: UUID, release: str, origin: UUID | No
         kind = _BY_VENDOR[vendor]
     except KeyError:
         raise NotImplementedError(f"bgtasks cannot use {vendor} yet. It can use: {', '.join(_BY_VENDOR)}.") from None
-    return kind(alias, process_id, release, origin)
+    return kind(alias, process_id, release, origin, loop_turn or LoopTurn())
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models import Q
 
 from ...models import BackgroundTask, Process
-from ..loop_turn import Stretch
+from ..loop_turn import LoopTurn
 from .rows import FENCE, FULL, KEPT, PLAIN, RUNNING, Row, Rows, Shape
 
 _CLAIMED = (
@@ -80,10 +80,10 @@ class Disowned(Exception):
 class Statements(Rows):
     """What works on every database. A subclass says what its database does differently."""
 
-    def __init__(self, alias: str, process_id: UUID, release: str, origin: UUID | None) -> None:
+    def __init__(self, alias: str, process_id: UUID, release: str, origin: UUID | None, loop_turn: LoopTurn) -> None:
         super().__init__(alias, process_id, release, origin)
         quote = self.connection.ops.quote_name
-        self.stretch = Stretch()  # Of the calling thread.
+        self.loop_turn = loop_turn
         self._table = table_text(alias)
         self._count = (
             f"UPDATE {quote(Process._meta.db_table)} "  # noqa: S608

@@ -70,11 +70,11 @@ class PostgreSQLStatements(Statements):
             contents += [len(inserts), self._origin]
             expected.append("UPDATE 1")
         if updates:
-            self.stretch.look()
+            self.loop_turn.offer()
             statements += [_BY_THE_INDEX, update_all_text(self.alias, PLAIN)]
             contents.append(self._as_json(updates))
             expected.append(f"UPDATE {len(updates)}")
-            self.stretch.look()
+            self.loop_turn.offer()
         cursor.execute("; ".join(statements), contents)
         told = [cursor.statusmessage]
         while cursor.nextset():
@@ -103,7 +103,7 @@ class PostgreSQLStatements(Statements):
         ):
             for index, row in enumerate(rows):
                 if not index % LOOK_AFTER:
-                    self.stretch.look()
+                    self.loop_turn.offer()
                 copy.write_row(row + constants)
 
     def update(self, cursor: CursorWrapper, rows: Sequence[Row], shape: Shape = PLAIN) -> int:

@@ -197,11 +197,11 @@ class Rows:
         )
 
 
-def _progress(told: Told | None) -> str | None:
-    """Return the progress that a task reported last, as JSON. Made only now, since most reports are never written."""
-    if told is None:
+def _progress(reported: Told | None) -> str | None:
+    """Return the last progress of a task as JSON. It is made only when it is written: most reports never are."""
+    if reported is None:
         return None
-    done, total, note, at = told
+    done, total, note, at = reported
     return _dumps({"done": done, "total": total, "note": storable(note), "at": stamp(at)})
 
 

@@ -1,4 +1,4 @@
-"""The journal's thread lets the event loop in: here another thread stands for that, and nothing else makes it yield."""
+"""The journal's thread offers the event loop its turn. Another thread stands for the loop, and nothing else yields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bgtasks.journal.loop_turn import LONGEST, Stretch
+from bgtasks.journal.loop_turn import LONGEST, LoopTurn
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def patient_interpreter() -> Iterator[None]:
 
 
 class Other(threading.Thread):
-    """Wants the interpreter from some moment on."""
+    """Wants the interpreter from a given moment on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,16 +41,16 @@ def compute() -> None:
 
 
 @pytest.mark.parametrize("looks", [True, False])
-def test_who_waits_gets_its_turn_in_a_long_stretch(patient_interpreter: None, looks: bool) -> None:
+def test_a_waiting_thread_gets_its_turn_after_long_work(patient_interpreter: None, looks: bool) -> None:
     other = Other()
-    stretch = Stretch()
-    stretch.begin()
+    turn = LoopTurn()
+    turn.restart()
 
     other.wants_a_turn.set()
     for _ in range(50):  # The machine may be busy with others: one look need not be enough.
         compute()
         if looks:
-            stretch.look()
+            turn.offer()
         if other.turns:
             break
 
@@ -58,14 +58,14 @@ def test_who_waits_gets_its_turn_in_a_long_stretch(patient_interpreter: None, lo
     other.join()
 
 
-def test_a_short_stretch_goes_on(patient_interpreter: None) -> None:
+def test_short_work_goes_on(patient_interpreter: None) -> None:
     other = Other()
-    stretch = Stretch()
+    turn = LoopTurn()
 
     other.wants_a_turn.set()
     for _ in range(1000):
-        stretch.begin()
-        stretch.look()
+        turn.restart()
+        turn.offer()
 
     assert other.turns == 0
     other.join()
