@@ -113,6 +113,11 @@ class _Conversation:
             await self._send({"type": "lifespan.shutdown.complete"})
 
 
+def make_scope() -> dict[str, Any]:
+    """Return a lifespan scope for the signals of a process whose server sends none."""
+    return {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+
+
 async def announce_stop(scope: MutableMapping[str, Any], stop_asked_at: float, asked_by: str = "lifespan") -> None:
     """
     Announce that the process is about to stop, and then that its tasks are drained. The drain is a receiver of this.

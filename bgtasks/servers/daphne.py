@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from ..api import get_config
-from ..lifespan import announce_stop
+from ..lifespan import announce_stop, make_scope
 
 
 def hang_drain_on_reactor(loop: asyncio.AbstractEventLoop) -> bool:
@@ -38,6 +38,6 @@ def is_serving() -> bool:
 
 async def _stop() -> None:
     try:
-        await announce_stop({"type": "lifespan"}, time.monotonic(), asked_by="Daphne's reactor")
+        await announce_stop(make_scope(), time.monotonic(), asked_by="Daphne's reactor")
     finally:
         get_config().shut_down()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..api import get_config
-from ..lifespan import Lifespan, announce_stop
+from ..lifespan import Lifespan, announce_stop, make_scope
 from ..maintenance.claimer import Claimer
 from ..signals import lifespan_startup
 
@@ -47,7 +47,7 @@ class Standalone:
             self.runner.slots.resize(max_running)
         self._once = once
         self._stop_asked_at: float | None = None
-        self._scope: dict[str, Any] = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+        self._scope = make_scope()
 
     def run(self, say: Callable[[str], None] = lambda text: None) -> DrainReport:
         """

@@ -56,12 +56,12 @@ def _prepare(order: dict[str, Any]) -> Any:
 
 async def _run(task: Any, order: dict[str, Any], pipe: Any) -> None:
     from ..api import afire, get_runner
-    from ..lifespan import Lifespan
+    from ..lifespan import Lifespan, make_scope
     from ..signals import lifespan_startup
 
     runner = get_runner()
     runner.loops.register_home(asyncio.get_running_loop())
-    await lifespan_startup.asend(Lifespan, scope={"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}})
+    await lifespan_startup.asend(Lifespan, scope=make_scope())
     try:
         handle = await afire(task, *order["args"], **order["kwargs"])
     except Exception as error:  # As above.
