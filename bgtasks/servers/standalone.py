@@ -1,7 +1,7 @@
 """
-A process with no HTTP: it claims tasks and carries them out until it is told to stop, or until nothing waits any more.
+The process of `run_tasks`, without HTTP: it claims tasks and carries them out until a signal, or until it is idle.
 
-To the project's receivers it is a server like any other: it sends `lifespan_startup`, `lifespan_shutdown`, `drained`.
+It sends the signals of a server: `lifespan_startup`, `lifespan_shutdown` and `drained`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..process.drain_report import DrainReport
     from ..runtime.runner import Runner
 
-LONGEST_LOOK = 5.0  # Seconds for a look at the table, which may be away.
+IDLE_TIMEOUT = 5.0  # Seconds for the answer of the journal's thread, which waits while the database is away.
 LONGEST_FAREWELL = 1.0  # Seconds for threads that tasks have started.
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -32,12 +32,12 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 class Standalone:
     """
-    Runs tasks on a loop of its own in the main thread; SIGTERM and SIGINT drain, a second SIGINT ends it at once.
+    Runs tasks on a loop of its own in the main thread. SIGTERM and SIGINT drain it, a second SIGINT ends it at once.
 
     Args:
-        queues: claim from these only. Empty: from all.
+        queues: claims from these only. Empty: from all.
         max_running: tasks at once. None: the setting MAX_RUNNING.
-        once: end when nothing is left that it may claim and its own tasks are over.
+        once: ends when there is no task left to claim and its own tasks are finished.
     """
 
     def __init__(self, queues: Sequence[str] = (), max_running: int | None = None, once: bool = False) -> None:
@@ -51,10 +51,10 @@ class Standalone:
 
     def run(self, say: Callable[[str], None] = lambda text: None) -> DrainReport:
         """
-        Run until the end; return how the drain went.
+        Run until the end; return the report of the drain.
 
         Args:
-            say: is told when it is ready to claim, and when it is told to stop.
+            say: is called with "ready" when the process starts to claim, and with "stopping" when a signal stops it.
         """
         self._say = say
         self._loop = asyncio.new_event_loop()
@@ -74,7 +74,7 @@ class Standalone:
             self._stop_asked_at = time.monotonic()
             self._loop.call_soon_threadsafe(self._is_stopping.set)
         elif number == signal.SIGINT:
-            os._exit(128 + number)  # Nothing is waited for or written: the tasks are lost with the process.
+            os._exit(128 + number)  # Without waiting and writing: the tasks are lost with the process.
 
     async def _live(self) -> DrainReport:
         runner = self.runner
@@ -103,7 +103,7 @@ class Standalone:
 
 
 async def wait_until_idle(runner: Runner, every: float) -> None:
-    """Wait until nothing is left to do here, looking `every` so many seconds."""
+    """Wait until the process is idle; ask every `every` seconds."""
     while True:
         if await is_idle(runner):
             return
@@ -111,7 +111,11 @@ async def wait_until_idle(runner: Runner, every: float) -> None:
 
 
 async def is_idle(runner: Runner) -> bool:
-    """Tell whether there is nothing left to do, as the journal's thread sees it: there no claim is half done."""
+    """
+    Return whether this process has no live task and nothing to claim. While the database is away it is not idle.
+
+    The journal's thread answers: it carries out the claims, so none of them is half done at that moment.
+    """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[bool] = loop.create_future()
     claimer = next(service for service in runner.journal.services if isinstance(service, Claimer))
@@ -120,21 +124,21 @@ async def is_idle(runner: Runner) -> bool:
         if not answer.done():
             answer.set_result(is_idle)
 
-    def look() -> None:
+    def find_answer() -> None:
         is_busy = bool(runner.registry.live) or runner.journal.count_unwritten() > 0
         is_idle = not is_busy and (runner.state.is_held or not claimer.is_anything_ready())
         loop.call_soon_threadsafe(settle, is_idle)
 
-    runner.journal.submit(look)
+    runner.journal.submit(find_answer)
     try:
-        async with asyncio.timeout(LONGEST_LOOK):
+        async with asyncio.timeout(IDLE_TIMEOUT):
             return await answer
     except TimeoutError:
         return False
 
 
 def _end_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Close the loop as `asyncio.run` does, but without waiting for threads that tasks have left behind."""
+    """Close the loop as `asyncio.run` does, but do not wait for threads that tasks have left behind."""
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()
@@ -145,7 +149,7 @@ def _end_loop(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def leave_threads(status: int) -> None:
-    """End the process if a thread that a task has left behind would keep it: the interpreter waits for them."""
+    """End the process if tasks have left threads behind, for which the interpreter would wait without limit."""
     deadline = time.monotonic() + LONGEST_FAREWELL
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
