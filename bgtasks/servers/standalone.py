@@ -42,6 +42,7 @@ class Standalone:
 
     def __init__(self, queues: Sequence[str] = (), max_running: int | None = None, once: bool = False) -> None:
         self.runner = get_config().go_live()
+        self.runner.state.hears_its_end = True  # By signals: `run` handles them.
         self.runner.state.queues = tuple(queues)
         if max_running is not None:
             self.runner.slots.resize(max_running)

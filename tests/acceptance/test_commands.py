@@ -355,8 +355,8 @@ def test_run_once(manage: Manage) -> None:
     assert "up to 4 at once" in answer.stderr
     assert sorted(set(manage.statuses())) == ["FAILED", "READY", "SUCCESSFUL"]
     assert [manage.statuses().count(status) for status in ("READY", "FAILED", "SUCCESSFUL")] == [1, 2, 38]
-    [process] = manage.query("SELECT state, server FROM bgtasks_process")
-    assert process == {"state": "STOPPED", "server": "manage.py run_tasks"}
+    [process] = manage.query("SELECT state, server, has_lifespan FROM bgtasks_process")
+    assert process == {"state": "STOPPED", "server": "manage.py run_tasks", "has_lifespan": 1}
     [drain] = manage.query("SELECT asked_by, left_count FROM bgtasks_drain")
     assert drain == {"asked_by": "run_tasks", "left_count": 0}
 
