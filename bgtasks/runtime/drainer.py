@@ -64,7 +64,7 @@ class Drainer:
         began = time.monotonic()
         ended_before = self._ends.finished_count
         report = DrainReport(asked_by, time.time(), running_at_start=self._registry.count_running())
-        ending = self._settings.cancel_grace + self._settings.flush_timeout
+        ending = self._settings.ending_seconds
         self._note = partial(self._note_course, report, began, max(deadline - began, 0.0) / MAX_COURSE)
         try:
             await self._journal.begin_drain()

@@ -210,7 +210,7 @@ async def test_a_layer_that_fails_keeps_nothing_from_running(
             assert await bgtasks.fire(tasks.succeed, number) == number
             await asyncio.sleep(broadcaster.EVERY * 1.5)
 
-        await wait_until(lambda: "were not pushed to (ConnectionRefusedError: gone)" in caplog.text)
+        await wait_until(lambda: "were not notified (ConnectionRefusedError: gone)" in caplog.text)
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 

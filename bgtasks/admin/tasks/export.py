@@ -7,13 +7,13 @@ import io
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
-from django.core.serializers.json import DjangoJSONEncoder
 from django.http import (
     HttpRequest,
     HttpResponseBadRequest,
@@ -25,6 +25,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from ...models.moments import MomentEncoder, to_utc
 from ..shared.base import ReadOnlyAdmin
 from ..shared.formats import printable, write_moment
 from ..shared.keyset_paginator import walk
@@ -155,15 +156,15 @@ def _cell(value: Any) -> Any:
         return value
     if isinstance(value, list | dict):
         value = _json(value)
-    elif hasattr(value, "isoformat"):
-        return value.isoformat()
+    elif isinstance(value, datetime):
+        return to_utc(value).isoformat()
     text = printable(value).replace("\x00", "\\x00")
     return f"'{text}" if text.startswith(FORMULA) or text.lstrip().startswith(FORMULA) else text
 
 
 def _json(value: Any) -> str:
     try:
-        return json.dumps(value, cls=DjangoJSONEncoder)
+        return json.dumps(value, cls=MomentEncoder)
     except (TypeError, ValueError, RecursionError):
         return json.dumps(_("This value cannot be shown."))
 

@@ -7,14 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.contrib.admin import SimpleListFilter
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from ...definition import MAX_NAME_LENGTH
+from ...models.moments import to_datetime
 from ...status import UNSUCCESSFUL
 from ...uuid7 import first_id_of
 from ..shared.base import find_processes, label_of
@@ -100,7 +99,7 @@ class FinishedFilter(SimpleListFilter):
             return queryset.none()
         start, end = self.period
         ids = first_id_of(max(start - LONGEST_TASK, datetime.fromtimestamp(0, UTC))), first_id_of(end)
-        moments = [moment if settings.USE_TZ else timezone.make_naive(moment) for moment in (start, end)]
+        moments = [to_datetime(moment.timestamp()) for moment in (start, end)]
         return queryset.filter(pk__gte=ids[0], pk__lt=ids[1], finished_at__gte=moments[0], finished_at__lt=moments[1])
 
     @property

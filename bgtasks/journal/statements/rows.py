@@ -14,7 +14,7 @@ from django.db import connections
 
 from ...failure import storable
 from ...models.moments import stamp, to_datetime
-from ...process.extras import Extras
+from ...process.extras import Extras, Told
 from ...process.record import Entry, Record
 from ...status import Status
 
@@ -87,9 +87,9 @@ class Rows:
 
     def _moment(self, seconds: float, text: str) -> Any:
         if self.takes_iso_text:
-            return f"{text}+00:00"
+            return text
         if self._takes_utc_text:
-            return text.replace("T", " ")
+            return text.removesuffix("+00:00").replace("T", " ")
         return self.connection.ops.adapt_datetimefield_value(to_datetime(seconds))
 
     def transition(self, entry: Entry) -> str:
@@ -175,7 +175,7 @@ class Rows:
         stays_taken = extras.unique_for is not None and attempt > 0
         is_taken = extras.key and (status is RUNNING or status is READY or stays_taken)
         run_after = None if extras.run_after is None else self.moment(extras.run_after)
-        return extras.key if is_taken else None, run_after, extras.progress, extras.checkpoint
+        return extras.key if is_taken else None, run_after, _progress(extras.told), extras.checkpoint
 
     def update_row(self, record: Record, entries: Sequence[Entry], extras: Extras | None = None) -> Row:
         status, _, attempt, _ = entries[-1]
@@ -197,12 +197,20 @@ class Rows:
         )
 
 
+def _progress(reported: Told | None) -> str | None:
+    """Return the last progress of a task as JSON. It is made only when it is written: most reports never are."""
+    if reported is None:
+        return None
+    done, total, note, at = reported
+    return _dumps({"done": done, "total": total, "note": storable(note), "at": stamp(at)})
+
+
 @lru_cache(200)  # Most histories say the same: "fired", "started", "returned".
 def _around_stamp(status: str, attempt: int, by: str, why: str) -> tuple[str, str]:
     """Return what comes before and after the moment in an entry of a history, as JSON."""
     return (
         f'{{"status": "{status}", "at": "',
-        f'+00:00", "attempt": {attempt}, "by": {by}, "why": {_dumps(why)}}}',
+        f'", "attempt": {attempt}, "by": {by}, "why": {_dumps(why)}}}',
     )
 
 
