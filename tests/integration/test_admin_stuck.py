@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -548,9 +547,9 @@ def test_a_process_that_beats_after_all_keeps_its_tasks(transactional_db, quick)
     row = make_task(process=silent.pk)
 
     tick(client, APPLY, row)
-    while find_watches():
+    while watches := find_watches():
         Process.objects.filter(pk=silent.pk).update(beat=F("beat") + 1)
-        time.sleep(0.02)
+        watches[0].join(0.02)
 
     assert Process.objects.get(pk=silent.pk).state == "ALIVE"
     assert status_of(row) == "RUNNING"

@@ -13,6 +13,7 @@ from bgtasks.models import BackgroundTask
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays
 
 
 @pytest.fixture
@@ -102,10 +103,12 @@ async def test_what_is_not_ours_is_left_alone(runtime: Runtime) -> None:
     known = await make(name="tests.app.tasks.succeed", created_at=now)
 
     await read_row_by_id(known.pk)
-    await asyncio.sleep(0.2)
-    for row in (unknown, later, owned):
-        await row.arefresh_from_db()
-        assert row.status == "READY"
+    others = BackgroundTask.objects.filter(pk__in=[unknown.pk, later.pk, owned.pk], status="READY")
+
+    async def are_ready() -> bool:
+        return await others.acount() == 3
+
+    await astays(are_ready, 0.2, why="four times POLL_INTERVAL")
 
 
 async def test_arguments_that_no_longer_fit_fail_the_task(runtime: Runtime) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import threading
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ from bgtasks.signals import drained, lifespan_shutdown, lifespan_startup
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 
 @pytest.fixture
@@ -34,6 +36,7 @@ async def test_the_numbers(short: None, runtime: Runtime, caplog: pytest.LogCapt
     bgtasks.fire(tasks.sleep, 0.1)
     bgtasks.fire(tasks.sleep, 100)
     bgtasks.fire(tasks.ignore_cancellation, 3.0)
+    [stubborn] = [task for task in asyncio.all_tasks() if "ignore_cancellation" in task.get_name()]
     rerun = bgtasks.fire(tasks.sleep_and_rerun, 100)
     waiting = bgtasks.fire(asyncio.sleep(100), name="object")
 
@@ -59,7 +62,7 @@ async def test_the_numbers(short: None, runtime: Runtime, caplog: pytest.LogCapt
     row = await BackgroundTask.objects.aget(pk=rerun.id)
     assert (row.status, row.attempt, row.process) == ("READY", 0, None)
     assert waiting.status is Status.INTERRUPTED
-    await asyncio.sleep(1.5)  # The stubborn one ends now; its row keeps the verdict.
+    await asyncio.wait({stubborn})  # Its row keeps the verdict.
     statuses = [row.status async for row in BackgroundTask.objects.order_by("id")]
     assert statuses == ["SUCCESSFUL", "INTERRUPTED", "INTERRUPTED", "READY", "INTERRUPTED"]
 
@@ -96,7 +99,7 @@ async def test_what_is_fired_while_draining(patient: None, runtime: Runtime) -> 
     """A task function is recorded for others; a coroutine cannot be, and is refused; a task's own child is drained."""
     parent = bgtasks.fire(tasks.fire_child_when_draining, 0.05)
     draining = asyncio.ensure_future(bgtasks.drain())
-    await asyncio.sleep(0)
+    await next_turn()
 
     registered = bgtasks.fire(tasks.succeed, 1)
     recorded = await bgtasks.afire(tasks.succeed, 2)
@@ -247,14 +250,19 @@ async def test_an_inner_application_without_lifespan(transactional_db: None) -> 
 async def test_a_thread_that_cannot_be_cancelled(runtime: Runtime) -> None:
     """A plain function goes on in its thread: the verdict is given at once, and a late end changes nothing."""
 
+    begun, gate = threading.Event(), threading.Event()
+
     @bgtasks.task(name="blocks_its_thread")
-    def block() -> None:
-        time.sleep(1.0)
+    def block() -> bool:
+        begun.set()
+        return gate.wait(20)
 
     handle = bgtasks.fire(block)
-    await asyncio.sleep(0.05)
+    [attempt] = [task for task in asyncio.all_tasks() if "blocks_its_thread" in task.get_name()]
+    await wait_until(begun.is_set)
     report = await bgtasks.drain(timeout=0)
     assert report.cancelled_count == 1
     assert (await read_row(handle)).status == "INTERRUPTED"
-    await asyncio.sleep(0.8)
+    gate.set()
+    await asyncio.wait({attempt})
     assert (await read_row(handle)).status == "INTERRUPTED"

@@ -22,6 +22,7 @@ from bgtasks.models import BackgroundTask
 from bgtasks.status import Status, may_follow
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -309,29 +310,33 @@ async def test_the_callers_context_is_kept(runtime: Runtime) -> None:
 
 
 async def test_waiting_with_a_timeout_leaves_the_task_alone(runtime: Runtime) -> None:
-    handle = bgtasks.fire(tasks.sleep, 0.3)
+    gate = asyncio.Event()
+    handle = bgtasks.fire(gate.wait())
     with pytest.raises(TimeoutError):
         await handle.wait(timeout=0.01)
     assert handle.status is Status.RUNNING
-    assert await handle == 0.3
-    assert await handle == 0.3
+    gate.set()
+    assert await handle is True
+    assert await handle is True
 
 
 async def test_cancelling_who_waits_leaves_the_task_alone(runtime: Runtime) -> None:
-    handle = bgtasks.fire(tasks.sleep, 0.2)
+    gate = asyncio.Event()
+    handle = bgtasks.fire(gate.wait())
     waiting = asyncio.ensure_future(handle.wait())
-    await asyncio.sleep(0.01)
+    await next_turn()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert await handle == 0.2
+    gate.set()
+    assert await handle is True
 
 
 async def test_cancel(runtime: Runtime) -> None:
     at_once = bgtasks.fire(tasks.sleep, 100)
     assert at_once.cancel()
     running = bgtasks.fire(tasks.sleep, 100)
-    await asyncio.sleep(0.01)
+    await next_turn()
     assert running.cancel()
     for handle in (at_once, running):
         with pytest.raises(bgtasks.TaskCancelled):
@@ -344,7 +349,7 @@ async def test_cancel(runtime: Runtime) -> None:
 
 async def test_cancel_from_another_thread(runtime: Runtime) -> None:
     handle = bgtasks.fire(tasks.sleep, 100)
-    await asyncio.sleep(0.01)
+    await next_turn()
     assert await asyncio.to_thread(handle.cancel)
     with pytest.raises(bgtasks.TaskCancelled):
         await handle.wait(timeout=10)
@@ -360,7 +365,7 @@ async def test_a_task_may_finish_though_it_was_asked_to_stop(runtime: Runtime) -
         return "done"
 
     handle = bgtasks.fire(finish_anyway)
-    await asyncio.sleep(0.01)
+    await next_turn()
     handle.cancel()
     assert await handle == "done"
 
@@ -368,7 +373,7 @@ async def test_a_task_may_finish_though_it_was_asked_to_stop(runtime: Runtime) -
 async def test_a_cancellation_from_outside_is_an_interruption(runtime: Runtime) -> None:
     """As when a loop ends: nobody asked bgtasks, and the task did not raise by itself."""
     handle = bgtasks.fire(tasks.sleep, 100)
-    await asyncio.sleep(0.01)
+    await next_turn()
     [task] = [found for found in asyncio.all_tasks() if "tests.app.tasks.sleep" in found.get_name()]
     task.cancel()
     with pytest.raises(bgtasks.TaskInterrupted):
@@ -413,7 +418,7 @@ async def test_every_history_follows_the_table(runtime: Runtime) -> None:
         bgtasks.fire(tasks.sleep, 100),
         bgtasks.fire(tasks.use_orm_in_thread, 1),
     ]
-    await asyncio.sleep(0.01)
+    await next_turn()
     handles[2].cancel()
     for handle in handles:
         row = await read_row(handle)

@@ -33,6 +33,7 @@ from bgtasks.uuid7 import uuid7
 from tests import databases
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 
 class Undo(Exception):
@@ -270,7 +271,7 @@ async def test_the_live_one_may_run_in_another_process(runtime: Runtime) -> None
     assert handle.id == holder.pk
     assert handle.status is bgtasks.Status.RUNNING
     waiting = asyncio.ensure_future(handle.wait(timeout=20))
-    await asyncio.sleep(0)
+    await next_turn()
     now = timezone.now()
     await BackgroundTask.objects.filter(pk=holder.pk).aupdate(
         status="SUCCESSFUL", result={"a": 1}, finished_at=now, live_key=None

@@ -17,6 +17,7 @@ from bgtasks.models import BackgroundTask, Process
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays
 
 SOON = timedelta(seconds=0.3)
 HOUR = timedelta(hours=1)
@@ -154,8 +155,9 @@ async def test_a_hold_and_a_drain_leave_it_alone(runtime: Runtime) -> None:
     soon = bgtasks.fire(tasks.succeed.using(run_after=SOON), 1)
     later = bgtasks.fire(tasks.succeed.using(run_after=HOUR), 2)
     await wait_until(lambda: find(later))
-    await asyncio.sleep(0.5)  # Longer than SOON, for what must not happen.
-    assert (await read(soon)).status == "READY"
+    is_ready = BackgroundTask.objects.filter(pk=soon.id, status="READY").aexists
+    await wait_until(is_ready)
+    await astays(is_ready, 0.5, why="its moment comes after 0.3 s, and a claim 0.05 s later")
     await process.aupdate(drain_requested_at=None)
     assert await soon.wait(20) == 1
 

@@ -17,6 +17,7 @@ from bgtasks.runtime.context import MAX_CHECKPOINT_BYTES
 from bgtasks.runtime.statements import Statements
 from bgtasks.uuid7 import uuid7
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 
 def count_updates(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -74,7 +75,7 @@ async def test_the_last_progress_is_written_whatever_the_end(runtime: Runtime, e
 
     handle = bgtasks.fire(tells)
     if end == "cancelled":
-        await asyncio.sleep(0)
+        await next_turn()
         handle.cancel()
     assert (await read_row(handle)).progress["done"] == 99
 

@@ -33,6 +33,7 @@ from bgtasks.status import Status
 from bgtasks.uuid7 import uuid7
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays
 
 
 def get_journal() -> Any:
@@ -140,8 +141,8 @@ async def test_what_was_taken_may_be_claimed_again_while_it_still_ends(runtime: 
     await wait_until(row.filter(status="RUNNING", attempt=2).aexists)
     gates[1].set()
     await wait_until(lambda: len(runner.slots) == runner.slots.count - 1)  # The old one is over.
-    await asyncio.sleep(0.2)
-    assert await row.filter(status="RUNNING", attempt=2).aexists()
+    is_running = row.filter(status="RUNNING", attempt=2).aexists
+    await astays(is_running, 0.2, why="the journal would write the end of the old one within a few milliseconds")
     assert [live.id for live in bgtasks.live_tasks()] == [handle.id]
     gates[2].set()
     assert await waiting == 2
