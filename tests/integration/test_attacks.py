@@ -19,6 +19,7 @@ from bgtasks.signals import task_finished
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 
 def get_runner() -> Any:
@@ -235,7 +236,7 @@ async def test_a_drain_on_a_loop_that_ends(runtime: Runtime) -> None:
 async def test_an_object_that_somebody_else_awaits_is_refused_and_goes_on(runtime: Runtime) -> None:
     coroutine = asyncio.sleep(0.1, "theirs")
     theirs = asyncio.ensure_future(coroutine)
-    await asyncio.sleep(0)
+    await next_turn()
     with pytest.raises(TypeError, match="started already"):
         bgtasks.fire(coroutine)
     assert await theirs == "theirs"
@@ -256,7 +257,7 @@ async def test_children_that_are_fired_while_their_parents_are_cut_short(setting
 
     for _ in range(3):
         bgtasks.fire(clean_up(), name="parent")
-    await asyncio.sleep(0.05)
+    await next_turn()
     report = await bgtasks.drain()
     assert (report.cancelled_count, report.left_count) == (3, 0)
     await runtime.stop()
@@ -282,7 +283,7 @@ async def test_firing_from_threads_through_the_whole_shutdown(settings: Any, tra
     threads = [threading.Thread(target=fire_on) for _ in range(3)]
     for thread in threads:
         thread.start()
-    await asyncio.sleep(0.3)
+    await wait_until(lambda: len(handles) >= 300)
     await runtime.stop()
     is_over.set()
     for thread in threads:

@@ -25,6 +25,7 @@ from bgtasks.signals import task_finished, task_fired, task_started
 from tests import databases
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays, wait_for
 
 
 def get_journal() -> Any:
@@ -75,7 +76,7 @@ async def test_an_outage_loses_nothing_and_is_logged_once(runtime: Runtime, capl
             assert await asyncio.gather(*fired) == list(range(50))
             assert await running == 0.2
             await wait_until(lambda: get_journal().is_away)
-            await asyncio.sleep(1)
+            await astays(lambda: get_journal().is_away, 1, why="it tries again every HEARTBEAT, 0.5 s, at the latest")
         for handle in [running, *fired]:
             assert (await read_row(handle)).status == "SUCCESSFUL"
         await wait_until(lambda: not get_journal().is_away)
@@ -99,7 +100,7 @@ async def test_afire_in_an_outage_is_withdrawn(settings: Any, runtime: Runtime) 
         results = await asyncio.gather(
             bgtasks.afire(tasks.succeed, 1), bgtasks.afire(note(), name="note"), return_exceptions=True
         )
-        await asyncio.sleep(2.5)
+        await wait_until(lambda: get_journal().is_away)  # A write has waited for the lock until its own time was up.
     unknown = [error.id for error in results if isinstance(error, bgtasks.RecordUnknown)]
     refused = [error for error in results if isinstance(error, bgtasks.NotRecorded)]
     assert len(unknown) + len(refused) == 2
@@ -342,8 +343,12 @@ async def _nothing() -> None: ...
 
 async def test_the_beat_goes_on_while_the_loop_is_blocked(runtime: Runtime) -> None:
     before = (await _read_process()).beat
-    time.sleep(1.3)
-    assert (await _read_process()).beat >= before + 2
+    name = str(connection.settings_dict["NAME"])
+
+    def has_beaten() -> bool:
+        return databases.query(name, "SELECT beat FROM bgtasks_process")[0]["beat"] >= before + 2
+
+    wait_for(has_beaten, "two beats")  # On purpose: it blocks the loop.
 
 
 async def _connections_are(count: int) -> bool:

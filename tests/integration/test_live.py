@@ -26,6 +26,7 @@ from bgtasks.models import Process
 from bgtasks.signals import stop_asked
 from tests.app import tasks
 from tests.conftest import Runtime, wait_until
+from tests.waiting import astays
 
 ORIGIN = (b"origin", b"http://testserver")
 HOST = (b"host", b"testserver")
@@ -205,13 +206,17 @@ async def test_a_layer_that_fails_keeps_nothing_from_running(
 ) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.FailingLayer"}}
     channel_layers.backends.clear()
+
+    def find_nothing_loud() -> bool:
+        return not [record for record in caplog.records if record.levelno > logging.INFO]
+
     with caplog.at_level(logging.DEBUG, logger="bgtasks"):
         for number in range(3):
             assert await bgtasks.fire(tasks.succeed, number) == number
-            await asyncio.sleep(broadcaster.EVERY * 1.5)
-
+            why = "longer than EVERY, so the end of each task is pushed by itself"
+            await astays(find_nothing_loud, broadcaster.EVERY * 1.5, why=why)
         await wait_until(lambda: "were not pushed to (ConnectionRefusedError: gone)" in caplog.text)
-    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+    assert find_nothing_loud()
 
 
 @pytest.mark.parametrize(("permission", "opens"), [("view_backgroundtask", True), ("view_process", False)])

@@ -27,6 +27,7 @@ from bgtasks.status import Status
 from bgtasks.stuck import Finder
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays, next_turn
 
 
 async def cancel_from_elsewhere(handle: Any) -> bool:
@@ -80,7 +81,7 @@ async def test_a_task_that_cleans_up_is_cancelled_once(runtime: Runtime) -> None
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
             cancelled += 1
-            await asyncio.sleep(0.5)  # Many POLL_INTERVALs.
+            await asyncio.sleep(0.5)  # Ten times POLL_INTERVAL: the process finds the request again and again.
             raise
 
     handle = bgtasks.fire(work())
@@ -178,12 +179,13 @@ async def test_an_object_that_waits_for_a_slot_goes_on_waiting(settings: Any, tr
     settings.BGTASKS = {**settings.BGTASKS, "MAX_RUNNING": 1}
     runtime = Runtime()
     await runtime.start()
-    busy = bgtasks.fire(tasks.sleep, 0.5)
+    gate = asyncio.Event()
+    busy = bgtasks.fire(gate.wait())
     waiting = bgtasks.fire(asyncio.sleep(0, 5), name="an object")
     await ask_to_drain()
+    gate.set()
     await busy.wait(timeout=20)
-    await asyncio.sleep(0.2)
-    assert waiting.status is Status.READY
+    await astays(lambda: waiting.status is Status.READY, 0.2, why="its slot is free, so it would start at once")
 
     await undo_drain()
 
@@ -197,9 +199,11 @@ async def test_a_shutdown_after_a_drain_by_row_starts_the_objects_that_wait(
     settings.BGTASKS = {**settings.BGTASKS, "MAX_RUNNING": 1}
     runtime = Runtime()
     await runtime.start()
-    busy = bgtasks.fire(tasks.sleep, 0.5)
+    gate = asyncio.Event()
+    busy = bgtasks.fire(gate.wait())
     waiting = bgtasks.fire(asyncio.sleep(0, 5), name="an object")
     await ask_to_drain()
+    gate.set()
     await busy.wait(timeout=20)
 
     await runtime.stop()
@@ -219,11 +223,16 @@ async def test_the_acknowledgement_comes_after_the_last_start(runtime: Runtime) 
 
     firing = asyncio.create_task(fire_all_the_time())
     for _ in range(5):
-        await asyncio.sleep(0.2)
+        count = len(handles) + 100
+        await wait_until(lambda count=count: len(handles) >= count)
         await ask_to_drain()
         acknowledged_at = (await own_row().aget()).drain_acknowledged_at
-        await asyncio.sleep(0.2)
-        assert not await BackgroundTask.objects.filter(started_at__gte=acknowledged_at).aexists()
+        late = BackgroundTask.objects.filter(started_at__gte=acknowledged_at)
+
+        async def are_none_late(late: Any = late) -> bool:
+            return not await late.aexists()
+
+        await astays(are_none_late, 0.2, why="the journal would write a start within a few milliseconds")
         await wait_until(is_nothing_running)
         await undo_drain()
     is_over = True
@@ -279,8 +288,11 @@ async def test_the_place_of_a_long_task_is_in_its_row(frequent: None, runtime: R
 
     assert place["file"] == tasks.__file__
     assert place["line"] == line_of("yield 1") - 1
-    await asyncio.sleep(0.5)  # A few more looks.
-    assert await place_of(handle) == place  # Since it was seen first.
+
+    async def is_unchanged() -> bool:
+        return await place_of(handle) == place  # With the moment at which it was first seen there.
+
+    await astays(is_unchanged, 0.5, why="five times HEARTBEAT, the time between two samples")
     handle.cancel()
 
 
@@ -323,7 +335,8 @@ async def test_a_place_that_is_seen_before_its_row_is_there(
         patch.setattr(journal, "_choose", list)
         handle = bgtasks.fire(tasks.wait_deep_down, 3600)
         await wait_until(lambda: handle.id.int in sampler._seen)
-        await asyncio.sleep(0.3)  # A few more looks.
+        why = "three times HEARTBEAT, the time between two samples"
+        await astays(lambda: handle.id.int in sampler._seen, 0.3, why=why)
     place = await wait_for_place(handle, "_numbers")
     assert place["line"] == line_of("yield 1") - 1
     handle.cancel()
@@ -355,7 +368,7 @@ async def test_ten_thousand_tasks_are_looked_at_in_slices(runtime: Runtime) -> N
         await stop.wait()
 
     coroutines = [asyncio.create_task(wait()) for _ in range(10_000)]
-    await asyncio.sleep(0)
+    await next_turn()
     records = []
     for number, task in enumerate(coroutines):
         record = Record(number, "a record", None, (), {}, task.get_loop(), Context(), (Status.RUNNING, 0.0, 1, ""))

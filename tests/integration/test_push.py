@@ -18,6 +18,7 @@ from bgtasks.models import BackgroundTask
 from bgtasks.uuid7 import uuid7
 from tests.app import tasks
 from tests.conftest import Runtime, wait_until
+from tests.waiting import astays
 
 NEVER = 600  # Seconds between two polls: what a test hears of, it was told.
 
@@ -327,8 +328,7 @@ async def test_a_process_is_asked_once(counting_layer: type[CountingLayer], runt
     waiting = [asyncio.create_task(handle.wait(timeout=20)) for handle in handles]
 
     await other.hear()
-    await asyncio.sleep(0.5)  # Ten polls: that nothing happens takes its time.
-    assert counting_layer.sent == 1
+    await astays(lambda: counting_layer.sent == 1, 0.5, why="ten times POLL_INTERVAL")
     await other.answer(row.pk)
     await other.hear()
     await finish(row)
@@ -360,7 +360,9 @@ async def test_a_full_channel_is_asked_again_later(full_layer: None, runtime: Ru
     row = await other.run_a_task()
     waiting = asyncio.create_task((await bgtasks.aget(row.pk)).wait(timeout=20))
     await wait_until(lambda: row.pk.int in get_runner().registry.awaited)
-    await asyncio.sleep(0.2)  # Some polls.
+    await astays(
+        lambda: not waiting.done(), 0.2, why="four times POLL_INTERVAL: it asks again, and the channel is full"
+    )
 
     assert (await other.hear())["type"] == "fills it"
     assert (await other.hear())["tasks"] == [str(row.pk)]
@@ -374,7 +376,7 @@ async def test_a_layer_that_fails_leaves_it_to_polling(
     other = OtherProcess()
     row = await other.run_a_task()
     waiting = asyncio.create_task((await bgtasks.aget(row.pk)).wait(timeout=20))
-    await asyncio.sleep(1.5)  # Long enough for the listener to try again.
+    await astays(lambda: not waiting.done(), 1.5, why="longer than FIRST_RETRY: the listener has tried again")
     await finish(row)
 
     assert await waiting == "made elsewhere"
@@ -388,8 +390,11 @@ async def test_a_layer_that_fails_leaves_it_to_polling(
 async def test_a_layer_that_tires_of_waiting_is_no_outage(
     idle_layer: None, runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def is_silent() -> bool:
+        return not [record for record in caplog.records if "channel layer" in record.getMessage()]
+
     other = OtherProcess()
-    await asyncio.sleep(2.5 * LONG_ENOUGH)
+    await astays(is_silent, 2.5 * LONG_ENOUGH, why="the layer gives up two waits of LONG_ENOUGH each")
     row = await other.run_a_task()
     waiting = asyncio.create_task((await bgtasks.aget(row.pk)).wait(timeout=20))
 
@@ -398,7 +403,7 @@ async def test_a_layer_that_tires_of_waiting_is_no_outage(
     await other.answer(row.pk)
 
     assert await waiting == "made elsewhere"
-    assert not [record for record in caplog.records if "channel layer" in record.getMessage()]
+    assert is_silent()
 
 
 async def test_a_layer_that_hangs_delays_nothing(hanging_layer: None, runtime: Runtime) -> None:

@@ -18,6 +18,7 @@ from bgtasks.models import BackgroundTask
 from bgtasks.uuid7 import uuid7
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 
 def get_runner() -> Any:
@@ -101,7 +102,7 @@ async def test_what_ended_without_a_result(runtime: Runtime, status: str, error:
 
     live = await make_row()  # The same seen from its beginning.
     waiting = asyncio.ensure_future((await bgtasks.aget(live.pk)).wait(timeout=20))
-    await asyncio.sleep(0)
+    await next_turn()
     await BackgroundTask.objects.filter(pk=live.pk).aupdate(status=status, finished_at=timezone.now(), **details)
     with pytest.raises(error, match=told):
         await waiting
@@ -231,7 +232,7 @@ async def test_a_row_that_is_deleted_while_somebody_waits(runtime: Runtime, stat
 async def test_a_fired_task_whose_row_is_deleted_while_it_waits(runtime: Runtime) -> None:
     handle = await bgtasks.afire(tasks.succeed.using(run_after=timedelta(hours=1)))
     waiting = asyncio.ensure_future(handle.wait(timeout=20))
-    await asyncio.sleep(0)
+    await next_turn()
     await BackgroundTask.objects.filter(pk=handle.id).adelete()
     with pytest.raises(bgtasks.TaskNotFound):
         await waiting
@@ -268,13 +269,17 @@ async def test_what_is_not_written_yet_is_not_gone(runtime: Runtime, monkeypatch
 async def test_an_attempt_that_another_process_makes(runtime: Runtime) -> None:
     """Somebody waits while it runs here; its next attempt is another process's."""
 
+    gate = asyncio.Event()
+
     @bgtasks.task(name="fails_here", max_attempts=2, backoff="constant", backoff_first=60, backoff_jitter=False)
     async def fails_here() -> None:
-        await asyncio.sleep(0.1)
+        await gate.wait()
         raise ValueError("once")
 
     handle = await bgtasks.afire(fails_here)
     waiting = asyncio.ensure_future(handle.wait(timeout=20))
+    await next_turn()
+    gate.set()
     rows = BackgroundTask.objects.filter(pk=handle.id)
     await wait_until(lambda: rows.filter(status="READY").aexists())
     await rows.aupdate(status="SUCCESSFUL", result="elsewhere", finished_at=timezone.now(), attempt=2)

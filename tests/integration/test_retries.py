@@ -27,6 +27,7 @@ from bgtasks.runtime.writer import Batch
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 SOON = 0.02  # Seconds.
 HOUR = 3600.0
@@ -299,7 +300,7 @@ async def test_another_process_makes_it_and_the_handle_hears_of_it(runtime: Runt
     handle = bgtasks.fire(fails_once)
     await begun.wait()
     waiting = asyncio.create_task(handle.wait(20))
-    await asyncio.sleep(0)  # It waits while the task runs.
+    await next_turn()  # It waits while the task runs.
     go_on.set()
     await wait_until(lambda: is_waiting(handle))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -98,19 +99,20 @@ async def test_the_last_ones_are_written_by_the_drain(runtime: Runtime, monkeypa
 
 async def test_an_answer_that_gets_lost_counts_nothing_twice(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """The row is written whole, so it is just written again."""
-    write, lost = rollup_writer.Stretch.write, [0]
+    write, lost, is_answered = rollup_writer.Stretch.write, [0], threading.Event()
 
     def lose(self: Any, using: str) -> None:
         write(self, using)
         if lost[0] < 3:
             lost[0] += 1
             raise RuntimeError("lost")
+        is_answered.set()
 
     monkeypatch.setattr(rollup_writer.Stretch, "write", lose)
     await asyncio.gather(*[bgtasks.fire(tasks.succeed, number) for number in range(5)])
 
     await wait_for_counts("tests.app.tasks.succeed", {"SUCCESSFUL": 5})
-    await asyncio.sleep(0.3)
+    await wait_until(is_answered.is_set)
     assert (await asyncio.to_thread(_read_and_close))["tests.app.tasks.succeed"].statuses == {"SUCCESSFUL": 5}
 
 

@@ -23,6 +23,7 @@ from bgtasks.api import get_runner
 from bgtasks.models import BackgroundTask
 from bgtasks.status import Status
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays, next_turn
 
 HOUR = 3600.0
 SHORT = 0.1  # Seconds.
@@ -162,7 +163,7 @@ async def test_the_time_is_the_attempts_own(settings: Any, transactional_db: Non
 
     @bgtasks.task(name="keeps the slot")
     async def keeps_the_slot() -> None:
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.6)  # Longer than the time of the other one.
 
     busy = bgtasks.fire(keeps_the_slot)
     assert 0 < await bgtasks.fire(waits_first).wait(20) <= 0.4
@@ -404,14 +405,17 @@ async def test_it_is_told_once_however_often_it_is_cancelled(
     await deaf.begun.wait()
     for _ in range(3):
         handle.cancel()
-        await asyncio.sleep(0.02)
+        await next_turn()
     await wait_until(lambda: find_ignored(handle))
     since = await find_ignored(handle)
     handle.cancel()
-    await asyncio.sleep(0.5)  # Longer than CANCEL_GRACE, for what must not happen.
 
-    lines = [record for record in caplog.records if "ignores its cancellation" in record.getMessage()]
-    assert [record.levelno for record in lines] == [logging.WARNING]
+    def find_levels() -> list[int]:
+        return [record.levelno for record in caplog.records if "ignores its cancellation" in record.getMessage()]
+
+    await astays(
+        lambda: find_levels() == [logging.WARNING], 0.5, why="longer than CANCEL_GRACE and HEARTBEAT, 0.2 s each"
+    )
     assert await find_ignored(handle) == since
     deaf.go_on.set()
     await handle.wait(20)
@@ -428,21 +432,20 @@ async def test_one_that_cleans_up_in_time_is_not_called_so(
 
     handle = bgtasks.fire(quick)
     await handle.wait(20)
-    await asyncio.sleep(0.4)  # Longer than CANCEL_GRACE, for what must not happen.
 
-    assert "ignores its cancellation" not in caplog.text
+    await astays(lambda: "ignores its cancellation" not in caplog.text, 0.4, why="twice CANCEL_GRACE")
     assert await find_ignored(handle) is None
 
 
 async def test_the_next_attempt_is_not_shown_for_the_last_one(short_grace: None, runtime: Runtime) -> None:
     go_on = asyncio.Event()
-    second = asyncio.Event()
+    second, is_seen = asyncio.Event(), asyncio.Event()
 
     @bgtasks.task(name="deaf at first", timeout=2, max_attempts=2, backoff="constant", backoff_first=0.01)
     async def deaf_at_first() -> None:
         if bgtasks.current().attempt == 2:
             second.set()
-            await asyncio.sleep(0.5)
+            await is_seen.wait()
             return
         while not go_on.is_set():
             try:
@@ -458,6 +461,7 @@ async def test_the_next_attempt_is_not_shown_for_the_last_one(short_grace: None,
 
     code, _ = await sync_to_async(run_stuck_tasks)("--format", "json")
     assert code == 0
+    is_seen.set()
     await handle.wait(20)
 
 
@@ -465,6 +469,7 @@ async def test_a_drain_that_meets_a_timeout_leaves_nothing_running(short_grace: 
     deaf = Deaf(timeout=SHORT, max_attempts=3)
     handle = bgtasks.fire(deaf.task)
     [record] = [record for record in get_runner().registry.live.values() if record.id == handle.id]
+    attempt = record.asyncio_task
     await wait_until(lambda: record.ignores_since)
 
     report = await bgtasks.drain(0.1)
@@ -474,6 +479,6 @@ async def test_a_drain_that_meets_a_timeout_leaves_nothing_running(short_grace: 
     assert row.status == "INTERRUPTED"
     assert handle.status is Status.INTERRUPTED
     deaf.go_on.set()
-    await asyncio.sleep(0.05)  # The late result is noted nowhere but in the log.
+    await asyncio.wait({attempt})  # Only the log notes its late result.
     await row.arefresh_from_db()
     assert row.status == "INTERRUPTED"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +18,7 @@ from bgtasks.models import BackgroundTask
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row
+from tests.waiting import next_turn, stays
 
 
 class Undo(Exception):
@@ -40,14 +41,17 @@ async def test_the_row_is_written_in_the_callers_transaction(runtime: Runtime) -
 
 
 async def test_it_starts_only_after_the_commit(runtime: Runtime) -> None:
+    begun = threading.Event()
+
     @bgtasks.task(name="reads_the_data")
     async def read() -> int:
+        begun.set()
         return await Group.objects.acount()
 
     def work() -> Any:
         with transaction.atomic():
             handle = bgtasks.fire(read)
-            time.sleep(0.3)
+            stays(lambda: not begun.is_set(), 0.3, why="a task that waits for no commit begins within milliseconds")
             Group.objects.create(name="late")
         return handle
 
@@ -214,9 +218,10 @@ async def test_a_plain_function_fires_in_its_transaction(runtime: Runtime) -> No
 
 
 async def test_while_draining(settings: Any, runtime: Runtime) -> None:
-    busy = bgtasks.fire(tasks.sleep, 0.3)
+    gate = asyncio.Event()
+    busy = bgtasks.fire(gate.wait())
     draining = asyncio.ensure_future(bgtasks.drain())
-    await asyncio.sleep(0.05)
+    await next_turn()
 
     def work() -> Any:
         with transaction.atomic():
@@ -226,6 +231,7 @@ async def test_while_draining(settings: Any, runtime: Runtime) -> None:
         return handle
 
     handle = await sync_to_async(work)()
+    gate.set()
     await draining
     await busy
     assert (await BackgroundTask.objects.aget(pk=handle.id)).status == "READY"

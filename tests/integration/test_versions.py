@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import timedelta
 from typing import Any
@@ -20,6 +19,7 @@ from bgtasks.models import BackgroundTask
 from bgtasks.runtime import spool
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays
 
 
 class Fired:
@@ -204,14 +204,18 @@ async def test_a_newer_row_is_left_to_newer_code(runtime: Runtime, caplog: pytes
         assert (await read_row(own)).result == 5
         newer += [await write_row("shop.send", 1, 2, signature_fingerprint="4:0123456789abcd")]
         assert (await read_row(await write_row("tests.app.tasks.succeed", 6))).result == 6
-        await asyncio.sleep(0.3)  # Some more looks.
+
+        def find_lines() -> list[str]:
+            return [record.getMessage() for record in caplog.records if "newer code" in record.getMessage()]
+
+        await astays(lambda: len(find_lines()) == 1, 0.3, why="six times POLL_INTERVAL: it is claimed for again")
 
     for fired in newer:
         row = await BackgroundTask.objects.aget(pk=fired.id)
         assert (row.status, row.attempt, row.process, row.origin, row.transitions) == ("READY", 0, None, None, [])
         assert row.started_at is None
-    [told] = [record.getMessage() for record in caplog.records if "newer code" in record.getMessage()]
-    assert told.startswith("Task shop.send: this process has its version 2 and leaves rows of version ")
+    [line] = find_lines()
+    assert line.startswith("Task shop.send: this process has its version 2 and leaves rows of version ")
 
 
 async def test_newer_rows_do_not_keep_others_from_their_slots(settings: Any, transactional_db: None) -> None:
@@ -238,7 +242,8 @@ async def test_the_newer_code_runs_what_was_left(runtime: Runtime) -> None:
 
     left = await write_row("shop.send", 1, 2, signature_fingerprint="2:0123456789abcd")
     assert await bgtasks.fire(send, 5) == 5
-    await asyncio.sleep(0.2)
+    is_left = BackgroundTask.objects.filter(pk=left.id, status="READY").aexists
+    await astays(is_left, 0.2, why="four times POLL_INTERVAL, the time between two claims")
     await runtime.stop()
 
     @bgtasks.task(name="shop.newer", version=2)
