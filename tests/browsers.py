@@ -14,6 +14,7 @@ from playwright.sync_api import Locator, Page
 from bgtasks_project.smoke.evidence import read_rows
 from bgtasks_project.smoke.processes import Server as Demo
 from tests.sockets import PATH
+from tests.waiting import wait_for
 
 WAIT = 20_000  # Milliseconds, for what the page shows by itself.
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
@@ -38,10 +39,10 @@ def fire_report(demo: Demo, seconds: float = 60) -> Fired:
 
 
 def wait_for_row(demo: Demo, task_id: str) -> Fired:
-    until = time.monotonic() + 20
-    while task_id not in {row.task_id for row in read_rows(demo.database)}:
-        assert time.monotonic() < until, demo.log.read_text()
-        time.sleep(0.02)
+    def is_recorded() -> bool:
+        return task_id in {row.task_id for row in read_rows(demo.database)}
+
+    wait_for(is_recorded, f"task {task_id} has a row", 20, demo.log.read_text)
     return Fired(task_id, f"/admin/bgtasks/backgroundtask/{task_id}/change/")
 
 

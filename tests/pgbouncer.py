@@ -6,14 +6,15 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests import databases
 from tests.servers import find_port
+from tests.waiting import wait_for
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
@@ -84,20 +85,17 @@ def start_pgbouncer() -> Iterator[PgBouncer]:
         with log_path.open("wb") as log:
             process = subprocess.Popen([PROGRAM, str(ini)], stdout=log, stderr=log, cwd="/", **as_nobody)
         try:
-            end = time.monotonic() + 20
-            while not _answers(port):
-                assert process.poll() is None, log_path.read_text()
-                assert time.monotonic() < end, log_path.read_text()
-                time.sleep(0.02)
+            wait_for(partial(_answers, process, port), "PgBouncer answers", 20, log_path.read_text)
             yield PgBouncer(port)
         finally:
             process.terminate()
             process.wait(20)
 
 
-def _answers(port: int) -> bool:
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     import psycopg
 
+    assert process.poll() is None, "PgBouncer has ended."
     try:
         databases.connect(databases.MAINTENANCE, port=port).close()
     except psycopg.OperationalError:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import httpx
 
 from tests import databases
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent
 
@@ -144,8 +146,5 @@ class Server:
     def wait_for_statuses(self, expected: dict[str, int], seconds: float = 60) -> None:
         self.wait_until(lambda: self.count_by_status() == expected, f"the rows are {expected}", seconds)
 
-    def wait_until(self, condition: Any, what: str, seconds: float = 30) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, f"Not within {seconds} s: {what}. {self.count_by_status()}\n{self.log}"
-            time.sleep(0.02)
+    def wait_until(self, condition: Callable[[], Any], expected: str, seconds: float = 30) -> None:
+        wait_for(condition, expected, seconds, lambda: f"{self.count_by_status()}\n{self.log}")

@@ -15,16 +15,19 @@ from typing import Any
 _PAUSE = 0.02  # Seconds between two looks at a condition.
 
 
-def wait_for(condition: Callable[[], Any], expected: str, seconds: float = 30) -> None:
+def wait_for(
+    condition: Callable[[], Any], expected: str, seconds: float = 30, details: Callable[[], object] = lambda: ""
+) -> None:
     """
     Wait until a condition holds.
 
     Args:
         expected: the condition in words, for the message of a failure.
+        details: more for that message, such as a log; called after the failure.
     """
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"Not within {seconds} s: {expected}"
+        assert time.monotonic() < end, f"Not within {seconds} s: {expected}. {details()}"
         time.sleep(_PAUSE)
 
 

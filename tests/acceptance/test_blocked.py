@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.servers import Server
+from tests.waiting import stays
 
 
 @pytest.mark.slow
@@ -38,7 +38,7 @@ def test_a_process_that_was_suspended_is_not_blocked(start_server: Callable[...,
     server = start_server(TESTS_BLOCKED_AFTER="1")
     server.fire("succeed", recorded=1)
     os.killpg(server.process.pid, signal.SIGSTOP)
-    time.sleep(3)  # The time is what this is about.
+    stays(lambda: "has not answered" not in server.log, 3, why="three times BLOCKED_AFTER")
     os.killpg(server.process.pid, signal.SIGCONT)
     server.fire("succeed", recorded=1)
     beat = "SELECT beat FROM bgtasks_process"

@@ -22,6 +22,7 @@ import django
 django.setup()
 import bgtasks
 from tests.app import tasks
+from tests.waiting import stays, wait_for
 """
 
 
@@ -153,11 +154,12 @@ def test_a_fork(program: Program) -> None:
     """The child has a runtime of its own; neither loses or repeats what the parent was doing."""
     out = program.run(
         """
-        bgtasks.fire(tasks.mark, os.environ["FOLDER"] + "/marks", "before", 0.5)
-        time.sleep(0.1)
+        marks = os.environ["FOLDER"] + "/marks"
+        bgtasks.fire(tasks.mark, marks, "before", 0.5)
+        wait_for(lambda: os.path.exists(marks), "the first one has begun")
         pid = os.fork()
         name = "parent" if pid else "child"
-        handle = bgtasks.fire(tasks.mark, os.environ["FOLDER"] + "/marks", name, 0.2)
+        handle = bgtasks.fire(tasks.mark, marks, name, 0.2)
         if pid:
             os.waitpid(pid, 0)
         """
@@ -180,7 +182,7 @@ def test_a_fork_waits_for_the_end_of_a_transaction(program: Program) -> None:
             answer = execute(sql, *args)
             if "fired_count" in sql and os.getpid() == parent and not is_writing.is_set():
                 is_writing.set()
-                time.sleep(1)
+                time.sleep(1)  # The fork has to wait so long.
             return answer
 
         def slow_down(connection, **kwargs):
@@ -242,7 +244,13 @@ def test_a_command_leaves_alone_what_waits_for_servers(program: Program) -> None
         BackgroundTask.objects.create(name="tests.app.tasks.sleep", args=[0.1], created_at=timezone.now())
         """
     )
-    program.run("bgtasks.fire(tasks.sleep, 0.5); time.sleep(0.3)")
+    program.run(
+        """
+        from bgtasks.models import BackgroundTask
+        bgtasks.fire(tasks.sleep, 0.5)
+        stays(BackgroundTask.objects.filter(status="READY").exists, 0.3, why="six times POLL_INTERVAL")
+        """
+    )
     assert program.statuses() == ["READY", "SUCCESSFUL"]
 
 

@@ -26,6 +26,7 @@ import pytest
 
 from tests import databases
 from tests.servers import ROOT, Server
+from tests.waiting import stays, wait_for
 
 StartServer = Callable[..., Server]
 
@@ -181,6 +182,18 @@ class Load:
         assert not self._thread.is_alive()
 
 
+def wait_for_beats(server: Server, count: int) -> None:
+    """Wait until each process has beaten so often from now on."""
+
+    def read_beats() -> dict[str, int]:
+        return {row["id"]: row["beat"] for row in server.query("SELECT id, beat FROM bgtasks_process")}
+
+    before = read_beats()
+    server.wait_until(
+        lambda: all(beat >= before[id_] + count for id_, beat in read_beats().items()), f"{count} beats of each process"
+    )
+
+
 def make_ready(manage: Manage, name: str, *args: object, queue: str = "default", times: int = 1) -> list[str]:
     """Write rows as another process would leave them, READY."""
     code = f"""
@@ -194,13 +207,6 @@ def make_ready(manage: Manage, name: str, *args: object, queue: str = "default",
         print(" ".join(str(row.pk) for row in BackgroundTask.objects.bulk_create(rows)))
     """
     return manage.run("shell", "--no-imports", "-c", textwrap.dedent(code)).stdout.split()
-
-
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"Not within {seconds} s: {what}."
-        time.sleep(0.02)
 
 
 # drain_tasks.
@@ -390,8 +396,8 @@ def test_run_until_a_signal(manage: Manage, number: int) -> None:
     make_ready(manage, "mark", str(marks), "long", 3600)
     process = manage.start("run_tasks", TESTS_DRAIN_TIMEOUT="2")
     # The rows say so a moment before: what is claimed and not yet started would be given back.
-    wait_until(lambda: marks.exists() and marks.read_text().count("start") == 4, "all run")
-    wait_until(lambda: manage.statuses() == ["RUNNING"] * 4, "the rows say so")
+    wait_for(lambda: marks.exists() and marks.read_text().count("start") == 4, "all run")
+    wait_for(lambda: manage.statuses() == ["RUNNING"] * 4, "the rows say so")
 
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
@@ -408,10 +414,10 @@ def test_run_ends_at_once_at_the_second_ctrl_c(manage: Manage) -> None:
     marks = manage.folder / "marks"
     make_ready(manage, "mark", str(marks), "long", 3600)
     process = manage.start("run_tasks", TESTS_DRAIN_TIMEOUT="60")
-    wait_until(marks.exists, "it runs")
-    wait_until(lambda: manage.statuses() == ["RUNNING"], "its row says so")
+    wait_for(marks.exists, "it runs")
+    wait_for(lambda: manage.statuses() == ["RUNNING"], "its row says so")
     process.send_signal(signal.SIGINT)
-    wait_until(lambda: manage.query("SELECT 1 FROM bgtasks_process WHERE state = 'DRAINING'"), "it drains")
+    wait_for(lambda: manage.query("SELECT 1 FROM bgtasks_process WHERE state = 'DRAINING'"), "it drains")
 
     process.send_signal(signal.SIGINT)
 
@@ -425,8 +431,8 @@ def test_run_is_not_kept_by_a_thread(manage: Manage) -> None:
     marks = manage.folder / "marks"
     make_ready(manage, "sleep_in_a_thread_of_asyncio", str(marks), 3600)
     process = manage.start("run_tasks", TESTS_DRAIN_TIMEOUT="0.2")
-    wait_until(marks.exists, "it runs")
-    wait_until(lambda: manage.statuses() == ["RUNNING"], "its row says so")
+    wait_for(marks.exists, "it runs")
+    wait_for(lambda: manage.statuses() == ["RUNNING"], "its row says so")
 
     process.send_signal(signal.SIGTERM)
 
@@ -438,14 +444,14 @@ def test_run_is_not_kept_by_a_thread(manage: Manage) -> None:
 def test_run_is_drained_by_the_command(manage: Manage) -> None:
     """It is a process like any other; after its `--undo` it claims again."""
     process = manage.start("run_tasks")
-    wait_until(lambda: manage.query("SELECT 1 FROM bgtasks_process WHERE state = 'ALIVE'"), "it lives")
+    wait_for(lambda: manage.query("SELECT 1 FROM bgtasks_process WHERE state = 'ALIVE'"), "it lives")
     assert manage.read("drain_tasks", "--timeout", "30")["drained"]
     make_ready(manage, "succeed", times=3)
     assert manage.read("drain_tasks")["ready_count"] == 3
 
     manage.run("drain_tasks", "--undo", "--timeout", "30")
 
-    wait_until(lambda: manage.statuses() == ["SUCCESSFUL"] * 3, "all is done")
+    wait_for(lambda: manage.statuses() == ["SUCCESSFUL"] * 3, "all is done")
     process.terminate()
     assert process.wait(60) == 0
 
@@ -494,7 +500,7 @@ def test_stuck_lists_the_tasks_of_a_killed_process(start_server: StartServer, ma
     server.wait_for_statuses({"RUNNING": 1})
     server.kill()
 
-    wait_until(lambda: manage.run("stuck_tasks", status=None).returncode == 1, "its process is silent for DEAD_AFTER")
+    wait_for(lambda: manage.run("stuck_tasks", status=None).returncode == 1, "its process is silent for DEAD_AFTER")
 
     [task] = manage.read("stuck_tasks", status=1)["tasks"]
     assert (task["id"], task["kind"], task["await_place"]) == (id_, "process", None)
@@ -540,9 +546,9 @@ def test_stuck_leaves_a_living_process_alone(start_server: StartServer, manage: 
 
 def test_stuck_lists_what_waits_for_too_long(manage: Manage) -> None:
     ids = make_ready(manage, "succeed", times=2)
-    time.sleep(0.3)
     assert manage.read("stuck_tasks") == {"count": 0, "tasks": []}
 
+    # The command above was a process of its own: since then they are older than that.
     report = manage.read("stuck_tasks", "--older-than", "0.2", status=1)
 
     assert {task["id"] for task in report["tasks"]} == set(ids)
@@ -563,7 +569,7 @@ def test_ten_thousand_live_tasks_are_all_seen_while_the_server_answers(
         [row] = server.query("SELECT COUNT(*) AS number FROM bgtasks_backgroundtask WHERE await_place IS NOT NULL")
         return bool(row["number"] == 10_000)
 
-    wait_until(is_all_seen, "all places are seen", 90)
+    wait_for(is_all_seen, "all places are seen", 90)
 
     assert manage.read("stuck_tasks", "--older-than", "1", status=1)["count"] == 1000  # As many as are listed.
     server.kill()
@@ -812,14 +818,14 @@ def test_what_is_paused_starts_nowhere_until_it_is_resumed(start_server: StartSe
     servers = [start_server(), start_server()]
     wait_for_processes(servers[0], 2)
     assert "tests.app.tasks.succeed is paused" in manage.run("pause_tasks", "tests.app.tasks.succeed").stdout
-    time.sleep(1)  # All processes know of it within a second.
+    wait_for_beats(servers[0], 2)  # A process looks for pauses more often than it beats.
 
     paused = [id_ for server in servers for id_ in server.fire("succeed", 5, times=3)]
     for server in servers:  # What is not paused runs.
         server.fire("sleep", 0.01, wait=1)
     servers[0].wait_until(lambda: manage.statuses().count("READY") == len(paused), "all that is paused waits")
-    time.sleep(1.5)  # Some looks of the claims.
-    assert manage.statuses().count("READY") == len(paused)
+    why = "thirty times POLL_INTERVAL, the time between two claims"
+    stays(lambda: manage.statuses().count("READY") == len(paused), 1.5, why=why)
     assert [row["name"] for row in manage.read("pause_tasks")["pauses"]] == ["tests.app.tasks.succeed"]
 
     assert "goes on" in manage.run("resume_tasks", "tests.app.tasks.succeed").stdout

@@ -126,8 +126,7 @@ def check_orm_after_the_response(server: Server) -> None:
     server.wait_for_statuses({"SUCCESSFUL": 200})
     assert highest <= databases.LANES + JOURNAL
     assert len(server.query("SELECT 1 FROM auth_group")) == 400
-    time.sleep(2)
-    assert server.count_connections() <= JOURNAL
+    server.wait_until(lambda: server.count_connections() <= JOURNAL, "no connection is left idle", seconds=10)
 
 
 def check_stop(server: Server) -> None:

@@ -8,14 +8,15 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.installed import install_metadata
 from tests.pages import BLOCKS, ROOT
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.databases("sqlite")  # The database of the tutorial, whichever the tests have.
 
@@ -80,7 +81,7 @@ def test_tutorial_runs_and_drains(shop: Path):
             [*command, "--timeout-graceful-shutdown", "5"], cwd=shop, env=environment(), stdout=file, stderr=file
         )
     try:
-        wait_for_line(log, "Uvicorn running", server)
+        wait_for(partial(runs, server, log), "uvicorn runs", 30, log.read_text)
         for path in ["signup?name=ada", "prices", "wait", "rebuild"]:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=20) as answer:
                 assert answer.status == 200
@@ -102,9 +103,6 @@ def test_tutorial_runs_and_drains(shop: Path):
     ]
 
 
-def wait_for_line(log: Path, line: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
-    while line not in log.read_text():
-        assert server.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
+def runs(server: subprocess.Popen[bytes], log: Path) -> bool:
+    assert server.poll() is None, log.read_text()
+    return "Uvicorn running" in log.read_text()

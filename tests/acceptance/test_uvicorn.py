@@ -37,8 +37,7 @@ def test_orm_after_the_response(start_server: StartServer, middleware: str) -> N
 
     assert highest <= LANES + JOURNAL
     assert len(server.query("SELECT 1 FROM auth_group")) == 400
-    time.sleep(2)
-    assert server.count_connections() <= JOURNAL
+    server.wait_until(lambda: server.count_connections() <= JOURNAL, "no connection is left idle", seconds=10)
     assert server.stop() == -signal.SIGTERM
     assert server.count_by_status() == {"SUCCESSFUL": 200}
 
@@ -166,7 +165,7 @@ def test_two_processes_share_what_waits(start_server: StartServer) -> None:
         nonlocal batches
         first.fire("mark", path, "{}", 0.05, times=100)
         batches += 1
-        time.sleep(1)  # The first alone would take as long.
+        first.wait_until(lambda: first.count_by_status().get("READY", 0) < 50, "half of the batch has begun")
         return len({row["process"] for row in first.rows()} - {None}) == 2
 
     first.wait_until(both_take_part, "both processes run tasks")

@@ -93,7 +93,7 @@ class Harness:
             time.sleep(max(began + act.at - time.monotonic(), 0))
             self.figures.acts[act.name] += 1
             self._actor.perform(act)
-        time.sleep(0.5)
+        time.sleep(0.5)  # Traffic meets the last act too.
         self._traffic.pause()
         self._actor.join()
         is_over.set()

@@ -14,7 +14,7 @@ async def test_each_is_answered_at_its_moment():
     for _ in range(3):
         answers.append(loop.create_future())
         expiry.watch(answers[-1])
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # Three moments, one after the other.
     settle(answers[1], True)
 
     assert await asyncio.wait_for(asyncio.gather(*answers), 5) == [False, True, False]
