@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from .servers import Server
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    share_bytecode(config)
     config.addinivalue_line("markers", "slow: takes long; `make test ALL=1` runs it, as .ci/run does")
     config.addinivalue_line("markers", "databases(*kinds): about these databases only, and not run on another")
     if is_controller(config):
@@ -36,6 +39,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if is_controller(config) and not databases.find_fault():
         databases.drop_databases_of_run()
+
+
+def share_bytecode(config: pytest.Config) -> None:
+    """
+    Let the processes that the tests start share their bytecode, in a temporary folder.
+
+    Where the environment forbids it in the tree, each of some hundred processes would compile the package anew.
+    """
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        folder = os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="bgtasks-tests-bytecode-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def is_controller(config: pytest.Config) -> bool:

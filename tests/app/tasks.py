@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import httpx
 from django.contrib.auth.models import Group
 
 import bgtasks
@@ -210,6 +209,8 @@ def append_line(path: str, line: str) -> None:
 @bgtasks.task(rate="5/s")
 async def call_api(url: str, number: int) -> int:
     """Call an API that takes five requests a second; what it refuses fails."""
+    import httpx  # Its import takes longer than that of bgtasks, and all processes of the tests import this module.
+
     async with httpx.AsyncClient(timeout=30) as client:
         answer = await client.post(url, content=f"{time.time()} {number}")
     answer.raise_for_status()
