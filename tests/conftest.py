@@ -149,11 +149,10 @@ async def wait_until(condition: Callable[[], Any], seconds: float = 20) -> None:
 
 async def read_row(handle: Any, seconds: float = 20) -> BackgroundTask:
     """Return the row of a task once it is finished."""
-    row: BackgroundTask | None = None
+    rows = BackgroundTask.objects.filter(pk=handle.id)
     async with asyncio.timeout(seconds):
-        while row is None or not row.is_finished:
+        while (row := await rows.afirst()) is None or not row.is_finished:
             await asyncio.sleep(0.01)
-            row = await BackgroundTask.objects.filter(pk=handle.id).afirst()
     return row
 
 

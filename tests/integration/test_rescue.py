@@ -287,7 +287,12 @@ async def _all_successful(count: int) -> bool:
     return await BackgroundTask.objects.filter(status="SUCCESSFUL").acount() == count
 
 
-async def test_a_verdict_is_announced_and_logged(runtime: Runtime, caplog: Any) -> None:
+@pytest.fixture
+def impatient(settings: Any) -> None:
+    settings.BGTASKS = {**settings.BGTASKS, "DEAD_AFTER": 1.5}
+
+
+async def test_a_verdict_is_announced_and_logged(impatient: None, runtime: Runtime, caplog: Any) -> None:
     """Rows of a process that has no row at all: after DEAD_AFTER it is no more."""
     seen: list[dict[str, Any]] = []
 

@@ -271,6 +271,8 @@ async def test_a_claimed_one_is_spooled_without_it(runtime: Runtime) -> None:
 
     assert record.kwargs == {"token": SECRET}
     assert SECRET not in spool.encode(record, runner.journal.process_id, "")
+    [live] = bgtasks.live_tasks()
+    live.cancel()
 
 
 @pytest.mark.django_db

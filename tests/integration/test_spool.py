@@ -18,7 +18,7 @@ from django.utils import timezone
 import bgtasks
 from bgtasks import rollups, signals
 from bgtasks.conf import Settings
-from bgtasks.maintenance import spool_reader
+from bgtasks.maintenance import rollup_writer, spool_reader
 from bgtasks.models import BackgroundTask, Process
 from bgtasks.runtime import spool
 from bgtasks.runtime.record import Record
@@ -28,11 +28,15 @@ from tests.conftest import Runtime, read_row, wait_until
 from tests.totals import total_of
 
 
-async def test_a_thread_that_hangs_takes_nothing_along(settings: Any, runtime: Runtime, tmp_path: Path) -> None:
+@pytest.fixture
+def own_spool(settings: Any, tmp_path: Path) -> None:
+    """A spool of the test's own, and a drain that does not wait for a journal that hangs."""
+    short = {"DRAIN_TIMEOUT": 0.2, "CANCEL_GRACE": 0.1, "FLUSH_TIMEOUT": 0.1}
+    settings.BGTASKS = {**settings.BGTASKS, **short, "SPOOL_PATH": str(tmp_path)}
+
+
+async def test_a_thread_that_hangs_takes_nothing_along(own_spool: None, runtime: Runtime, tmp_path: Path) -> None:
     """The database does not answer at all: what the journal holds is spooled beside it, and the next start reads it."""
-    await runtime.stop()
-    settings.BGTASKS = {**settings.BGTASKS, "SPOOL_PATH": str(tmp_path)}
-    await runtime.start()
     journal = apps.get_app_config("bgtasks").runner.journal
     first = bgtasks.fire(tasks.succeed, 0)
     await read_row(first)
@@ -70,17 +74,15 @@ class WriterThatFailsOnce(Writer):
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_process_that_was_never_registered(
-    settings: Any, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+    own_spool: None, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    """The database was away for all its life. What it spooled counts for whoever reads it in, once."""
+    """The database was away for all its life. The process that reads its spool counts those tasks, once."""
+    monkeypatch.setattr(rollup_writer, "EVERY", 0.2)
     if fails:
         monkeypatch.setattr(WriterThatFailsOnce, "calls", 0)
         monkeypatch.setattr(spool_reader, "Writer", WriterThatFailsOnce)
         monkeypatch.setattr(spool_reader, "BATCH", 2)
         monkeypatch.setattr(spool_reader, "EVERY", 0.2)
-    await runtime.stop()
-    settings.BGTASKS = {**settings.BGTASKS, "SPOOL_PATH": str(tmp_path)}
-    await runtime.start()
     journal = apps.get_app_config("bgtasks").runner.journal
     hangs, may_go_on = threading.Event(), threading.Event()
     journal.submit(lambda: (hangs.set(), may_go_on.wait(60)))
@@ -162,3 +164,5 @@ async def test_a_claimed_task_is_spooled_whatever_its_arguments(runtime: Runtime
 
     assert found.written == record.written
     assert found.status is bgtasks.Status.RUNNING
+    [live] = bgtasks.live_tasks()
+    live.cancel()
