@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pytest_django import DjangoDbBlocker
 
 from tests import databases
 from tests.acceptance.test_commands import Manage
@@ -29,13 +30,17 @@ def pgbouncer() -> Iterator[PgBouncer]:
 
 
 def test_two_servers_behind_one_small_pool(
-    start_server: StartServer, pgbouncer: PgBouncer, database: str, tmp_path: Path
+    start_server: StartServer,
+    pgbouncer: PgBouncer,
+    database: str,
+    tmp_path: Path,
+    django_db_blocker: DjangoDbBlocker,
 ) -> None:
     """Tasks with ORM calls, claims, a cancel from elsewhere, the commands and a drain; sessions stay as they were."""
     through = {"TESTS_DB_PORT": str(pgbouncer.port)}
+    manage = Manage(tmp_path, database, django_db_blocker)
     servers = [start_server(TESTS_MAX_RUNNING="20", TESTS_DRAIN_TIMEOUT="1", **through) for _ in range(2)]
     first, second = servers
-    manage = Manage(tmp_path, database)
     marks = tmp_path / "marks"
     [before] = {tuple(list(session.values())[1:]) for session in pgbouncer.settings_of_sessions(database)}
 
