@@ -1,4 +1,4 @@
-# The one entry. `make` alone says what there is.
+# The one entry. `make` alone lists the targets.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -24,9 +24,9 @@ DRIVER_mariadb := mysqlclient>=2.2,<3
 DRIVER := $(if $(DRIVER_$(DB)),$(VENV)/.driver-$(DB))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test lint types bench screenshots format clean force
+.PHONY: help demo smoke test lint types bench messages screenshots format clean force
 
-help: ## Say what there is.
+help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  Variables: PYTHON=$(PYTHON) VENV=$(VENV) PORT=$(PORT) DJANGO=$(DJANGO) DB=$(DB) ARGS=$(ARGS)"
@@ -40,7 +40,7 @@ demo: $(INSTALLED) ## Serve the demo on 127.0.0.1:PORT; Ctrl-C drains it.
 	@exec $(RUN) -m uvicorn bgtasks_project.asgi:application --port $(PORT) --no-access-log \
 	  --timeout-graceful-shutdown 5
 
-smoke: $(INSTALLED) ## Run the demo under real load, stop it, compare its rows with what arrived.
+smoke: $(INSTALLED) ## Run the demo under real load, stop it, compare its rows with the received messages.
 	@$(RUN) -m bgtasks_project.smoke $(ARGS)
 
 test: $(INSTALLED) $(DRIVER) ## Run the tests, on the database DB; ALL=1 the slow ones too.
@@ -51,11 +51,14 @@ lint: $(INSTALLED) ## Check style and layers.
 	@$(RUN) -m ruff format --check .
 	@$(VENV)/bin/lint-imports
 
-types: $(INSTALLED) ## Check types.
+types: $(INSTALLED) $(VENV)/.driver-postgresql ## Check types, those of PostgreSQL's driver too.
 	@$(RUN) -m mypy $(ARGS)
 
-bench: $(BENCH)/.installed ## Measure what it costs, on the database DB, and peers; ARGS="fire --quick" one suite.
+bench: $(BENCH)/.installed ## Measure the cost of bgtasks, on the database DB, and of peers; ARGS="fire --quick" one suite.
 	@$(BENCH)/bin/python -m benchmarks --database $(DB) $(ARGS)
+
+messages: $(INSTALLED) ## Bring the German catalogue up to date with the source; needs GNU gettext.
+	@$(RUN) -m tests.messages
 
 screenshots: $(INSTALLED) ## Take the pictures of docs/admin.md anew; wants Chromium.
 	@$(RUN) docs/screenshots.py
@@ -66,7 +69,7 @@ $(BENCH)/.installed: benchmarks/requirements.txt requirements.txt pyproject.toml
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@
 
-format: $(INSTALLED) ## Format the code and mend what can be mended.
+format: $(INSTALLED) ## Format the code and mend the faults that ruff can mend.
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 

@@ -1,10 +1,10 @@
 """
-Run the benchmarks, one after the other, and keep their figures.
+Run the benchmarks one after the other, and store their figures.
 
     python -m benchmarks [--database postgresql] [--quick] [--repeats NUMBER] [SUITE …]
 
-Each suite is a module beside this one and can be run alone, with more options: `python -m benchmarks.fire --help`. A
-suite that fails is told, and the rest is run. The figures of all are kept as JSON in benchmarks/results/.
+Each suite is a module beside this one, and can be run alone with more options: `python -m benchmarks.fire --help`. If a
+suite fails, the rest is run, and its name is printed at the end. The figures are stored as JSON in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; by default all")
     parser.add_argument("--database", choices=KINDS, action="append", help="by default SQLite; may be repeated")
     parser.add_argument("--quick", action="store_true", help="a tenth of the load, or less: to see that it works")
-    parser.add_argument("--repeats", type=int, help="alternating repeats; by default as many as the suite wants")
+    parser.add_argument("--repeats", type=int, help="alternating repeats; each suite has its default")
     options = parser.parse_args()
     if unknown := set(options.suites) - set(SUITES):
         parser.error(f"There is no suite {', '.join(sorted(unknown))}. There are: {', '.join(SUITES)}.")
@@ -52,7 +52,7 @@ def main() -> None:
     chosen = options.suites or SUITES
     runs = [(suite, one) for one in options.database or ["sqlite"] for suite in chosen if suite != "peers"]
     if "peers" in chosen:
-        runs.append(("peers", ""))  # They have databases of their own.
+        runs.append(("peers", ""))  # The peers have databases of their own.
     for suite, database in runs:
         name = f"{suite}, {database}" if database else suite
         print(f"\n{name}", flush=True)
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def run(suite: str, arguments: list[str]) -> dict[str, object] | None:
-    """Run a suite in a process of its own; return its figures, None if it failed, which it has said itself then."""
+    """Run a suite in a process of its own; return its figures. None: it failed, and has printed the error itself."""
     command = [sys.executable, "-m", f"benchmarks.{suite}", *arguments, "--format", "json"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE)
     if done.returncode:

@@ -1,12 +1,12 @@
 """
-How many `await afire` per second are acknowledged, and how long each caller waits.
+How many calls of `await afire` are acknowledged per second, and how long each caller waits.
 
     python -m benchmarks.acknowledgements [--database postgresql] [--quick]
 
-An acknowledgement is a committed row. Beside it: as many callers that insert a like row each, by `acreate` of the ORM,
-into the same table. Each caller asks again as soon as it is answered, for a fixed time. What an answer takes of the
-processor tells where that time goes: on the event loop (the callers, and the tasks that they fire), on the journal's
-thread, or elsewhere, such as in a database server, whose time the process only waits for.
+An acknowledgement is a committed row. For comparison as many callers insert similar rows one by one into the same
+table, by `acreate` of the ORM. For a fixed time, each caller calls again as soon as it is answered. The processor time
+per answer shows where the time goes: on the event loop (callers and their tasks), on the thread of the journal, or
+elsewhere, such as in a database server, for which the process only waits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ async def no_op(number: int, text: str) -> None:
 
 
 async def insert(number: int) -> None:
-    from bgtasks.models import BackgroundTask  # It needs the settings.
+    from bgtasks.models import BackgroundTask  # Needs the settings.
 
     now = timezone.now()
     history = [{"status": "SUCCESSFUL", "at": now.isoformat(), "attempt": 1, "by": "", "why": "returned"}]
@@ -69,12 +69,12 @@ async def measure(report: Report, options: harness.Options) -> None:
 
 async def call_afire(callers: int, seconds: float, rows: Rows) -> tuple[float, list[float], dict[str, float]]:
     async with serve():
-        await acknowledge(0)  # The threads start.
+        await acknowledge(0)  # Starts the threads.
         journal = next(thread for thread in threading.enumerate() if thread.name == "bgtasks-journal")
         before = spent_by(threading.current_thread()), spent_by(journal)
         speed, waits = await call(acknowledge, callers, seconds)
         after = spent_by(threading.current_thread()), spent_by(journal)
-        await rows.wait_until_finished(len(waits) + 1)  # What was acknowledged is there, all of it.
+        await rows.wait_until_finished(len(waits) + 1)  # Every acknowledged row is there.
     rows.delete()
     parts = {
         "all of its time": 1e6 / speed,
@@ -85,13 +85,13 @@ async def call_afire(callers: int, seconds: float, rows: Rows) -> tuple[float, l
 
 
 def spent_by(thread: threading.Thread) -> float:
-    """Return the seconds of a processor that a thread has taken."""
-    assert thread.ident is not None  # It runs.
+    """Return the processor time of a thread, in seconds."""
+    assert thread.ident is not None  # The thread runs.
     return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
 
 
 async def call(function: Callable[[int], Awaitable[Any]], callers: int, seconds: float) -> tuple[float, list[float]]:
-    """Return answers per second, and the microseconds of each wait."""
+    """Return the answers per second, and each wait in microseconds."""
     waits: list[float] = []
     began = time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""What a server serves for `benchmarks.view`."""
+"""The ASGI application of `benchmarks.view`."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """
-How long a process takes to end and to begin, and what several of them reach together on one database.
+How long a process takes to stop and to start, and the throughput of several processes on one database.
 
     python -m benchmarks.drain [--database postgresql] [--quick]
 
-The drain: thousands of live tasks, all written, are cut short at once (DRAIN_TIMEOUT 0) until all rows are final;
-beside it, as many bare tasks are cancelled and awaited. The start: from `django.setup()` in a new process until its
-startup is complete, and until the first row is acknowledged, with a large table beside an empty one. Several processes:
-they share out the same number of tasks, and the clock runs until all rows are final.
+The drain: thousands of live tasks, whose rows are written, are cut short at once (DRAIN_TIMEOUT 0), until all rows are
+final. For comparison as many bare tasks are cancelled and awaited. The start: from `django.setup()` in a new process
+until its startup is complete, and until the first row is acknowledged, on a large table and on an empty one. Several
+processes share the same number of tasks, until all rows are final.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ import django
 
 import bgtasks
 from benchmarks import harness
-from benchmarks.growth import Past
-from benchmarks.harness import ROOT, Report, Rows, serve, wait_for
+from benchmarks.harness import ROOT, Child, Report, Rows, serve, wait_for
 
 PROCESSES = (1, 2, 4)
-PATIENCE = 60.0  # Seconds that the drain may take to write; by default 3, and the spool gets the rest.
+PATIENCE = 60.0  # Seconds for the writes of the drain. With the default of 3, the spool would take some rows.
 
 
 async def sleep(number: int) -> None:
@@ -90,7 +89,9 @@ async def time_drain(tasks: int, rows: Rows) -> float:
 
 def measure_start(report: Report, options: harness.Options, finished: int) -> None:
     with contextlib.ExitStack() as stack:
-        past = {size: stack.enter_context(Past(options.database, size, 0)) for size in (0, finished)}
+        past = {
+            size: stack.enter_context(Child("growth", "child", options.database, size, 0)) for size in (0, finished)
+        }
         for one in past.values():
             one.ask("start")  # Warms up: files of modules and tables.
         for _ in range(options.repeats):
@@ -100,7 +101,7 @@ def measure_start(report: Report, options: harness.Options, finished: int) -> No
 
 
 async def start() -> None:
-    """Begin as a server does, and print how long that takes."""
+    """Start as a server does, and print the durations."""
     began = time.perf_counter()
     django.setup()
     async with serve():
@@ -115,7 +116,7 @@ async def start() -> None:
 
 
 async def time_processes(count: int, tasks: int, rows: Rows) -> float:
-    children = [Child(tasks // count) for _ in range(count)]
+    children = [FiringProcess(tasks // count) for _ in range(count)]
     try:
         for child in children:
             child.wait_until_ready()
@@ -131,8 +132,8 @@ async def time_processes(count: int, tasks: int, rows: Rows) -> float:
     return speed
 
 
-class Child:
-    """A process that fires so many tasks when it is told, and ends with its input."""
+class FiringProcess:
+    """A process that fires its tasks on a signal, and ends with its standard input."""
 
     def __init__(self, tasks: int) -> None:
         command = [sys.executable, "-m", "benchmarks.drain", "fire", str(tasks)]
@@ -141,7 +142,7 @@ class Child:
     def wait_until_ready(self) -> None:
         assert self._process.stdout is not None
         if not self._process.stdout.readline():
-            raise RuntimeError("A process that should fire has ended.")
+            raise RuntimeError("A process that should fire tasks has ended.")
 
     def go(self) -> None:
         assert self._process.stdin is not None
@@ -152,14 +153,14 @@ class Child:
         self._process.communicate(timeout=harness.LONGEST_WAIT)
 
 
-async def fire_when_told(tasks: int) -> None:
+async def fire_on_signal(tasks: int) -> None:
     django.setup()
     async with serve():
         print("ready", flush=True)
         await read_line()
         for number in range(tasks):
             bgtasks.fire(recorded_no_op, number)
-        await read_line()  # Others may still wait for what this process is to claim.
+        await read_line()  # Stays until all rows are final: some may wait for a claim of this process.
 
 
 async def read_line() -> str:
@@ -171,6 +172,6 @@ if __name__ == "__main__":
         case ["start"]:
             asyncio.run(start())
         case ["fire", tasks]:
-            asyncio.run(fire_when_told(int(tasks)))
+            asyncio.run(fire_on_signal(int(tasks)))
         case _:
             harness.main(__doc__, measure)

@@ -1,11 +1,11 @@
 """
-What firing costs: `fire()` beside a bare `asyncio.create_task`, in one run on one machine.
+The cost of firing: `fire()` against a bare `asyncio.create_task`, in one run on one machine.
 
     python -m benchmarks.fire [--database postgresql] [--quick]
 
 Bare and recorded repeats alternate, so that a noisy machine disturbs both alike: compare the ratios, not the
-microseconds. The rows go to a database of their own, which is dropped at the end. The runtime is started and drained as
-a server does it, through the ASGI lifespan protocol.
+microseconds. The rows are in a new database, which is dropped at the end. The runtime is started and drained as by a
+server, through the ASGI lifespan protocol.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from typing import Any
 import bgtasks
 from benchmarks import harness
 from benchmarks.harness import Report, Rows, create_bare, serve, strong_references, wait_for
+from benchmarks.throughput import time_bare
 
-BURST = 200  # Calls in one go; below MAX_RUNNING, so that each of them starts at once.
-IDLE_CALLS = 150  # In one repeat, with a pause before each.
-IDLE_PAUSE = (0.001, 0.005)  # Seconds, between the two at random.
+BURST = 200  # Calls without a pause; below MAX_RUNNING, so that each task starts at once.
+IDLE_CALLS = 150  # In one repeat, each after a pause.
+IDLE_PAUSE = (0.001, 0.005)  # Seconds: the bounds of a random pause.
 PAYLOAD = {"event": "order.paid", "order": 4711, "lines": [{"sku": "A-1", "count": 2}, {"sku": "B-7", "count": 1}]}
 
 first_lines: list[int] = []
 
 
 async def no_op(number: int, text: Any) -> None:
-    """Note when the first line ran, and be done."""
+    """Note the moment of the first line, and return."""
     first_lines.append(time.perf_counter_ns())
 
 
@@ -49,7 +50,7 @@ def is_quiet() -> bool:
     return not strong_references and bgtasks.pending_task_count() == 0
 
 
-# What is measured.
+# The measures.
 
 
 async def measure_burst(way: Callable[[int], Any], calls: int) -> list[float]:
@@ -65,7 +66,7 @@ async def measure_burst(way: Callable[[int], Any], calls: int) -> list[float]:
 
 
 async def measure_idle(way: Callable[[int], Any]) -> tuple[list[float], list[float]]:
-    """Return the microseconds of each call, and from before it to the first line of the body."""
+    """Return the microseconds of each call, and those from the call to the first line of its task."""
     spent: list[float] = []
     until_first_line: list[float] = []
     for number in range(IDLE_CALLS):
@@ -81,7 +82,7 @@ async def measure_idle(way: Callable[[int], Any]) -> tuple[list[float], list[flo
 
 
 async def measure_afire() -> list[float]:
-    """Return the microseconds until the row was committed."""
+    """Return the microseconds until each row was committed."""
     spent: list[float] = []
     for number in range(IDLE_CALLS):
         await asyncio.sleep(random.uniform(*IDLE_PAUSE))
@@ -92,16 +93,8 @@ async def measure_afire() -> list[float]:
     return spent
 
 
-async def measure_bare_throughput(tasks: int) -> float:
-    began = time.perf_counter()
-    for number in range(tasks):
-        create_bare(no_op(number, "a"))
-    await wait_for(lambda: not strong_references)
-    return tasks / (time.perf_counter() - began)
-
-
 async def measure_throughput(tasks: int, rows: Rows, yield_every: int | None) -> float:
-    """Return tasks per second, from the first call until all rows are final in the table."""
+    """Return the tasks per second, from the first call until all rows in the table are final."""
     began = time.perf_counter()
     for number in range(tasks):
         bgtasks.fire(recorded_no_op, number, "a")
@@ -128,7 +121,7 @@ async def measure_calls(report: Report, calls: int, rows: Rows) -> None:
 
 async def measure_throughputs(report: Report, tasks: int, rows: Rows) -> None:
     measure = "all fired → all final"
-    report.add(measure, BARE, "tasks/s", [await measure_bare_throughput(tasks)])
+    report.add(measure, BARE, "tasks/s", [await time_bare(lambda number: no_op(number, "a"), tasks)])
     cases: list[tuple[str, dict[str, object], int | None]] = [
         ("fire, at once", {}, None),
         ("fire, the loop runs every 100", {}, 100),

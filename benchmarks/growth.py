@@ -1,11 +1,12 @@
 """
-What the finished rows of the past cost: the same operations beside an empty table and beside large ones.
+The cost of finished rows: the same operations on an empty table and on large ones.
 
     python -m benchmarks.growth [--database postgresql] [--finished 0 10000 1000000] [--quick]
 
-Each size has a database and a process of its own, all at the same time, and takes its turn in every repeat: so a ratio
-to the first size is not one of two moments. At last each operation is done once more while the database counts the rows
-that it reads for it (SQLite: the steps that it takes); not the throughput, whose statements run on other connections.
+Each size has its own database and process. All of them exist at the same time, and take turns in every repeat, so that
+a ratio to the first size does not compare two moments. At the end each operation is done once more while the database
+counts the rows that it reads (SQLite: its steps). The throughput is left out there, since its statements run on other
+connections.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from django.utils import timezone
 
 import bgtasks
 from benchmarks import harness
-from benchmarks.harness import POLL_PAUSE, Child, Report, run_child, serve, tell, use_database, wait_for
+from benchmarks.harness import POLL_PAUSE, Child, Report, reply, run_child, serve, use_database, wait_for
 from benchmarks.seed_rows import settle
 
 if TYPE_CHECKING:
-    from django.test import Client  # It needs the settings to be imported.
+    from django.test import Client  # Needs the settings.
 
 SIZES = [0, 10_000, 100_000, 1_000_000]
 QUICK_SIZES = [0, 1000, 10_000]
-LIVE = 100  # RUNNING rows, and as many READY ones: what is claimed, rescued, stuck.
-RECENT = 10  # Seconds: of these there are about as many rows at each size.
+LIVE = 100  # RUNNING rows, and as many READY ones, for the claim, the rescue and the stuck tasks.
+RECENT = 10  # Seconds. Every size has about as many rows of this time.
 THROUGHPUT = "throughput"
 
 
@@ -51,7 +52,7 @@ async def measure(report: Report, options: harness.Options) -> None:
         for one in past.values():
             one.ask("operate")  # Warms up.
         for repeat in range(options.repeats):
-            # To and fro, so that none is always the first to find the caches cold.
+            # In alternating order, so that no size always has the cold caches.
             for size, one in list(past.items())[:: -1 if repeat % 2 else 1]:
                 for operation, figure in one.ask("operate").items():
                     unit = "tasks/s" if operation == THROUGHPUT else "µs"
@@ -68,7 +69,7 @@ async def measure(report: Report, options: harness.Options) -> None:
 def answer(finished: int, fired: int) -> None:
     fill(finished)
     client = log_in()
-    tell({})
+    reply({})
     for line in sys.stdin:
         began = new_id()
         found: dict[str, float] = {}
@@ -82,7 +83,7 @@ def answer(finished: int, fired: int) -> None:
             case "start":
                 found = run_child("drain", "start")
         delete_since(began)
-        tell(found)
+        reply(found)
 
 
 def clock(work: Callable[[], Any]) -> float:
@@ -92,7 +93,7 @@ def clock(work: Callable[[], Any]) -> float:
 
 
 def count(work: Callable[[], Any]) -> float:
-    from tests import tables  # It needs the settings, as what is imported below.
+    from tests import tables  # Needs the settings, like the imports below.
 
     return tables.count_work(work)
 
@@ -114,10 +115,10 @@ def log_in() -> Client:
 
 
 def make_operations(client: Client) -> dict[str, Callable[[], Any]]:
-    """Write live rows, and return what is measured, in an order in which each finds the rows that it is about."""
+    """Write live rows, and return the operations, in an order in which each finds the rows that it needs."""
     from bgtasks.conf import get_settings
-    from bgtasks.maintenance.audit import Auditor
     from bgtasks.maintenance.rescue import Look, rescue
+    from bgtasks.reports.audit import Auditor
     from tests import tables
 
     auditor = Auditor("default", get_settings())
@@ -145,7 +146,7 @@ def make_operations(client: Client) -> dict[str, Callable[[], Any]]:
 
 
 async def measure_throughput(tasks: int) -> float:
-    """Return tasks per second from the first call until all rows are final."""
+    """Return the tasks per second, from the first call until all rows are final."""
     id_ = new_id()
     written = id_.hex if os.environ["TESTS_DB"] == "sqlite" else str(id_)
     since = f"status = 'SUCCESSFUL' AND id >= '{written}'"
@@ -155,12 +156,12 @@ async def measure_throughput(tasks: int) -> float:
             for number in range(tasks):
                 bgtasks.fire(no_op, number)
             await wait_for(lambda: bgtasks.pending_task_count() == 0, POLL_PAUSE / 2)
-            await wait_for(lambda: rows.count(since) == tasks, POLL_PAUSE)  # By their primary keys: no others are read.
+            await wait_for(lambda: rows.count(since) == tasks, POLL_PAUSE)  # Reads by primary key, and no other rows.
             return tasks / (time.perf_counter() - began)
 
 
 def new_id() -> UUID:
-    """Return an id that all later ones follow: they are ordered by time."""
+    """Return an id that precedes all later ones, since ids are ordered by time."""
     from bgtasks.uuid7 import uuid7_int
 
     return UUID(int=uuid7_int(time.time_ns()))
@@ -170,7 +171,7 @@ def delete_since(began: UUID) -> None:
     from bgtasks.models import BackgroundTask
 
     rows = BackgroundTask.objects.filter(pk__gte=began)
-    rows._raw_delete(rows.db)  # One statement: a deletion by the ORM would fetch them first.
+    rows._raw_delete(rows.db)  # One statement: the ORM would fetch the rows first.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

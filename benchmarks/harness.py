@@ -1,4 +1,4 @@
-"""What all measures need: a database of their own, the runtime as a server drives it, a table of medians and ratios."""
+"""The common part of the benchmarks: a new database, the runtime as under a server, a table of medians and ratios."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from bgtasks.lifespan import Lifespan
 
 KINDS = ("sqlite", "postgresql", "mariadb")
 ROOT = Path(__file__).parent.parent
-LONGEST_WAIT = 300.0  # Seconds until a repeat that does not end is given up.
-POLL_PAUSE = 0.01  # Seconds between two looks at the rows: each takes well below a millisecond.
+LONGEST_WAIT = 300.0  # Seconds after which a repeat that does not end is given up.
+POLL_PAUSE = 0.01  # Seconds between two looks at the rows, each of which takes far less than a millisecond.
 
 Options = argparse.Namespace
 Measure = Callable[["Report", Options], Coroutine[Any, Any, None]]
@@ -43,14 +43,14 @@ Measure = Callable[["Report", Options], Coroutine[Any, Any, None]]
 
 @dataclass
 class Row:
-    """One line of the result: a figure per repeat."""
+    """A line of the result, with a figure per repeat."""
 
     measure: str
     way: str
     unit: str
     medians: list[float] = field(default_factory=list)
     p99s: list[float] = field(default_factory=list)
-    ratio: float | None = None  # To the first way of the measure: the median over the repeats' own ratios.
+    ratio: float | None = None  # To the first way of the measure: the median of the ratios of the repeats.
 
     def add(self, values: list[float]) -> None:
         self.medians.append(statistics.median(values))
@@ -71,7 +71,7 @@ class Row:
 
 
 class Report:
-    """The rows of a run, in the order in which they were first measured. A measure's first way is what it is beside."""
+    """The rows of a run, in the order of their first figures. The first way of a measure is the base of its ratios."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], Row] = {}
@@ -80,7 +80,7 @@ class Report:
         self.rows.setdefault((measure, way), Row(measure, way, unit)).add(values)
 
     def as_list(self) -> list[dict[str, Any]]:
-        """Return the rows, each measure's together."""
+        """Return the rows, grouped by measure."""
         first: dict[str, Row] = {}
         for row in self.rows.values():
             bare = first.setdefault(row.measure, row)
@@ -94,12 +94,12 @@ def p99(values: list[float]) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[98]
 
 
-# The runtime, as a server drives it.
+# The runtime as under a server.
 
 
 @contextlib.asynccontextmanager
 async def serve(**options: object) -> AsyncIterator[None]:
-    """Start the runtime on this loop with these BGTASKS settings, and drain it at the end."""
+    """Start the runtime on this loop, with these settings of BGTASKS, and drain it at the end."""
     incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
@@ -126,7 +126,7 @@ strong_references: set[asyncio.Task[Any]] = set()
 
 
 def create_bare(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Do what careful code does without bgtasks: keep a reference until the task is done."""
+    """Create a task as careful code does without bgtasks: with a reference until the task is done."""
     task = asyncio.create_task(coroutine)
     strong_references.add(task)
     task.add_done_callback(strong_references.discard)
@@ -142,7 +142,7 @@ class Rows:
     """The table, seen from outside the runtime."""
 
     def __init__(self) -> None:
-        from tests import databases  # It reads the environment.
+        from tests import databases  # Reads the environment.
 
         self._connection = databases.connect(os.environ["BENCHMARKS_DB"])
 
@@ -155,12 +155,12 @@ class Rows:
         return self.ask(f"SELECT count(*) AS number FROM bgtasks_backgroundtask WHERE {condition}")
 
     def is_any_live(self) -> bool:
-        """Look at one live row at most, by the index of the live ones: cheap enough to be asked while others work."""
+        """Read at most one live row, by the index of the live rows, which hardly disturbs the measure."""
         live = "SELECT 1 FROM bgtasks_backgroundtask WHERE status IN ('READY', 'RUNNING') LIMIT 1"
         return bool(self.ask(f"SELECT count(*) AS number FROM ({live}) AS live"))
 
     async def wait_until_finished(self, expected: int) -> None:
-        """Wait until so many rows are there, and then none is live: the other way round they may come in between."""
+        """Wait until `expected` rows exist and none is live; counted first, since rows may come between both reads."""
         await wait_for(lambda: self.count() >= expected and not self.is_any_live(), POLL_PAUSE)
         if (successful := self.count("status = 'SUCCESSFUL'")) != expected:
             raise RuntimeError(f"{successful} of {expected} tasks are SUCCESSFUL.")
@@ -192,7 +192,7 @@ def main(
     repeats: int = 3,
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> None:
-    """Measure on a database of its own, which is dropped at the end, and print the result."""
+    """Measure on a new database, which is dropped at the end, and print the result."""
     description = description or ""
     parser = argparse.ArgumentParser(description=description.strip().split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the load, or less: to see that it works")
@@ -225,9 +225,9 @@ def main(
 
 @contextlib.contextmanager
 def use_database(kind: str) -> Iterator[None]:
-    """Set Django up on a new database, and drop it at the end. Child processes inherit the way to it."""
+    """Set up Django on a new database, and drop it at the end. Child processes inherit its address."""
     with tempfile.TemporaryDirectory(prefix="bgtasks-benchmark-") as folder:
-        # All of it is read when the modules are imported.
+        # The imports below read these variables.
         os.environ |= {"TESTS_DB": kind, "TESTS_DB_DIR": folder, "DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
         from tests import databases
 
@@ -254,16 +254,17 @@ def run_child(module: str, *arguments: object, timeout: float = LONGEST_WAIT) ->
 
 class Child:
     """
-    A module of the benchmarks in a process of its own, on a database of its own, asked by lines on its standard input.
+    A module of the benchmarks in a process of its own, on a database of its own.
 
-    It answers with `tell`: once when it is ready, then once for each line.
+    It reads requests from its standard input, a line each. It answers by `reply`, once when it is ready and once for
+    each line.
     """
 
     def __init__(self, module: str, *arguments: object) -> None:
         self._command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
 
     def __enter__(self) -> Child:
-        ours = ("TESTS_DB_RUN", "TESTS_DB_NAME")  # It names a database of its own.
+        ours = ("TESTS_DB_RUN", "TESTS_DB_NAME")  # The child makes a database of its own.
         environment = {name: value for name, value in os.environ.items() if name not in ours}
         pipe = subprocess.PIPE
         self._child = subprocess.Popen(
@@ -273,11 +274,11 @@ class Child:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._child.communicate(timeout=60)  # It ends with its input, and drops its database.
+        self._child.communicate(timeout=60)  # The child ends with its input, and drops its database.
 
-    def ask(self, what: str) -> dict[str, Any]:
+    def ask(self, request: str) -> dict[str, Any]:
         assert self._child.stdin is not None
-        self._child.stdin.write(f"{what}\n")
+        self._child.stdin.write(f"{request}\n")
         self._child.stdin.flush()
         return self._read()
 
@@ -288,13 +289,13 @@ class Child:
         return dict(json.loads(line))
 
 
-def tell(found: dict[str, Any]) -> None:
-    """Answer, in the child."""
+def reply(found: dict[str, Any]) -> None:
+    """Answer a request, in the child."""
     print(json.dumps(found), flush=True)
 
 
 def describe_machine() -> str:
-    from django.db import connection  # It needs the settings.
+    from django.db import connection  # Needs the settings.
 
     connection.ensure_connection()
     if connection.vendor == "sqlite":

@@ -1,4 +1,4 @@
-"""An invented shop for `benchmarks.seed_rows`: its task functions, how they fail, who fires them."""
+"""An invented shop for `benchmarks.seed_rows`: its task functions, their failures, and the requests that fire them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-DAYS = 14  # As far back as the past goes.
+DAYS = 14  # The length of the past.
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Function:
     A task function.
 
     Args:
-        weight: how many of its tasks there are, beside the others.
-        median: seconds that half of its attempts take less than.
-        spread: the sigma of the logarithm of these seconds.
-        parameter: what its tasks are about, as the name of a keyword argument.
+        weight: the number of its tasks, relative to those of the other functions.
+        median: the median duration of an attempt, in seconds.
+        spread: the sigma of the logarithm of the duration.
+        parameter: the name of its keyword argument.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Function:
     stuck_after: float | None = None
 
     def take(self, rng: random.Random) -> float:
-        """Return how long an attempt takes, in seconds."""
+        """Return the random duration of an attempt, in seconds."""
         return rng.lognormvariate(math.log(self.median), self.spread)
 
     @property
     def is_long(self) -> bool:
-        """Whether the end of a process is likely to find it running."""
+        """Whether a task of it is likely to run when its process ends."""
         return self.median >= 4
 
 
@@ -70,14 +70,14 @@ MAX_DECLARED = 8  # Names of the project's own functions among them.
 
 
 def name_after(declared: Sequence[str]) -> list[Function]:
-    """Return the functions, the first of them under names that the project knows."""
+    """Return the functions, the first of them under declared names of the project."""
     named = dict(zip(FUNCTIONS, declared[:MAX_DECLARED], strict=False))
     return [replace(function, name=named.get(function, function.name)) for function in FUNCTIONS]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A way in which a function fails, for some of the days: from `since` to `until`, as parts of all of them."""
+    """A failure of a function, which occurs from `since` to `until`, both as parts of all days."""
 
     function: Function
     type: str
@@ -145,7 +145,7 @@ MAX_USER = 5000
 
 
 def fired_by(rng: random.Random) -> str | None:
-    """Return a request as JSON; some tasks are fired by none."""
+    """Return a request as JSON; None for the tasks that no request fires."""
     if rng.random() < 0.2:
         return None
     request: dict[str, object] = {"method": "POST", "path": rng.choice(PATHS), "request_id": f"{rng.getrandbits(48):x}"}

@@ -1,10 +1,10 @@
 """
-How late the event loop is, while tasks with a body of 10 ms are fired at a steady rate: recorded, and bare.
+The lag of the event loop while tasks of 10 ms are fired at a steady rate, recorded and bare.
 
     python -m benchmarks.lag [--database postgresql] [--quick]
 
-The lag is by how much a sleep of a few milliseconds on that loop is too long. That none of the tasks fell behind is
-shown by the rate that was reached.
+The lag is the time by which a sleep of a few milliseconds on the loop is too long. The reached rate shows that no task
+was delayed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import bgtasks
 from benchmarks import harness
 from benchmarks.harness import Report, Rows, create_bare, p99, serve, strong_references, wait_for
 
-RATES = (500, 2000, 5000)  # Tasks a second.
+RATES = (500, 2000, 5000)  # Tasks per second.
 BODY = 0.01  # Seconds.
-FIRE_PAUSE = 0.001  # Seconds between two looks at how many tasks are due.
-PROBE_PAUSE = 0.003  # Seconds that the probe sleeps; no multiple of the former.
+FIRE_PAUSE = 0.001  # Seconds between two firings of all tasks that are due.
+PROBE_PAUSE = 0.003  # Seconds for which the probe sleeps.
 
 
 async def sleep(number: int) -> None:
@@ -48,7 +48,7 @@ async def measure_bare(report: Report, rate: int, seconds: float) -> None:
 
 async def measure_recorded(report: Report, rate: int, seconds: float, rows: Rows) -> None:
     async with serve():
-        await bgtasks.afire(recorded_sleep, 0)  # The threads start.
+        await bgtasks.afire(recorded_sleep, 0)  # Starts the threads.
         lags, fired = await probe(lambda number: bgtasks.fire(recorded_sleep, number), rate, seconds)
         await rows.wait_until_finished(fired + 1)
     rows.delete()
@@ -56,7 +56,7 @@ async def measure_recorded(report: Report, rate: int, seconds: float, rows: Rows
 
 
 async def probe(start: Callable[[int], object], rate: int, seconds: float) -> tuple[list[float], int]:
-    """Return the loop's lag in microseconds, at each look, and how many tasks were started in that time."""
+    """Return the lag of the loop at each probe, in microseconds, and the number of tasks started meanwhile."""
     lags: list[float] = []
     firing = asyncio.ensure_future(fire_steadily(start, rate, seconds))
     while not firing.done():

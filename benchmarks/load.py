@@ -1,8 +1,8 @@
 """
 Put a server on loopback under load, for a bounded time: `python -m benchmarks.load PORT PATH CONNECTIONS SECONDS`.
 
-Each connection is kept alive and asks again as soon as it is answered. It prints JSON: the requests that were answered,
-requests per second, and the median and p99 of the microseconds until an answer. It runs in a process of its own.
+Each connection is kept alive, and sends the next request as soon as one is answered. The output is JSON: the number of
+answered requests, requests per second, and the median and p99 of the microseconds until an answer.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import time
 
 from benchmarks.harness import p99
 
-ENDING = b"\r\n\r\ndone"  # What every view of ours answers.
+ENDING = b"\r\n\r\ndone"  # The end of every answer of `benchmarks.urls`.
 
 
 class Client(asyncio.Protocol):
-    """One connection. The waits of all go to one list."""
+    """A connection. All connections add their waits to one list."""
 
     def __init__(self, path: str, end: float, waits: list[float]) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -53,7 +53,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():
-            self.done.set_exception(RuntimeError(f"The server has gone, after {self._answer!r}."))
+            self.done.set_exception(RuntimeError(f"The server closed the connection, after {self._answer!r}."))
 
 
 async def load(port: int, path: str, connections: int, seconds: float) -> dict[str, float]:

@@ -1,12 +1,12 @@
 """
-What a live task keeps: bytes, threads, connections.
+The cost of a live task: bytes, threads, connections.
 
     python -m benchmarks.memory [--database postgresql] [--quick]
 
-Bytes: many tasks that sleep, each kind in a process of its own: by how much its resident memory grew (RSS), and by how
-much what Python allocated (tracemalloc), for each task. They are taken when all rows are written. Then 1,000 tasks that
-make ORM calls: the most threads and connections that the process had, beyond those from before, and what is left two
-seconds after.
+Bytes: the growth of the resident memory (RSS) and of the memory that Python allocated (tracemalloc), per task, in a
+process with many sleeping tasks, once all rows are written. Each kind has its own process. Then 1,000 tasks make ORM
+calls: the highest numbers of threads and connections of the process, those from before, and those that are left after
+two seconds.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ import bgtasks
 from benchmarks import harness
 from benchmarks.harness import Report, create_bare, run_child, serve, wait_for
 
-SLEEP = 3600.0  # Seconds: longer than anybody measures.
+SLEEP = 3600.0  # Seconds: longer than every measure.
 ORM_TASKS = 1000
-ORM_CALLS = 3  # In each of them.
-IDLE = 2.0  # Seconds after which no connection of a lane is open.
+ORM_CALLS = 3  # In each of these tasks.
+IDLE = 2.0  # Seconds after which no connection of a lane is open any more.
 GAUGES = ("RSS", "tracemalloc")
 WAYS = ("create_task", "fire")
 
@@ -43,7 +43,7 @@ async def sleep(number: int) -> None:
 
 
 async def use_orm(number: int) -> None:
-    from bgtasks.models import BackgroundTask  # It needs the settings.
+    from bgtasks.models import BackgroundTask  # Needs the settings.
 
     for _ in range(ORM_CALLS):
         await BackgroundTask.objects.acount()
@@ -73,14 +73,14 @@ async def ask_child(way: str, what: str, tasks: int) -> dict[str, float]:
     return found
 
 
-wrappers: weakref.WeakSet[Any] = weakref.WeakSet()  # Django's connections, of all threads.
+wrappers: weakref.WeakSet[Any] = weakref.WeakSet()  # Django's connections of all threads.
 
 
 def remember(connection: Any, **kwargs: object) -> None:
     wrappers.add(connection)
 
 
-# In a process of its own. It ends at once, without a drain: that is measured elsewhere.
+# In a process of its own, which ends at once, without a drain: `benchmarks.drain` measures that.
 
 
 async def answer(way: str, what: str, tasks: int) -> None:
@@ -93,8 +93,8 @@ async def answer(way: str, what: str, tasks: int) -> None:
 
 
 async def weigh(way: str, gauge: str, tasks: int) -> dict[str, float]:
-    """Return the bytes by which this process grew as it got so many live tasks, all of them written."""
-    await bgtasks.afire(recorded_sleep, 0)  # The threads start, and what they need is imported.
+    """Return the bytes by which this process grows with so many live tasks, once their rows are written."""
+    await bgtasks.afire(recorded_sleep, 0)  # Starts the threads and imports their modules.
     before = read(gauge)
     for number in range(tasks):
         start(way, sleep, recorded_sleep, number)
@@ -107,7 +107,7 @@ async def weigh(way: str, gauge: str, tasks: int) -> dict[str, float]:
 
 
 async def count_open(way: str, tasks: int) -> dict[str, float]:
-    """Return the most threads and connections while tasks use the ORM, and those that are left afterwards."""
+    """Return the highest numbers of threads and connections while tasks use the ORM, and those left afterwards."""
     threads, connections = threading.active_count(), count_connections()
     most_threads, most_connections = threads, connections
     for number in range(tasks):
@@ -140,11 +140,11 @@ def read(gauge: str) -> int:
 
 def count_connections() -> int:
     """
-    Count all connections to the database; of SQLite those that Django has open in this process.
+    Count all connections to the database; on SQLite those that Django has open in this process.
 
-    Its open files would say less: SQLite keeps that of a closed connection for the next.
+    The open files would be misleading: SQLite keeps the file of a closed connection for the next one.
     """
-    from tests import databases  # It reads the environment.
+    from tests import databases  # Reads the environment.
 
     name = os.environ["BENCHMARKS_DB"]
     if databases.KIND != "sqlite":

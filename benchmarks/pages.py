@@ -1,13 +1,13 @@
 """
-What the pages of the admin take at a thousand tasks and at a million, and how many queries they make.
+The time and the number of queries of the admin's pages at a thousand tasks and at a million.
 
     python -m benchmarks.pages [--database postgresql] [--rows 1000 1000000] [--quick]
 
-Each size has a database and a process of its own, filled as by `benchmarks.seed_rows`, and takes its turn in every
-repeat. All hold the same live tasks, processes and drains, and the same sample of finished tasks, in which what is rare
-is frequent: so each list shows as much at every size, and what is beside the sample is what is compared. The bar: the
-time at the last size is at most 2 × that at the first, 3 × on SQLite, and the number of queries is the same. The ledger
-is exempt: it counts all rows, when somebody asks for it.
+Each size has its own database, filled as by `benchmarks.seed_rows`, and its own process. The sizes take turns in every
+repeat. All have the same live tasks, processes and drains, and the same sample of finished tasks, in which rare cases
+are frequent. So each list shows as many rows at every size, and the sizes differ only in the rows beside the sample.
+The bar: the time at the last size is at most 2 × that at the first, 3 × on SQLite, and the number of queries is the
+same. The ledger is exempt: it counts all rows on request.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from benchmarks import harness
-from benchmarks.harness import Child, Report, tell, use_database
+from benchmarks.harness import Child, Report, reply, use_database
 from benchmarks.seed_rows import Seeded, Seeder, beat, settle
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
-    from django.test import Client  # It needs the settings to be imported.
+    from django.test import Client  # Needs the settings.
 
 SIZES = [1000, 1_000_000]
 QUICK_SIZES = [1000, 20_000]
 LIVE, SAMPLE = 200, 800
-LOOKS = 3  # Of which a repeat takes the median.
+LOOKS = 3  # A repeat takes their median.
 BARS = {"sqlite": 3.0, "postgresql": 2.0, "mariadb": 3.0}
 FUNCTION = "shop.search.tasks.index_product"
 MAX_SHOWN, PER_PAGE = 10_000, 50  # Of the list of all tasks.
 
-Pages = dict[str, str]  # {name: address, or why there is none}.
+Pages = dict[str, str]  # {name: address, or the reason why there is none}.
 
 
 async def measure(report: Report, options: harness.Options) -> None:
     sizes = options.rows or (QUICK_SIZES if options.quick else SIZES)
     with ExitStack() as stack:
-        # The largest first: live tasks that wait for it to be filled would be stuck ones by then.
+        # The largest first: it is slow to fill, and live tasks of the others would be stuck by then.
         filled = {size: stack.enter_context(Child("pages", "child", options.database, size)) for size in sizes[::-1]}
         shops = {size: filled[size] for size in sizes}
         for one in shops.values():
             one.ask("look")  # Warms up.
         for repeat in range(options.repeats):
-            # To and fro, so that none is always the first to find the caches cold.
+            # In alternating order, so that no size always has the cold caches.
             for size, one in list(shops.items())[:: -1 if repeat % 2 else 1]:
                 for page, micros in one.ask("look").items():
                     report.add(page, f"{size:,} tasks", "µs", [micros])
@@ -61,12 +61,12 @@ async def measure(report: Report, options: harness.Options) -> None:
         for size, one in shops.items():
             for page, why in one.ask("skipped").items():
                 say(f"Not measured at {size:,} tasks: {page}: {why}.")
-    say("The ledger is exempt: it counts all rows, when somebody asks for it.")
+    say("The ledger is exempt: it counts all rows on request.")
     judge(report, BARS[options.database])
 
 
 def judge(report: Report, bar: float) -> None:
-    """Say what is above the bar, and how many rows it shows: a page of fifty takes longer than one of two."""
+    """Print the pages above the bar, with the numbers of their rows: a page of fifty takes longer than one of two."""
     shown: dict[str, list[str]] = {}
     for row in report.as_list():
         if row["unit"] == "rows":
@@ -93,19 +93,19 @@ def answer(rows: int) -> None:
     settle()
     client = log_in()
     pages, skipped = find_pages(client, rows, seeded)
-    tell({})
+    reply({})
     for line in sys.stdin:
         beat("default", seeded.living)
         match line.strip():
             case "look":
-                tell({page: clock(client, address) for page, address in pages.items()})
+                reply({page: clock(client, address) for page, address in pages.items()})
             case "count":
-                tell({page: count(client, address) for page, address in pages.items()})
+                reply({page: count(client, address) for page, address in pages.items()})
             case "rows":
                 shown = {page: count_rows(client, address) for page, address in pages.items()}
-                tell({page: number for page, number in shown.items() if number is not None})
+                reply({page: number for page, number in shown.items() if number is not None})
             case "skipped":
-                tell(skipped)
+                reply(skipped)
 
 
 def log_in() -> Client:
@@ -118,7 +118,7 @@ def log_in() -> Client:
 
 
 def find_pages(client: Client, rows: int, seeded: Seeded) -> tuple[Pages, Pages]:
-    """Return the pages that there are, and those that are not, with the reason."""
+    """Return the addresses of the pages, and the reasons for those that are missing."""
     from django.urls import NoReverseMatch, reverse
 
     found: Pages = {}
@@ -133,13 +133,13 @@ def find_pages(client: Client, rows: int, seeded: Seeded) -> tuple[Pages, Pages]
         status = client.get(address).status_code
         if status == 200:
             found[name] = address
-        else:  # 302: Django's own answer to a filter that there is not.
+        else:  # 302: Django's answer to an unknown filter.
             skipped[name] = f"{address} answers {status}"
     return found, skipped
 
 
 def choose_pages(rows: int, seeded: Seeded) -> dict[str, tuple[str, list[Any], dict[str, object]]]:
-    """Return what is looked at: {name: (view, the row of a page of one, the query)}."""
+    """Return the pages: {name: (view, arguments, query)}."""
     from bgtasks.models import BackgroundTask, Drain
 
     tasks = BackgroundTask.objects.order_by("-id")
@@ -190,15 +190,15 @@ def choose_pages(rows: int, seeded: Seeded) -> dict[str, tuple[str, list[Any], d
 
 
 def find_single(tasks: QuerySet[Any], column: str) -> Any:
-    """Return the newest value of a column that one task only has, among those that a search looks through."""
-    from bgtasks.admin.horizon import RECENT
+    """Return the newest value of a column that a single task has, among the tasks that a search covers."""
+    from bgtasks.admin.shared.search_window import RECENT
 
     counts = Counter(tasks.values_list(column, flat=True)[:RECENT])
     return next(value for value, count in counts.items() if value and count == 1)
 
 
 def clock(client: Client, address: str) -> float:
-    """Return the microseconds until the page is there."""
+    """Return the microseconds for a page, the median of LOOKS."""
     micros = []
     for _ in range(LOOKS):
         began = time.perf_counter()
@@ -218,7 +218,7 @@ def count(client: Client, address: str) -> int:
 
 
 def count_rows(client: Client, address: str) -> int | None:
-    """Return how many rows, or groups of rows, a list shows; None for a page that is no list."""
+    """Return the number of rows, or groups of rows, of a list; None for another page."""
     shown = getattr(client.get(address), "context_data", None) or {}
     if "groups" in shown:
         return len(shown["groups"])

@@ -3,11 +3,11 @@ Where the time of a recorded task goes: its parts, each alone.
 
     python -m benchmarks.parts [--database postgresql] [--quick]
 
-Microseconds per task, of no-ops. The loop: `fire`, the start and the end of thousands of tasks, while what the journal
-should write is kept back. The journal: it writes these, each in its final state, while the loop sleeps. Of that, the
-database: the same rows, made ready before, in transactions of the same size, and nothing else. The floor: the driver
-inserts as many rows of one number, in as large transactions. At last all of it as it always is. Loop and journal share
-one interpreter: the whole cannot take less than its two parts together, unless one of them waits for the database.
+Microseconds per task, of no-ops. The loop: `fire`, the start and the end of thousands of tasks, while their records are
+withheld from the journal. The journal: it writes these records, each in its final state, while the loop sleeps. The
+part of the database in that: the same rows, prepared before, in transactions of the same size. The floor: the driver
+inserts as many rows of one number, in transactions of the same size. The whole: all of it as in production. Loop and
+journal share an interpreter: the whole cannot take less than both together, unless one of them waits for the database.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.harness import POLL_PAUSE, Report, Rows, serve, wait_for
 from benchmarks.throughput import time_bare, wait_until_final
 from bgtasks.api import get_runner
 
-BATCH = 2000  # Rows in one transaction: as many as the journal's largest.
+BATCH = 2000  # Rows in a transaction: the most that the journal writes at once.
 
 ended = 0
 
@@ -61,7 +61,7 @@ async def measure_parts(report: Report, tasks: int, rows: Rows) -> None:
 
 
 async def time_loop(tasks: int) -> tuple[float, list[Any]]:
-    """Fire and carry out; return the seconds, and the records that nobody has written."""
+    """Fire and carry out tasks; return the seconds, and their records, which are not written."""
     journal = get_runner().journal
     records: list[Any] = []
     journal.put = records.append  # type: ignore[method-assign]
@@ -117,9 +117,9 @@ def time_database(made: list[Any]) -> float:
 
 
 def make_statements() -> Any:
-    from bgtasks.runtime.statements import statements_for
+    from bgtasks.journal.statements import statements_for
 
-    return statements_for("default", get_runner().journal.process_id, "")
+    return statements_for("default", get_runner().state.id, "")
 
 
 def time_floor(tasks: int) -> float:

@@ -1,12 +1,12 @@
 """
-Fill a database with the past of an invented shop: for a look at the admin, and for `benchmarks.pages`.
+Fill a database with the past of an invented shop, to explore the admin and for `benchmarks.pages`.
 
     python -m benchmarks.seed_rows --rows 1000000 [--settings MODULE] [--database ALIAS] [--beat]
 
 The rows are as bgtasks would have left them: finished tasks of 14 days, processes that were deployed, drained and
-killed, the course of each drain, rollups, a ledger that balances. Some thousand tasks are live. No process stands
-behind them: servers that use the database declare the invented ones dead within seconds, and so does a look at the
-rows after a while, unless `--beat` goes on beating for those that shall seem alive.
+killed, the course of each drain, rollups, a ledger that balances. Some thousand tasks are live. Their processes do not
+exist: servers that use the database declare them dead within seconds, and the admin shows them as silent after a while.
+With `--beat` this command writes beats for those that should seem alive.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from benchmarks.invented import Failure, Function
 
 BATCH = 5000  # Rows in a transaction.
 DAY = 86400.0
-SLOTS = (("web-1", 1200), ("web-1", 1201), ("web-2", 900), ("web-2", 901))  # Where processes run, with a first pid.
-LEFT = "web-3"  # Where one process has died and one does not beat, each with live tasks.
-UNNOTICED = 21.0  # Seconds from a death until it is declared.
+SLOTS = (("web-1", 1200), ("web-1", 1201), ("web-2", 900), ("web-2", 901))  # Host and first pid of processes.
+LEFT = "web-3"  # The host of a dead process and a silent one, each with live tasks.
+UNNOTICED = 21.0  # Seconds from the death of a process until it is declared dead.
 DEPLOYS = 10  # In the days of the past, the last of them three hours ago.
 BEAT_EVERY = 2.0  # Seconds.
 
-# What becomes of a finished task, in 10,000; and of one of a sample.
+# Finished tasks by status, in 10,000, and those of a sample.
 ENDS = {"SUCCESSFUL": 9740, "FAILED": 150, "CANCELLED": 60, "INTERRUPTED": 35, "LOST": 15}
 ENDS_OF_SAMPLE = {"SUCCESSFUL": 3800, "FAILED": 3600, "CANCELLED": 800, "INTERRUPTED": 900, "LOST": 900}
 
@@ -59,7 +59,7 @@ _COLUMNS: dict[str, Any] = {
 
 Row = tuple[Any, ...]
 
-_quote = functools.lru_cache(1000)(json.dumps)  # Most histories say the same.
+_quote = functools.lru_cache(1000)(json.dumps)  # Most histories have the same reasons.
 
 
 @dataclass
@@ -71,11 +71,11 @@ class Life:
     pid: int
     release: str
     started: float
-    ended: float | None = None  # None: it goes on.
+    ended: float | None = None  # None: it is up.
     is_killed: bool = False
     fired: int = 0
     running: int = 0
-    cut_short: Counter[str] = field(default_factory=Counter)  # At its end, by name.
+    cut_short: Counter[str] = field(default_factory=Counter)  # Its tasks at its end, by name.
 
     def __post_init__(self) -> None:
         self.hex, self.text = self.id.hex, str(self.id)
@@ -83,26 +83,26 @@ class Life:
 
 @dataclass(frozen=True)
 class Seeded:
-    """What was written."""
+    """The numbers of the written rows."""
 
     finished: int
     live: int
-    living: list[UUID]  # The processes that shall seem alive.
+    living: list[UUID]  # The processes that should seem alive.
 
 
 class Seeder:
     """
-    Makes the rows and writes them.
+    Makes and writes the rows.
 
     Args:
         using: the database alias.
-        seed: the same one makes the same past, at other moments.
+        seed: of the random numbers. The same seed makes the same past, relative to now.
     """
 
     def __init__(self, using: str, seed: int = 1) -> None:
-        # What needs the settings is imported here and below: they are chosen by an option.
-        from bgtasks.runtime.statements import statements_for
-        from bgtasks.runtime.statements.moments import stamp
+        # Imports that need the settings are here and below, since an option chooses the settings.
+        from bgtasks.journal.statements import statements_for
+        from bgtasks.models.moments import stamp
 
         self._using = using
         self._stamp = stamp
@@ -121,7 +121,7 @@ class Seeder:
         self,
         rows: int,
         live: int,
-        tell: Callable[[int], None] = lambda count: None,
+        advance: Callable[[int], None] = lambda count: None,
         sample: int = 0,
         failing: str = "",
     ) -> Seeded:
@@ -129,24 +129,24 @@ class Seeder:
         Write `rows` tasks, of which `live` are live.
 
         Args:
-            tell: is called with the number of rows that were written since the last call.
-            sample: how many of the finished ones are of the last week, most of them of the last hours, and hold so much
-                of what is rare that 800 fill a page of any list. The same seed makes the same sample, whatever `rows`.
-            failing: the function of which a third of the sample's failures are.
+            advance: called after each batch, with the number of rows written since the last call.
+            sample: the number of finished tasks in the sample: tasks of the last week, most of them of the last hours,
+                with so many rare cases that 800 fill a page of any list. It depends on the seed, but not on `rows`.
+            failing: the function with a third of the failures in the sample.
         """
         finished = rows - live
         made = itertools.chain(self._make_sample(sample, failing), self._make_finished(finished - sample))
         for batch in _batched(made, BATCH):
             write(self._using, batch)
-            tell(len(batch))
+            advance(len(batch))
         living = self._write_the_rest(finished, live)
-        tell(live)
+        advance(live)
         return Seeded(finished, live, living)
 
     # Processes.
 
     def _make_lives(self, slot: int) -> list[Life]:
-        """Return the lives of the processes in a slot, one after the other: the last one goes on."""
+        """Return the successive processes of a slot, of which the last is up."""
         rng, (host, pid) = self._rng, SLOTS[slot]
         first, last = self._now - invented.DAYS * DAY, self._now - 3 * 3600
         deploys = [first + (last - first) * number / (DEPLOYS - 1) + slot * 21 for number in range(DEPLOYS)]
@@ -164,7 +164,7 @@ class Seeder:
         return lives
 
     def _life_at(self, moment: float) -> Life:
-        """Return some process that was alive then."""
+        """Return a random process that was alive at a moment."""
         slots = list(range(len(self._slots)))
         self._rng.shuffle(slots)
         for slot in slots:
@@ -173,12 +173,12 @@ class Seeder:
                 life = self._slots[slot][index]
                 if life.ended is None or moment < life.ended:
                     return life
-        return self._slots[0][0]  # Before the first has booted.
+        return self._slots[0][0]  # The moment precedes the first boot.
 
     # Finished tasks.
 
     def _make_finished(self, count: int) -> Iterator[Row]:
-        """Yield rows about in the order of their ends: as many in an hour as its time of the day has them."""
+        """Yield rows roughly in the order of their ends. The number per hour follows the time of the day."""
         rng = self._rng
         weights = [1.1 + math.sin(number / 24 * 2 * math.pi) for number in range(24 * invented.DAYS)]
         share = count / sum(weights)
@@ -205,7 +205,7 @@ class Seeder:
             yield self._finish(end, status, of_one if rng.random() < 1 / 3 else going_on)
 
     def _finish(self, end: float, status: str, failures: Sequence[Failure]) -> Row:
-        """Return a task that came to its end at this moment, or, if a process ended it, at the end of that process."""
+        """Return a task that ended at this moment; one that its process cut short ended with the process."""
         if status == "FAILED" and failures:
             return self._fail(end, failures)
         if status in ("INTERRUPTED", "LOST") and (row := self._cut_short(status, end)) is not None:
@@ -225,14 +225,14 @@ class Seeder:
     def _fail(self, end: float, failures: Sequence[Failure]) -> Row:
         failure: Failure = self._rng.choices(failures, [failure.weight for failure in failures])[0]
         message = failure.message.format(self._rng.randrange(10_000))
-        told = f"{failure.type}: {message}" if message else failure.type
+        error = f"{failure.type}: {message}" if message else failure.type
         values = {
             "error_type": failure.type,
             "error_message": message,
-            "traceback": f"{failure.traceback}{told}\n",
+            "traceback": f"{failure.traceback}{error}\n",
             "error_fingerprint": failure.fingerprint,
         }
-        why = f"raised {told.partition(chr(10))[0]}"
+        why = f"raised {error.partition(chr(10))[0]}"
         return self._carry_out(failure.function, end, "FAILED", why, failure.function.max_attempts, values)
 
     def _carry_out(
@@ -246,7 +246,7 @@ class Seeder:
             ("RUNNING", started, attempts, "fired" if attempts == 1 else "claimed"),
             (status, end, attempts, why),
         ]
-        for attempt in range(attempts - 1, 0, -1):  # Those before, backwards.
+        for attempt in range(attempts - 1, 0, -1):  # The earlier attempts, in reverse order.
             began = entries[0][1]
             failed = began - 2.0**attempt
             ran = failed - function.take(rng)
@@ -256,7 +256,7 @@ class Seeder:
                 ("READY", failed, attempt, f"raised TimeoutError; {again}"),
             ]
         created, origin = entries[0][1], life
-        if rng.random() < 0.15:  # It found no free slot.
+        if rng.random() < 0.15:  # The task found no free slot.
             first = entries[0]
             created = first[1] - rng.expovariate(2.0)
             origin = self._life_at(created)
@@ -267,7 +267,7 @@ class Seeder:
         return row
 
     def _cancel(self, function: Function, end: float) -> Row:
-        """Return one that somebody cancelled while it waited, or while it ran."""
+        """Return a task that was cancelled while it waited, or while it ran."""
         life = self._life_at(end)
         created = end - self._rng.expovariate(1 / 30)
         entries = [("READY", created, 0, "fired"), ("CANCELLED", end, 0, "cancelled on request")]
@@ -278,7 +278,7 @@ class Seeder:
         return row
 
     def _cut_short(self, status: str, end: float) -> Row | None:
-        """Return one that ran when its process ended, at a moment near `end`, if there is such a process."""
+        """Return a task that ran when its process ended, near the moment `end`; None if there is no such process."""
         ended = [life for slot in self._slots for life in slot if life.ended and life.is_killed == (status == "LOST")]
         life = min(ended, key=lambda life: abs((life.ended or 0) - end) + self._rng.random() * DAY, default=None)
         if life is None or life.ended is None:
@@ -307,10 +307,10 @@ class Seeder:
         **values: Any,
     ) -> Row:
         """
-        Return what to insert; the process that is named as the origin counts it.
+        Return the columns of a task, and count it for its origin.
 
         Args:
-            entries: the history, of which the first is the firing: (status, at, attempt, why).
+            entries: the history, beginning with the firing, each as (status, at, attempt, why).
         """
         rng = self._rng
         origin.fired += 1
@@ -351,15 +351,15 @@ class Seeder:
         bits = self._rng.getrandbits(74)
         return UUID(int=int(moment * 1000) << 80 | 0x7 << 76 | bits >> 62 << 64 | 0x2 << 62 | bits & (1 << 62) - 1)
 
-    # What is there now.
+    # The present.
 
     def _write_the_rest(self, finished: int, live: int) -> list[UUID]:
-        """Write what is live, the processes, their drains, the rollups and the ledger; return who shall seem alive."""
+        """Write live tasks, processes, drains, rollups and ledger; return the processes that should seem alive."""
         from django.db import transaction
 
         from bgtasks.conf import get_settings
         from bgtasks.models import BackgroundTask, Process
-        from bgtasks.querysets import count_in_ledger
+        from bgtasks.models.books import count_in_ledger
 
         self._now = time.time()
         dead_after = get_settings().dead_after
@@ -393,7 +393,7 @@ class Seeder:
         return [life.id for life in living]
 
     def _make_live(self, count: int, living: list[Life], dead: Life, silent: Life) -> Iterator[Row]:
-        # No process knows their names, so that none starts them.
+        # With names that no process knows, so that no process starts them.
         functions = [function for function in self._functions if function.name not in _declared_names()]
         weights = [function.weight * function.median**0.7 for function in functions]
         for number in range(count):
@@ -423,15 +423,16 @@ class Seeder:
             values["await_place"] = json.dumps({**place, "since": since})
         if function.is_long:
             total = rng.randrange(100, 5000)
-            told = {"done": int(total * rng.random()), "total": total, "note": rng.choice(["", "reading", "writing"])}
-            values["progress"] = json.dumps({**told, "at": self._iso(self._now)})
+            done, note = int(total * rng.random()), rng.choice(["", "reading", "writing"])
+            progress = {"done": done, "total": total, "note": note, "at": self._iso(self._now)}
+            values["progress"] = json.dumps(progress)
         if number % 90 == 2:
             values["cancel_requested_at"] = self._moment(self._now - 2)
         entries = [("RUNNING", started, 1, "fired")]
         return self._make_row(function, entries, life, life, **values)
 
     def _wait(self, function: Function, number: int, origin: Life) -> Row:
-        """Return one that waits: for a slot, some for too long, some for a later moment, some for another attempt."""
+        """Return a task that waits for a slot, for a later moment or for another attempt, some for too long."""
         rng = self._rng
         created = self._now - rng.expovariate(1 / 8)
         values = self._key_of(function, number)
@@ -449,7 +450,7 @@ class Seeder:
         return self._make_row(function, entries, None, origin, **values)
 
     def _key_of(self, function: Function, number: int) -> dict[str, Any]:
-        """Return a key that no other live task has."""
+        """Return the columns of a key that no other live task has."""
         if not function.is_keyed:
             return {}
         key = f"{function.parameter}:{int(self._now)}-{number}"
@@ -527,16 +528,16 @@ _CUMULATED = list(itertools.accumulate(ENDS.values()))
 
 
 class Rollups:
-    """What the rollup writers of the processes would have written."""
+    """The rollups that the processes would have written."""
 
     def __init__(self, now: float, slots: Sequence[Sequence[Life]]) -> None:
+        from bgtasks.journal.tally import Counts
         from bgtasks.maintenance.rollup_writer import KEPT
-        from bgtasks.runtime.tally import Counts
 
         self._counts = Counts
         self._since = {int(resolution): now - seconds for resolution, seconds in KEPT.items()}
-        # Also where nothing ended the lag of the loop was noted.
-        self._stretches: dict[tuple[int, int, UUID], dict[str, Any]] = {
+        # Also for periods without an ended task, since the lag of the loop is written for all.
+        self._buckets: dict[tuple[int, int, UUID], dict[str, Any]] = {
             (resolution, number, life.id): {}
             for resolution, since in self._since.items()
             for life in itertools.chain(*slots)
@@ -552,7 +553,7 @@ class Rollups:
         took: float | None = None,
         waited: float | None = None,
     ) -> None:
-        from bgtasks.histogram import bin_of
+        from bgtasks.models.histogram import bin_of
 
         number, name = int(row[0], 16), row[1]
         is_well = status in ("SUCCESSFUL", "CANCELLED")
@@ -560,9 +561,9 @@ class Rollups:
             if end < since:
                 continue
             key = (resolution, int(end // resolution), life.id)
-            counts = self._stretches.setdefault(key, {}).setdefault(name, None)
+            counts = self._buckets.setdefault(key, {}).setdefault(name, None)
             if counts is None:
-                counts = self._stretches[key][name] = self._counts()
+                counts = self._buckets[key][name] = self._counts()
             counts.statuses[status] = counts.statuses.get(status, 0) + 1
             counts.failed = counts.failed if is_well else max(counts.failed, number)
             if took is not None:
@@ -584,7 +585,7 @@ class Rollups:
                 tasks={name: counts.as_json() for name, counts in tasks.items()},
                 lag=rng.expovariate(200) if rng.random() < 0.97 else rng.uniform(0.1, 2.0),
             )
-            for (resolution, number, process), tasks in self._stretches.items()
+            for (resolution, number, process), tasks in self._buckets.items()
         )
         Rollup.objects.using(using).bulk_create(rows, batch_size=500)
 
@@ -594,7 +595,7 @@ def _numbers(begin: float, end: float, resolution: int) -> range:
 
 
 def _datetime(seconds: float) -> Any:
-    from bgtasks.runtime.statements import to_datetime
+    from bgtasks.journal.statements import to_datetime
 
     return to_datetime(seconds)
 
@@ -631,7 +632,7 @@ def write(using: str, rows: Sequence[Row]) -> None:
 
 
 def beat(using: str, processes: Sequence[UUID]) -> None:
-    """Have these processes seem alive for another while."""
+    """Write a beat for these processes, so that they seem alive for another while."""
     from django.db.models import F
     from django.utils import timezone
 
@@ -644,7 +645,7 @@ def beat(using: str, processes: Sequence[UUID]) -> None:
 
 
 def settle(using: str = "default") -> None:
-    """Have the database take its statistics, and tidy up as its daemon soon would, in the middle of a measure."""
+    """Update the statistics of the database and vacuum it, so that its daemon does neither during a measure."""
     from django.db import connections
 
     connection = connections[using]
@@ -663,17 +664,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.seed_rows", description="Fill a database with the past of an invented shop."
     )
-    parser.add_argument("--rows", type=int, default=1_000_000, help="tasks, the live ones too; by default a million")
-    parser.add_argument("--live", type=int, default=3000, help="of these, at most a quarter; by default 3000")
-    parser.add_argument("--seed", type=int, default=1, help="another one makes another past")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="tasks in all; by default a million")
+    parser.add_argument(
+        "--live", type=int, default=3000, help="live tasks among them, at most a quarter; by default 3000"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="another seed makes another past")
     parser.add_argument(
         "--settings",
         default=os.environ.get("DJANGO_SETTINGS_MODULE", "bgtasks_project.settings"),
         help="by default DJANGO_SETTINGS_MODULE, or the demo's",
     )
-    parser.add_argument("--database", metavar="ALIAS", help="by default where bgtasks keeps its rows")
-    parser.add_argument("--force", action="store_true", help="also where there are tasks already")
-    parser.add_argument("--beat", action="store_true", help="then have its processes seem alive, until Ctrl-C")
+    parser.add_argument("--database", metavar="ALIAS", help="by default that of the rows of bgtasks")
+    parser.add_argument("--force", action="store_true", help="fill it even if it has tasks already")
+    parser.add_argument("--beat", action="store_true", help="then let the processes seem alive, until Ctrl-C")
     options = parser.parse_args()
     if options.rows < 1 or options.live < 0:
         parser.error("--rows is at least 1, --live at least 0")
@@ -693,7 +696,7 @@ def main() -> None:
 
 
 def _choose_database(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    """Return the alias; end with the exit code 2 for a database that must not or cannot be filled."""
+    """Return the alias; exit with 2 for a database that must not or cannot be filled."""
     from django.db import DatabaseError, connections, router
 
     from bgtasks.models import BackgroundTask

@@ -1,9 +1,9 @@
 """
-How long each server takes to stop, and what it answers meanwhile. It prints a table; docs/servers.md quotes it.
+How long each server takes to stop, and its answers meanwhile. Prints the table that docs/servers.md quotes.
 
     .venv/bin/python -m benchmarks.servers [NAME…]
 
-Each server gets a SQLite file of its own, one worker and no flags that matter here. Seconds count from SIGTERM to the
+Each server has a SQLite file of its own, one worker, and no flags that matter here. Seconds count from SIGTERM to the
 end of the last process.
 """
 
@@ -36,7 +36,7 @@ def stop_with_a_task(server: Server) -> str:
 
 
 def stop_with_a_request_and_a_task(server: Server) -> str:
-    """Stop while a request takes 2 s more and a task 3 s: are they served, and one after the other?"""
+    """Stop while a request takes 2 s more, and its task 3 s: are both finished, and one after the other?"""
     answers: list[str] = []
 
     def ask() -> None:

@@ -1,59 +1,41 @@
 """
-What the runtime's statements cost on a large table, with statistics of that table and with those of an empty one.
+The cost of the runtime's statements on a large table, with its statistics and with those of the empty table.
 
     .venv/bin/python -m benchmarks.tables [--database postgresql] [--finished NUMBER …]
 
-The table holds finished rows of a month, 100 tasks that run and some thousand that wait. First the database has only
-the statistics that it took while the table was empty; then it takes them anew. A figure is the median of the repeats,
-for 100 rows or, where a statement is a look, for one look. docs/performance.md quotes it.
+The table has the finished rows of a month, 100 running tasks and some thousand waiting ones. At first the database has
+only the statistics of the empty table; then they are updated. A figure is the median of the repeats, for 100 rows or,
+where a statement is a look, for one look. docs/performance.md quotes the table.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import django
 import rich.table
-from django.apps import apps
 from rich.console import Console
 
-if TYPE_CHECKING:
-    from tests.tables import Table  # It needs the settings to be imported.
+from benchmarks.harness import KINDS, use_database
 
-KINDS = ("sqlite", "postgresql", "mariadb")
+if TYPE_CHECKING:
+    from tests.tables import Table  # Needs the settings.
+
 LIVE = 100
 REPEATS = 15
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What the runtime's statements cost on a large table.")
+    parser = argparse.ArgumentParser(description="The cost of the runtime's statements on a large table.")
     parser.add_argument("--database", choices=KINDS, default="sqlite", help="By default SQLite.")
     parser.add_argument(
         "--finished", type=int, nargs="+", default=[100_000], help="Numbers of finished rows. By default 100000."
     )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        # All of it is read when the modules are imported.
-        os.environ |= {"TESTS_DB": options.database, "TESTS_DB_DIR": folder}
-        os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
-        from tests import databases
-
-        if fault := databases.find_fault():
-            sys.exit(fault)
-        try:
-            os.environ["TESTS_DB_NAME"] = databases.make_database(Path(folder))
-            django.setup()
-            report(options.finished)
-        finally:
-            apps.get_app_config("bgtasks").shut_down()
-            databases.drop_databases_of_run()
+    with use_database(options.database):
+        report(options.finished)
 
 
 def report(sizes: list[int]) -> None:
@@ -68,7 +50,7 @@ def report(sizes: list[int]) -> None:
 
 
 def measure(finished: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the milliseconds of each statement: with the statistics of the empty table, and with new ones."""
+    """Return the milliseconds of each statement, with the statistics of the empty table and with updated ones."""
     from bgtasks.models import BackgroundTask
     from tests import tables
 

@@ -3,9 +3,9 @@ How many tasks per second are fired, carried out and final in their rows.
 
     python -m benchmarks.throughput [--database postgresql] [--quick]
 
-The clock runs from the first call until no row is live and all are SUCCESSFUL. Bare tasks, which leave no trace, are
-what each measure is beside. Tasks that wait are written twice, as RUNNING and as SUCCESSFUL, so their number is raised
-to all of them: with the default of 500 the rest would wait in the table.
+The time is from the first call until no row is live and all are SUCCESSFUL. Each measure is compared with bare tasks,
+which leave no trace. Tasks that wait are written twice, as RUNNING and as SUCCESSFUL. For them MAX_RUNNING is raised to
+the number of tasks: with the default of 500 the rest would wait in the table.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ async def time_fired(function: Any, tasks: int, rows: Rows, **options: object) -
 
 
 async def time_two_writes(tasks: int, rows: Rows) -> float:
-    """Hold the tasks until all of them are written as RUNNING."""
+    """Let the tasks end only after all of them are written as RUNNING."""
     gate.clear()
     async with serve(MAX_RUNNING=tasks):
         began = time.perf_counter()
@@ -103,7 +103,7 @@ async def time_two_writes(tasks: int, rows: Rows) -> float:
 
 
 async def wait_until_final(tasks: int, rows: Rows) -> None:
-    """Leave the rows alone as long as this process knows of live tasks: that costs nothing to ask."""
+    """Wait for the live tasks of this process first, which costs nothing, and only then read the rows."""
     await wait_for(lambda: bgtasks.pending_task_count() == 0, POLL_PAUSE / 2)
     await rows.wait_until_finished(tasks)
 

@@ -1,4 +1,4 @@
-"""The pages of the benchmarks: the admin, for a look at a large table, and the views that are put under load."""
+"""The pages of the benchmarks: the admin, for large tables, and the views that are put under load."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """
-How much load a view takes that fires one task, beside the same view without, and with `create_task`.
+The load that a view bears when it fires a task, against the same view without a task, and with `create_task`.
 
     python -m benchmarks.view [--database postgresql] [--connections 32] [--quick]
 
-A uvicorn with one process and no middleware, and a load generator in another process. The task is a no-op. Afterwards
-each answered request has its row, and all of them are SUCCESSFUL.
+The site runs under uvicorn with one process and no middleware, the load generator in another process. The task is a
+no-op. Afterwards each answered request has its row, and all rows are SUCCESSFUL.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def delete_when_final(rows: Rows, at_least: int) -> None:
 
 @contextlib.contextmanager
 def serve_site() -> Iterator[int]:
-    """Start uvicorn, and yield its port."""
+    """Start uvicorn and yield its port."""
     with contextlib.closing(socket.socket()) as found:
         found.bind(("127.0.0.1", 0))
         port = int(found.getsockname()[1])
@@ -78,7 +78,9 @@ def wait_until_it_listens(server: subprocess.Popen[bytes], port: int) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--connections", type=int, default=32, help="connections that ask all the time (default 32)")
+    parser.add_argument(
+        "--connections", type=int, default=32, help="connections that send requests without a pause (default 32)"
+    )
 
 
 if __name__ == "__main__":

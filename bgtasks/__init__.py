@@ -1,7 +1,7 @@
 """
 Fire-and-forget background tasks for async Django that cannot be silently lost.
 
-Safe to import before the app registry is ready: what needs it is looked up when it is called.
+The import is safe before Django's app registry is ready: functions look up the registry only when they are called.
 """
 
 from __future__ import annotations

@@ -1,46 +1,101 @@
-"""What `bgtasks` exports: the functions a project calls. They reach the runtime through the AppConfig, at call time."""
+"""The functions that `bgtasks` exports. They reach the runtime through the AppConfig, at call time."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 from uuid import UUID
 
-from asgiref.sync import iscoroutinefunction
 from django.apps import apps
 from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
 
-from .definition import MAX_NAME_LENGTH, Task, check_name, name_of
-from .failure import storable
+from .conf import Settings
+from .definition import Task
+from .process.drain_report import DrainReport
+from .process.record import Record
+from .process.registry import Registry
 from .runtime.context import is_inside_live_task
-from .runtime.handle import TaskHandle
+from .runtime.handle import HandleOwner, TaskHandle
 
 if TYPE_CHECKING:
-    from .runtime.drainer import DrainReport  # For types only, as the next line.
-    from .runtime.runner import Runner  # It imports models, which come later.
+    from .runtime.firing import Firing  # For types only: both import models, which are loaded later.
+    from .runtime.runner import Runner
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def get_runner() -> Runner:
+class Admits(Protocol):
+    """Takes new records: `runtime.admission` starts them, and in tests `testing.capture` keeps them."""
+
+    def admit(self, record: Record) -> None:
+        """Take a new record, and return at once."""
+
+    async def record_first(self, record: Record) -> Record:
+        """Take a new record, and return it, or that of the task with its key, once it is recorded."""
+
+
+class Runtime(HandleOwner, Protocol):
+    """The part of the runner that fires: a `Runner`, and in tests a `CapturingRuntime`."""
+
+    settings: Settings
+    registry: Registry
+    firing: Firing
+
+    @property
+    def admission(self) -> Admits: ...
+
+    def find(self, task_id: UUID) -> Record: ...
+
+    async def afind(self, task_id: UUID) -> Record: ...
+
+    def serve(self, loop: asyncio.AbstractEventLoop) -> None: ...
+
+    async def drain(self, asked_by: str, deadline: float) -> DrainReport: ...
+
+
+class Config(Protocol):
+    """The AppConfig, as the modules above this one use it."""
+
+    def find_runner(self) -> Runner | None:
+        """Return this process's runner if it has been made; none is made for the question."""
+
+    def go_live(self) -> Runner:
+        """Run tasks from now on, in tests too, until `shut_down`."""
+
+    def shut_down(self) -> None:
+        """End the threads of the runtime."""
+
+    def begin_anew(self) -> None:
+        """Forget a runtime that was shut down, or one that only captures."""
+
+
+def get_config() -> Config:
+    return cast("Config", apps.get_app_config("bgtasks"))
+
+
+def get_runtime() -> Runtime:
     """
-    Return this process's runner.
+    Return the runtime of this process; make it if need be.
 
     Raises:
         AppRegistryNotReady: Django has not been set up yet.
         ImproperlyConfigured: "bgtasks" is not in INSTALLED_APPS.
     """
     try:
-        runner: Runner = apps.app_configs["bgtasks"].runner  # type: ignore[attr-defined]
-        return runner
+        runtime: Runtime = apps.app_configs["bgtasks"].runtime  # type: ignore[attr-defined]
+        return runtime
     except KeyError:
         if not apps.ready:
             raise AppRegistryNotReady("bgtasks cannot be used before django.setup() is done.") from None
         raise ImproperlyConfigured('Put "bgtasks" into INSTALLED_APPS.') from None
+
+
+def get_runner() -> Runner:
+    """Return the runner of this process, where tasks run: in tests only after `go_live`."""
+    return cast("Runner", get_runtime())
 
 
 @overload
@@ -63,8 +118,8 @@ def fire(task: Any, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
     """
     Start a background task and return at once: no I/O, no await.
 
-    The task is recorded within milliseconds. Until then a killed process leaves no trace of it; `afire` waits for that.
-    Its failure never reaches the caller: it is recorded and logged.
+    The task is recorded within milliseconds. A process that is killed before that leaves no trace of it; `afire` waits
+    for the record. A failure of the task never reaches the caller: it is recorded and logged.
 
     Args:
         task: a task function (`@bgtasks.task`), a coroutine function, or a coroutine object. The last two cannot be
@@ -73,16 +128,15 @@ def fire(task: Any, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
         kwargs: the same by keyword; for a coroutine object only `name`, by default its own.
 
     Raises:
-        TypeError: nothing that may be fired, arguments that do not fit the function, or that JSON cannot hold.
-        ValueError: an argument or name with content that databases cannot hold, or too large.
+        TypeError: it cannot be fired, or its arguments do not fit the function, or JSON cannot hold them.
+        ValueError: an argument or the name has content that databases cannot hold, or is too large.
         Draining: the process is shutting down, and no other process could start the task.
         Overloaded: the database is away and MAX_UNWRITTEN records wait in memory.
     """
-    if type(task) is Task:
-        return get_runner().fire_task(task, args, kwargs)
-    if isinstance(task, Coroutine):
-        return get_runner().fire_coroutine(task, _name_coroutine(task, args, kwargs))
-    return get_runner().fire_function(_check_function(task), args, kwargs)
+    runtime = get_runtime()
+    record = runtime.firing.make(task, args, kwargs)
+    runtime.admission.admit(record)
+    return TaskHandle(runtime, record)
 
 
 @overload
@@ -108,37 +162,35 @@ async def afire(task: Any, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
     Takes what `fire` takes and raises what it raises, and also:
 
     Raises:
-        NotRecorded: the database did not take it within WRITE_TIMEOUT; it is surely not stored and not started.
+        NotRecorded: the database did not take it within WRITE_TIMEOUT. It is not stored and not started.
         RecordUnknown: the same, but the write was on its way and may have been committed.
+        KeyConflict: another task has its key, and its option `on_conflict` asks for an error.
     """
-    if type(task) is Task:
-        return await get_runner().afire_task(task, args, kwargs)
-    if isinstance(task, Coroutine):
-        return await get_runner().afire_coroutine(task, _name_coroutine(task, args, kwargs))
-    return await get_runner().afire_function(_check_function(task), args, kwargs)
+    runtime = get_runtime()
+    return TaskHandle(runtime, await runtime.admission.record_first(runtime.firing.make(task, args, kwargs)))
 
 
 def get(task_id: UUID | str) -> TaskHandle[Any]:
     """
-    Return a handle of any task, also one of another process, or of yesterday. Asks the database: for sync code.
+    Return a handle of any task, also of one in another process, or from yesterday. For sync code: it asks the database.
 
-    Waiting for one that runs in another process asks for its row every POLL_INTERVAL.
+    A handle of a task that runs in another process asks for its row every POLL_INTERVAL while it is awaited.
 
     Raises:
         TaskNotFound: no row has the id.
-        ValueError: it is no UUID.
+        ValueError: the id is not a UUID.
         RuntimeError: called in async code, see `aget`.
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("bgtasks.get() asks the database, which would block the event loop: `await bgtasks.aget()`.")
-    runner = get_runner()
-    return TaskHandle(runner, runner.find(_as_uuid(task_id)))
+    runtime = get_runtime()
+    return TaskHandle(runtime, runtime.find(_as_uuid(task_id)))
 
 
 async def aget(task_id: UUID | str) -> TaskHandle[Any]:
-    """Do what `get` does, in async code."""
-    runner = get_runner()
-    return TaskHandle(runner, await runner.afind(_as_uuid(task_id)))
+    """Do the work of `get` in async code."""
+    runtime = get_runtime()
+    return TaskHandle(runtime, await runtime.afind(_as_uuid(task_id)))
 
 
 def _as_uuid(task_id: UUID | str) -> UUID:
@@ -152,13 +204,13 @@ def _as_uuid(task_id: UUID | str) -> UUID:
 
 def live_tasks() -> list[TaskHandle[Any]]:
     """Return handles of the live tasks that this process holds: running, or waiting for it to start or record them."""
-    runner = get_runner()
-    return [TaskHandle(runner, record) for record in list(runner.registry.live.values())]
+    runtime = get_runtime()
+    return [TaskHandle(runtime, record) for record in list(runtime.registry.live.values())]
 
 
 def pending_task_count() -> int:
     """Return how many live tasks this process holds. What waits in the table belongs to no process."""
-    return len(get_runner().registry.live)
+    return len(get_runtime().registry.live)
 
 
 async def drain(timeout: float | None = None) -> DrainReport:
@@ -179,49 +231,8 @@ async def drain(timeout: float | None = None) -> DrainReport:
     """
     if is_inside_live_task():
         raise RuntimeError("bgtasks.drain() inside a task would wait for that task: call it from elsewhere.")
-    runner = get_runner()
-    settings = runner.settings
+    runtime = get_runtime()
+    settings = runtime.settings
     wait = settings.drain_timeout if timeout is None else timeout
     deadline = time.monotonic() + wait + settings.cancel_grace + settings.flush_timeout
-    return await runner.drain("a call of bgtasks.drain()", deadline)
-
-
-def _name_coroutine(coroutine: Coroutine[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Return a coroutine object's name; close the object if it is refused, or Python would warn of it later."""
-    if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
-        raise TypeError(f"{coroutine!r} has been started already: fire one that nobody awaited.")
-    try:
-        name = kwargs.pop("name", None)
-        if args or kwargs:
-            raise TypeError(f"{coroutine!r} has its arguments already: only `name=` may be given with it.")
-        return check_name(name) if name is not None else _name_of_coroutine(coroutine)
-    except BaseException:
-        coroutine.close()
-        raise
-
-
-def _name_of_coroutine(coroutine: Any) -> str:
-    frame = getattr(coroutine, "cr_frame", None)
-    module = frame.f_globals.get("__name__", "") if frame is not None else ""
-    qualname = getattr(coroutine, "__qualname__", type(coroutine).__qualname__)
-    return storable(f"{module}.{qualname}".strip("."))[-MAX_NAME_LENGTH:]
-
-
-def _check_function(function: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """
-    Return the `async def` function that was given.
-
-    Raises:
-        TypeError: for anything else, saying what may be fired.
-    """
-    if not isinstance(function, type) and iscoroutinefunction(function):
-        return cast("Callable[..., Coroutine[Any, Any, Any]]", function)
-    if inspect.isawaitable(function):
-        what = f"{function!r:.200} runs by itself already"
-    elif inspect.isroutine(function):
-        what = f"{name_of(function)} is a plain function without @bgtasks.task"
-    else:
-        what = f"{function!r:.200} is none of these"
-    raise TypeError(
-        f"bgtasks fires a function under @bgtasks.task, an `async def` function, or a coroutine object; {what}."
-    )
+    return await runtime.drain("a call of bgtasks.drain()", deadline)

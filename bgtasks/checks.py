@@ -1,4 +1,4 @@
-"""System checks: what keeps bgtasks from working, or from working well, and how to mend it."""
+"""System checks: report faults that keep bgtasks from working, or from working well, and how to correct them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from django.utils.module_loading import import_string
 
 from .conf import find_problems, get_settings
 from .definition import declared
+from .journal.statements import SUPPORTED_VENDORS
 from .models import BackgroundTask
-from .runtime.statements import SUPPORTED_VENDORS
 
 
 @register("bgtasks")
@@ -42,20 +42,20 @@ def check_asgi_application(app_configs: Sequence[AppConfig] | None, **kwargs: An
 
 
 def _find_asgi_application() -> Any:
-    """Return the project's ASGI application, or None if it has none that can be imported."""
+    """Return the ASGI application of the project; None if there is none, or it cannot be imported."""
     path = getattr(django_settings, "ASGI_APPLICATION", None)
     if not path:
         package = getattr(django_settings, "ROOT_URLCONF", "").rpartition(".")[0]
         path = f"{package}.asgi.application" if package else None
     try:
         return import_string(path) if path else None
-    except Exception:  # noqa: BLE001, RUF100  # Whatever is wrong with it is not this check's to tell.
+    except Exception:  # noqa: BLE001, RUF100  # An error in it is not the subject of this check.
         return None
 
 
 @register("bgtasks")
 def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Look at what the settings say; no connection is opened."""
+    """Check the settings of the database, without opening a connection."""
     return [] if find_problems(getattr(django_settings, "BGTASKS", {})) else list(_find_database_problems())
 
 
@@ -98,6 +98,6 @@ def check_task_functions(app_configs: Sequence[AppConfig] | None, **kwargs: Any)
             hint="Define it at the top level of a module, best in a module called tasks.",
             id="bgtasks.W004",
         )
-        for task in dict.fromkeys(declared.values())  # Once, however many names it has.
+        for task in dict.fromkeys(declared.values())  # Once for all its names.
         if "<locals>" in task.func.__qualname__
     ]

@@ -1,4 +1,4 @@
-"""The settings: one frozen dataclass over the dictionary `BGTASKS` of the project's settings."""
+"""The settings: a frozen dataclass made from the dictionary `BGTASKS` in the settings of the project."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from .options import MAX_QUEUE_LENGTH
+from .definition.options import MAX_QUEUE_LENGTH
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `BGTASKS` may hold, each key in upper case there. Durations are seconds, sizes bytes."""
+    """The keys of `BGTASKS`, which are in upper case there. Durations are in seconds, sizes in bytes."""
 
     heartbeat: float = 5  # Between two beats of a process.
-    dead_after: float = 20  # Without a new beat, observed for this long, a process is dead.
+    dead_after: float = 20  # A process without a new beat, observed for this long, is dead.
     poll_interval: float = 0.5  # Between two looks for requests and for waiting tasks.
-    drain_timeout: float = 20  # Running tasks may go on for this long once a drain began.
-    cancel_grace: float = 5  # Then they are cancelled and have this long to clean up.
-    flush_timeout: float = 3  # Then their last states are written, within this long.
+    drain_timeout: float = 20  # Running tasks may go on for this long after the start of a drain.
+    cancel_grace: float = 5  # Then they are cancelled, and have this long to clean up.
+    flush_timeout: float = 3  # Then their last states are written, within this time.
     max_running: int = 500  # Tasks running at once in a process; more wait in the table.
     db_lanes: int | None = None  # Database threads for the tasks' ORM calls. None: 1 on SQLite, 4 elsewhere.
     sync_threads: int = 4  # Threads for plain `def` task functions.
@@ -32,24 +32,24 @@ class Settings:
     queues: dict[str, Any] = dataclasses.field(default_factory=dict)  # {name: {"MAX_RUNNING": …, "MAX_WAITING": …}}.
     write_timeout: float = 5  # `afire` waits this long for its row to be committed.
     max_unwritten: int = 20_000  # Records that may wait in memory while the database is away.
-    stuck_after: float | None = None  # A task running longer than this is stuck, unless it declares its own.
-    stuck_waiting_after: float = 300  # A task ready for longer than this is stuck.
+    stuck_after: float | None = None  # A task running for longer is stuck, unless it declares its own limit.
+    stuck_waiting_after: float = 300  # A task waiting for longer is stuck.
     blocked_after: float = 1  # An event loop that does not answer for this long is blocked.
-    max_args_bytes: int = 256 * 1024  # Of a task's arguments as JSON.
-    max_result_bytes: int = 64 * 1024  # Of a task's result as JSON; a larger one is not stored.
+    max_args_bytes: int = 256 * 1024  # Of the arguments of a task as JSON.
+    max_result_bytes: int = 64 * 1024  # Of the result of a task as JSON; a larger one is not stored.
     retention: float = 14 * 86400  # Finished tasks are kept for this long.
     retention_failed: float = 90 * 86400  # Failed, interrupted and lost ones for this long.
-    record_fired_by: bool = True  # Record which request fired a task.
-    release: str = ""  # The version of the project that is running, as shown in the admin.
+    record_fired_by: bool = True  # Record the request that fired a task.
+    release: str = ""  # The running version of the project, as shown in the admin.
     spool_path: str | Path | None = None  # Where unwritten records go at exit. None: a temporary folder.
-    fire_on_commit: bool = True  # Sync code in a transaction: write the row in it, start after its commit.
+    fire_on_commit: bool = True  # Sync code in a transaction: the row is written in it, the start follows its commit.
 
     def find_deadline(self, stop_asked_at: float, now: float) -> float:
         """
-        Return when a drain has to be over, on the clock of its arguments.
+        Return the moment at which a drain has to be over, on the clock of the arguments.
 
-        It is counted from the signal, since the platform that will kill the process counts from there too. If open
-        requests used that time up, what is cancelled still gets its time to clean up.
+        It counts from the signal, as the platform does that will kill the process. If open requests have used up that
+        time, cancelled tasks still have their time to clean up.
         """
         return max(stop_asked_at + self.drain_timeout, now) + self.cancel_grace + self.flush_timeout
 
@@ -61,19 +61,19 @@ def _allowed_types(hint: Any) -> tuple[type, ...]:
 
 def _is_instance(value: object, hint: Any) -> bool:
     allowed = _allowed_types(hint)
-    if isinstance(value, bool):  # bool is an int to Python, never to a reader of settings.
+    if isinstance(value, bool):  # To Python True is an int, in settings it is a mistake.
         return bool in allowed
     if isinstance(value, int) and float in allowed:
         return True
     return isinstance(value, allowed)
 
 
-MAX_RELEASE_LENGTH = 100  # As long as the rows' field.
+MAX_RELEASE_LENGTH = 100  # The length of the column.
 MAY_BE_ZERO = frozenset({"drain_timeout", "cancel_grace", "flush_timeout", "max_result_bytes"})
 
 
 def find_problems(values: object) -> list[tuple[str, str]]:
-    """Return what is wrong with the dictionary `values`, each as (problem, fix)."""
+    """Return the problems of the dictionary `values`, each as (problem, fix)."""
     if not isinstance(values, dict):
         return [(f"BGTASKS is a {type(values).__name__}, not a dictionary.", "Write BGTASKS = {…}.")]
     hints = get_type_hints(Settings)
@@ -146,7 +146,7 @@ def get_settings() -> Settings:
     Return the project's settings.
 
     Raises:
-        ImproperlyConfigured: with everything that is wrong, and how to mend it.
+        ImproperlyConfigured: with all problems and their fixes.
     """
     values = getattr(django_settings, "BGTASKS", {})
     if problems := find_problems(values):

@@ -1,4 +1,4 @@
-"""Every error that bgtasks raises on purpose."""
+"""The exceptions of bgtasks."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from .retry_after import parse_retry_after
 
 
 class BgTasksError(Exception):
-    """The base of all errors below."""
+    """The base of all exceptions of bgtasks."""
 
 
 class Draining(BgTasksError):
-    """This process is draining and the task could not be recorded for another process to start."""
+    """This process is draining, and the task could not be recorded for a start by another process."""
 
 
 class Overloaded(BgTasksError):
-    """Too much is waiting to be written; nothing was stored, nothing was started."""
+    """Too many tasks wait, in the queue or for their row to be written. This one was neither stored nor started."""
 
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
-        self.retry_after = retry_after  # Seconds after which another try makes sense.
+        self.retry_after = retry_after  # Seconds to wait before firing again.
 
 
 class NotRecorded(BgTasksError):
-    """The task is surely not stored and not started."""
+    """The task was certainly neither stored nor started."""
 
 
 class RecordUnknown(BgTasksError):
-    """The write was sent, but whether it was committed is not known: look the id up later."""
+    """The row was sent to the database, but the commit was not confirmed. Look up the id later."""
 
     def __init__(self, task_id: UUID) -> None:
         super().__init__(f"It is not known whether task {task_id} was recorded; look it up before firing it again.")
@@ -39,20 +39,20 @@ class RecordUnknown(BgTasksError):
 
 
 class RolledBack(BgTasksError):
-    """The task was fired in a transaction that was rolled back; it never existed."""
+    """The task was fired in a transaction that was rolled back, so it does not exist."""
 
 
 class KeyConflict(BgTasksError):
-    """Another task has the key; this one was not fired: not stored, not started."""
+    """Another task has the key. This one was not fired: it was neither stored nor started."""
 
     def __init__(self, key: str, task_id: UUID) -> None:
         super().__init__(f"The key {key!r} is taken by task {task_id}: this one was not fired.")
         self.key = key
-        self.id = task_id  # Of the task that has the key.
+        self.id = task_id  # The id of the task that has the key.
 
 
 class TaskUnsuccessful(BgTasksError):
-    """The base of what `await handle` raises for a task that did not return."""
+    """The base of the exceptions that `await handle` raises for a task that did not succeed."""
 
     def __init__(self, message: str, task_id: UUID) -> None:
         super().__init__(message)
@@ -60,19 +60,23 @@ class TaskUnsuccessful(BgTasksError):
 
 
 class TaskFailed(TaskUnsuccessful):
-    """The task raised. Its exception is the `__cause__` where it ran in this process and has no sensitive arguments."""
+    """
+    The task raised an exception.
+
+    The exception is the `__cause__` if the task ran in this process and has no sensitive arguments.
+    """
 
 
 class TaskCancelled(TaskUnsuccessful):
-    """The task was cancelled because somebody asked for it."""
+    """The task was cancelled on request."""
 
 
 class TaskInterrupted(TaskUnsuccessful):
-    """The task was cut short by a drain."""
+    """The task was cut short by a drain, or by the end of its event loop."""
 
 
 class TaskLost(TaskUnsuccessful):
-    """The process that ran the task died."""
+    """The process of the task died."""
 
 
 class TaskNotFound(BgTasksError, LookupError):
@@ -85,26 +89,26 @@ class TaskNotFound(BgTasksError, LookupError):
 
 class Retry(BgTasksError):
     """
-    Raise it in a task function to have it tried again: `raise bgtasks.Retry(after=30) from error`.
+    The request of a task function for another attempt: `raise bgtasks.Retry(after=30) from error`.
 
-    It counts as an attempt, within `max_attempts`; without any left the task is FAILED.
+    The current attempt counts towards `max_attempts`. If it was the last one, the task ends as FAILED.
 
     Args:
-        after: when: seconds, a timedelta, an aware datetime, or what a server sent as `Retry-After` (seconds or a date
-            of HTTP); at most ten years. None: as the task's `backoff` says, and not before the `Retry-After` of the
-            error that it is raised from.
+        after: the wait before the next attempt, at most ten years: seconds, a timedelta, an aware datetime, or the text
+            of a `Retry-After` header (seconds or an HTTP date). None: the wait of the option `backoff`, or that of the
+            `Retry-After` of the exception's cause if it is longer.
 
     Raises:
-        TypeError, ValueError: for an `after` that is none of these.
+        TypeError, ValueError: `after` is none of these.
     """
 
     def __init__(self, after: float | timedelta | datetime | str | None = None) -> None:
         self.after = after
-        self.seconds()  # What is wrong is told where it is raised.
+        self.seconds()  # Raises here for a wrong value, in the code that passed it.
         super().__init__("to be tried again" if after is None else f"to be tried again, after {after}")
 
     def seconds(self) -> float | None:
-        """Return the seconds from now. None: as the task's `backoff` says."""
+        """Return the seconds from now; None if the option `backoff` decides."""
         after = self.after
         if after is None:
             return None
@@ -112,12 +116,12 @@ class Retry(BgTasksError):
             return parse_retry_after(after)
         if isinstance(after, datetime):
             if after.utcoffset() is None:
-                raise ValueError(f"Retry(after={after!r}) has no time zone: give an aware moment, or a timedelta.")
+                raise ValueError(f"Retry(after={after!r}) has no time zone: give an aware datetime, or a timedelta.")
             return max(after.timestamp() - time.time(), 0.0)
         if isinstance(after, timedelta):
             after = after.total_seconds()
         if isinstance(after, bool) or not isinstance(after, int | float):
-            raise TypeError(f"Retry(after=…) is seconds, a timedelta, a datetime or a header's text, not {after!r}.")
+            raise TypeError(f"Retry(after=…) takes seconds, a timedelta, a datetime or a header's text, not {after!r}.")
         if not 0 <= after < math.inf:
-            raise ValueError(f"Retry(after={after!r:.120}) is no number of seconds from now.")
+            raise ValueError(f"Retry(after={after!r:.120}) is not a number of seconds from now.")
         return after

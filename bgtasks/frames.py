@@ -1,4 +1,4 @@
-"""Which source files are the project's own, so that people are shown their code before anybody else's."""
+"""Source files: those of the project itself are shown before those of libraries."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import functools
 import re
 from pathlib import Path
 
-# By their shape, not by this machine's folders: a stored traceback may come from another one.
+# Patterns instead of this machine's folders, since a stored traceback may come from another machine.
 _LIBRARIES = re.compile(
     r"""
-    (^|/)(site|dist)-packages/          # what pip and Debian install
+    (^|/)(site|dist)-packages/          # packages of pip and Debian
     | /lib(64)?/(python|pypy)[\d.]*/    # the standard library
     | /python[\d.]*/lib/                # the standard library on Windows
     """,
@@ -21,7 +21,7 @@ _OWN = Path(__file__).resolve().parent.as_posix() + "/"
 @functools.lru_cache(maxsize=4096)
 def is_project_file(file: str) -> bool:
     """
-    Tell whether a source file belongs to the project: not to Python, an installed package or bgtasks.
+    Return whether a source file belongs to the project, not to Python, an installed package or bgtasks.
 
     >>> is_project_file("/srv/shop/orders/tasks.py")
     True

@@ -1,4 +1,4 @@
-"""Logging that cannot break what it tells of."""
+"""Logging that never raises."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def log(
     """
     Log to the logger "bgtasks".
 
-    Args:
-        hide: takes out of a text what the log must not tell. An exception is then logged as a part of the message:
-            handlers that get the exception itself look at its frames, and report what their variables hold.
+    A handler, filter or formatter of the project may raise, for example if it writes to the database on an event loop.
+    Neither a task nor the journal may stop for that reason: the message is then written to standard error.
 
-    A project's handler, filter or formatter may raise anything, as one that writes to the database does on an event
-    loop. That must stop neither a task nor the journal, so the line then goes to standard error instead.
+    Args:
+        hide: removes sensitive values from a text. With it, `exc_info` is logged as a part of the message, since
+            handlers of error trackers report the variables in the frames of an exception.
     """
     try:
         if exc_info is not None and hide is not None:

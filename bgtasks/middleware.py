@@ -1,4 +1,4 @@
-"""Middleware: answers for views that fire more than there is room for."""
+"""Middleware: answers requests whose view fires a task when too many wait."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .exceptions import Overloaded
 
 class OverloadedMiddleware:
     """
-    Makes an `Overloaded` that a view lets through the answer 503, with `Retry-After` in seconds.
+    Turns an `Overloaded` that a view raises into the answer 503, with `Retry-After` in seconds.
 
-    Put it into MIDDLEWARE anywhere. It costs a view that raises nothing one call.
+    It may stand anywhere in MIDDLEWARE. A view that raises nothing costs one more call.
     """
 
     sync_capable = True

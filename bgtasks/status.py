@@ -1,7 +1,8 @@
 """
-The statuses of a background task and which may follow which.
+The statuses of a background task, and the table of the statuses that may follow each.
 
-The table below is the only place that decides it; everything that writes a status asks `may_follow`.
+The writers of a status do not read the table. Each writes under a condition on the status that the row has, and the
+tests compare the histories of tasks with the table.
 """
 
 from django.db.models import TextChoices
@@ -9,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Status(TextChoices):
-    """Where a task stands. The first four are spelled as Django's `TaskResultStatus`."""
+    """The status of a task. The first four are spelled as in Django's `TaskResultStatus`."""
 
     READY = "READY", _("Ready")
     RUNNING = "RUNNING", _("Running")
@@ -27,8 +28,7 @@ class Status(TextChoices):
 LIVE = frozenset({Status.READY, Status.RUNNING})
 FINISHED = frozenset(Status) - LIVE
 
-# READY → INTERRUPTED and READY → LOST happen to coroutine objects only: a waiting task function stays READY for
-# whichever process comes next.
+# Only coroutine objects go from READY to INTERRUPTED or LOST: a waiting task function stays READY for the next process.
 TRANSITIONS: dict[Status | None, frozenset[Status]] = {
     None: frozenset({Status.READY, Status.RUNNING}),
     Status.READY: frozenset({Status.RUNNING, Status.CANCELLED, Status.FAILED, Status.INTERRUPTED, Status.LOST}),
@@ -39,9 +39,12 @@ TRANSITIONS: dict[Status | None, frozenset[Status]] = {
 
 def may_follow(previous: Status | None, status: Status) -> bool:
     """
-    Tell whether `status` may follow `previous` (None: the task is not recorded yet).
+    Return whether `status` may follow `previous` (None: the task is not recorded yet).
 
     >>> may_follow(None, Status.RUNNING), may_follow(Status.SUCCESSFUL, Status.FAILED)
     (True, False)
     """
     return status in TRANSITIONS[previous]
+
+
+UNSUCCESSFUL = sorted([Status.FAILED, Status.INTERRUPTED, Status.LOST])  # They need attention.

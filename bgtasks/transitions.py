@@ -1,4 +1,4 @@
-"""The writers of a row's status outside the journal: conditional UPDATEs, so that a late one loses politely."""
+"""Writes statuses outside the journal, by conditional UPDATEs: a write that comes too late changes nothing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from django.utils import timezone
 from .models import BackgroundTask
 from .status import FINISHED, Status
 
-CANCEL_TRIES = 5  # It may start, or be handed back, between the look at it and the write.
+CANCEL_TRIES = 5  # Between reading and writing its row the task may start, or be handed back.
 
 
 class Cancellation(Enum):
-    """What became of a wish to cancel a task; true if it is cancelled now."""
+    """The outcome of a request to cancel a task; true if the task is cancelled now."""
 
     DONE = "it is cancelled"
     ASKED = "the process that has it is asked to cancel it"
@@ -32,7 +32,7 @@ class Cancellation(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a task that was ended, or made ready again, from outside the process that ran it."""
+    """The outcome of a task that was ended, or made READY again, outside the process that ran it."""
 
     id: UUID
     name: str
@@ -45,13 +45,14 @@ def cancel(
     using: str, task_id: UUID, by: str, why: str, may_ask: bool = True, ended: list[Verdict] | None = None
 ) -> Cancellation:
     """
-    Cancel a task that waits for anyone; ask the process that has it to cancel it, which it does within POLL_INTERVAL.
+    Cancel a task that waits for any process, or ask its process to cancel it, which happens within POLL_INTERVAL.
 
     Args:
         using: the database alias of the rows.
-        by: who asked: a process or a user.
-        may_ask: whether one that a process has is cancelled too.
-        ended: takes the task if it is cancelled now, which has to be counted and announced after the commit.
+        by: the process or user, for the history.
+        why: the reason, for the history.
+        may_ask: whether a task that a process has is cancelled too.
+        ended: takes the verdict if the task is cancelled now. The caller counts and announces it after the commit.
     """
     rows = BackgroundTask.objects.using(using).filter(pk=task_id)
     for _ in range(CANCEL_TRIES):
@@ -62,7 +63,7 @@ def cancel(
         as_seen = rows.filter(status=row["status"], attempt=row["attempt"], process=row["process"])
         if row["process"] is None:
             entry = history_entry(Status.CANCELLED, row["attempt"], by, why)
-            # `unique_for` counts from the end of a task that was carried out; this one frees its key at once.
+            # `unique_for` applies to a task that was carried out. One cancelled while it waits frees its key.
             values = {"status": Status.CANCELLED, "finished_at": now, "live_key": None}
             if as_seen.update(**values, transitions=[*row["transitions"], entry]):
                 if ended is not None:
@@ -87,24 +88,28 @@ class KeyHolder:
     unique_for: float | None
 
     def has_let_go(self, now: datetime) -> bool:
-        """Tell whether it is over, and its `unique_for` too."""
+        """Return whether the task is over, and its `unique_for` too."""
         if self.status not in FINISHED or self.finished_at is None:
             return False
         return self.finished_at + timedelta(seconds=self.unique_for or 0.0) <= now
 
 
-KEY_HOLDER = ("id", "status", "process", "finished_at", "unique_for")  # The columns of one.
+KEY_HOLDER = ("id", "status", "process", "finished_at", "unique_for")  # The columns of a KeyHolder.
 
 
 def find_key_holder(using: str, key: str) -> KeyHolder | None:
-    """Return who has a key. To be asked only after the unique column has refused it: the answer may be of the past."""
-    # Without a lock: in a transaction of the project's it would keep the journal from that row until the commit.
+    """
+    Return the task that has a key.
+
+    Call it only after the unique column has refused the key, since the answer may be outdated.
+    """
+    # Without a lock: in a transaction of the project it would keep the journal from that row until the commit.
     found = BackgroundTask.objects.using(using).filter(live_key=key).values(*KEY_HOLDER).first()
     return KeyHolder(**found) if found is not None else None
 
 
 def free_key(using: str, holder: KeyHolder) -> bool:
-    """Free the key of a finished task whose `unique_for` is over; tell whether it is free."""
+    """Free the key of a finished task whose `unique_for` is over; return whether it is free."""
     if not holder.has_let_go(timezone.now()):
         return False
     BackgroundTask.objects.using(using).filter(pk=holder.id, status=holder.status).update(live_key=None)
@@ -117,16 +122,17 @@ def give_verdicts(
     """
     Give up to `limit` live tasks of an ended process their declared verdicts, in one transaction.
 
-    A cancel request beats a rerun. Rows that another process is at are skipped. A row that changes meanwhile keeps what
-    it changed to.
+    A cancel request takes precedence over a rerun. Rows that another process has locked are skipped. A row that changes
+    meanwhile keeps its change.
 
     Args:
-        by: who gives them: a process or a command.
-        counts: whether the attempt counts. One that a drain cut short does not.
-        only: the tasks to give them to. None: all.
+        by: the process, command or user, for the history.
+        why: the reason, for the history.
+        counts: whether the attempt counts. An attempt that a drain cut short does not.
+        only: these tasks. None: all.
 
     Returns:
-        The verdicts that were given. Empty: nothing was left.
+        The given verdicts. Empty: no live task is left.
     """
     with transaction.atomic(using=using):
         rows = BackgroundTask.objects.using(using).filter(process=process)
@@ -146,7 +152,7 @@ def give_verdicts(
 
 
 def give_back(using: str, task_id: UUID, process: UUID, started_at: datetime | None, why: str) -> bool:
-    """Make a task READY again that `process` claimed at that moment, and never started; the attempt does not count."""
+    """Make a task READY again that `process` claimed at `started_at` but never started; the attempt does not count."""
     with transaction.atomic(using=using):
         rows = BackgroundTask.objects.using(using).filter(process=process, started_at=started_at)
         row = rows.running().filter(pk=task_id).values(*_JUDGED).first()
@@ -157,12 +163,12 @@ def give_back(using: str, task_id: UUID, process: UUID, started_at: datetime | N
         return _write_verdict(rows, row, Status.RUNNING, verdict, entry)
 
 
-JUDGED = ("id", "name", "attempt", "max_attempts", "on_lost", "cancel_requested_at")  # The columns that decide it.
+JUDGED = ("id", "name", "attempt", "max_attempts", "on_lost", "cancel_requested_at")  # They decide the verdict.
 _JUDGED = (*JUDGED, "transitions")
 
 
 def judge(row: Mapping[str, Any], status: Status, counts: bool) -> Verdict:
-    """Return which verdict a task would get now that its process is over; nothing is written."""
+    """Return the verdict of a task whose process has ended, without writing it."""
     attempt = row["attempt"]
     if row["cancel_requested_at"] is not None:
         verdict = Status.CANCELLED
@@ -194,7 +200,7 @@ def _write_verdict(rows: Any, row: dict[str, Any], status: Status, verdict: Verd
 
 
 def note_late(using: str, task_id: UUID, by: str, why: str) -> None:
-    """Note in a row's history what came after its verdict; the status stays."""
+    """Add an entry for a late result to the history of a row, which keeps its status."""
     rows = BackgroundTask.objects.using(using).filter(pk=task_id)
     row = rows.values("status", "attempt", "transitions").first()
     if row is not None:
@@ -203,5 +209,5 @@ def note_late(using: str, task_id: UUID, by: str, why: str) -> None:
 
 
 def history_entry(status: Status, attempt: int, by: str, why: str) -> dict[str, Any]:
-    """Return what is appended to a row's history with a change of its status."""
+    """Return the entry for the history of a row that is written with its status."""
     return {"status": status.value, "at": timezone.now().isoformat(), "attempt": attempt, "by": by, "why": why}

@@ -1,4 +1,4 @@
-"""UUIDs of version 7 (RFC 9562): the standard library has them from Python 3.14 only."""
+"""UUIDs of version 7 (RFC 9562), which the standard library provides from Python 3.14 on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from time import time_ns
 from uuid import UUID
 
-# Our own generator: a project that seeds `random` must not get the same ids twice. An id is no secret.
+# A generator of our own, since a project may seed the shared one and would get the same ids again. Ids are not secret.
 _random = random.Random()  # noqa: S311
 os.register_at_fork(after_in_child=_random.seed)
 
@@ -17,23 +17,23 @@ _VERSION_AND_VARIANT = 0x7 << 76 | 0x2 << 62
 
 def uuid7_int(nanoseconds: int) -> int:
     """
-    Return the 128 bits of a UUIDv7 for a moment, in nanoseconds since the epoch.
+    Return the 128 bits of a new UUIDv7 for a moment in nanoseconds since the epoch.
 
-    The 12 bits `rand_a` hold the fraction of the millisecond (RFC 9562, section 6.2, method 3), so that ids made in one
-    process sort by time to a quarter of a microsecond, without a lock or a counter.
+    The 12 bits `rand_a` hold the fraction of the millisecond (RFC 9562, section 6.2, method 3). So the ids of a process
+    sort by time, to a quarter of a microsecond, without a lock or a counter.
     """
     milliseconds, rest = divmod(nanoseconds, 1_000_000)
     return milliseconds << 80 | (rest << 12) // 1_000_000 << 64 | _VERSION_AND_VARIANT | _random.getrandbits(62)
 
 
 def uuid7() -> UUID:
-    """Return a new UUIDv7."""
+    """Return a new UUIDv7 for the current time."""
     return UUID(int=uuid7_int(time_ns()))
 
 
 def lowest_uuid7(nanoseconds: int) -> UUID:
     """
-    Return a UUIDv7 that sorts before all that were made at this moment or later.
+    Return the UUIDv7 that sorts before all ids of a moment, in nanoseconds since the epoch, and of later ones.
 
     >>> lowest_uuid7(1_700_000_000_000_000_000)
     UUID('018bcfe5-6800-7000-8000-000000000000')
@@ -42,5 +42,5 @@ def lowest_uuid7(nanoseconds: int) -> UUID:
 
 
 def first_id_of(moment: datetime) -> UUID:
-    """Return the smallest id that a row of this moment can have."""
+    """Return the smallest id of a row that was made at a moment."""
     return lowest_uuid7(int(moment.timestamp() * 1000) * 1_000_000)

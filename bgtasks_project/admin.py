@@ -1,4 +1,4 @@
-"""The demo's own rows in the admin."""
+"""The models of the demo in the admin."""
 
 from django.contrib import admin
 from django.http import HttpRequest

@@ -1,8 +1,8 @@
 """
 The ASGI application: `uvicorn bgtasks_project.asgi:application --timeout-graceful-shutdown 5`.
 
-`Lifespan` is outermost: it hears from the server when to drain. Without `--timeout-graceful-shutdown` one slow request
-would hold up the drain for as long as it lasts.
+`Lifespan` is outermost, since the server notifies it when to drain. Without `--timeout-graceful-shutdown` a single slow
+request would delay the drain until it ends.
 """
 
 import os
@@ -12,7 +12,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bgtasks_project.settings")
 django_application = get_asgi_application()
 
-# All need the settings, which the line above has loaded.
+# These imports need the settings, which the line above has loaded.
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: E402

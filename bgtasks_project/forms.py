@@ -1,4 +1,4 @@
-"""What the endpoints accept."""
+"""The forms that validate requests to the endpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SignupForm(forms.Form):
 
 class SubscriptionForm(forms.Form):
     topic = forms.SlugField()
-    # The demo listens to this machine only. A public service would also refuse URLs that lead into its own network.
+    # The demo listens on this machine only. A public service would also refuse URLs that lead into its own network.
     url = forms.CharField(max_length=500, validators=[URLValidator(schemes=["http", "https"])])
 
 

@@ -1,4 +1,4 @@
-"""What the JSON endpoints share: reading a body, and answering every error as `{"error": …}`."""
+"""The common part of the JSON endpoints: they read a JSON body and answer every error as `{"error": …}`."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Refused(Exception):
 
 
 def json_endpoint(view: View) -> View:
-    """Answer what the view refuses, and what cannot be recorded now, as JSON."""
+    """Answer requests that the view refuses, and tasks that cannot be recorded now, as JSON."""
 
-    # Exempt: these endpoints are for programs and read neither cookie nor session, so that a foreign page has nothing
-    # of a visitor's to misuse. The buttons of the start page are forms with a token.
+    # Exempt from the CSRF check: these endpoints are for programs and read neither cookie nor session, which a foreign
+    # page could misuse. The buttons of the start page are forms with a token.
     @csrf_exempt
     @wraps(view)
     async def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> JsonResponse:
@@ -51,10 +51,10 @@ def json_endpoint(view: View) -> View:
 
 def read_json(request: HttpRequest) -> Any:
     """
-    Return the request's body as what it means.
+    Return the JSON value in the body of a request.
 
     Raises:
-        Refused: 413 when it is too long, 400 when it is not JSON.
+        Refused: 413 if the body is too long, 400 if it is not JSON.
     """
     most = settings.DEMO_MAX_BODY_BYTES
     try:
@@ -65,7 +65,7 @@ def read_json(request: HttpRequest) -> Any:
         raise Refused(413, f"The body is longer than {most} bytes.")
     try:
         value = json.loads(body)
-        # Python reads more than JSON allows: NaN, 1e999, halves of surrogate pairs. Those cannot be written again.
+        # Python reads more than JSON allows: NaN, 1e999, halves of surrogate pairs. These cannot be written as JSON.
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"The body is not JSON: {error}.") from error
@@ -74,10 +74,10 @@ def read_json(request: HttpRequest) -> Any:
 
 def validated(form_class: type[forms.Form], data: object) -> dict[str, Any]:
     """
-    Return what `data` holds for the form.
+    Return the data of a form that is valid.
 
     Raises:
-        Refused: 400 when it is no object or a field is wrong; `fields` says which.
+        Refused: 400 if `data` is not an object, or a field is wrong; `fields` says which.
     """
     if not isinstance(data, dict):
         raise Refused(400, "The body is not a JSON object.")

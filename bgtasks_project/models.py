@@ -1,4 +1,4 @@
-"""What the demo stores: subscribers of its mail, subscriptions to its webhooks, reports."""
+"""The models of the demo: subscribers to its mail, subscriptions to its webhooks, reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.db import models
 
 
 class Subscriber(models.Model):
-    """Somebody who signed up and gets a welcome mail."""
+    """A user who signed up and gets a welcome mail."""
 
     email = models.EmailField(unique=True, help_text="In lower case.")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -22,7 +22,7 @@ class Subscriber(models.Model):
 
 
 class WebhookSubscription(models.Model):
-    """A URL that wants to hear of a topic."""
+    """A URL to which the webhooks of a topic are delivered."""
 
     topic = models.SlugField()
     url = models.CharField(max_length=500, verbose_name="URL", help_text="http or https.")
@@ -37,7 +37,7 @@ class WebhookSubscription(models.Model):
 
 
 class Report(models.Model):
-    """A report that was asked for, and what became of it."""
+    """A requested report, and its outcome."""
 
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True, editable=False, help_text="Empty until its file is there.")

@@ -1,4 +1,4 @@
-"""The start page: what is live, what ended, and buttons that fire."""
+"""The start page: live tasks, finished tasks, and buttons that fire tasks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def live(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 async def press(request: HttpRequest, button: str) -> HttpResponse:
-    """Fire what a button stands for. Answers a program with the task ids, a browser with the start page."""
+    """Fire the tasks of a button. A program gets the task ids, a browser the start page."""
     if button not in BUTTONS:
         raise Http404(f"There is no button {button!r}.")
     try:

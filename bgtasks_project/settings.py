@@ -58,7 +58,7 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": VAR_DIR / "demo.sqlite3",
-        # What bgtasks' checks ask for on SQLite: writers queue instead of failing, readers never wait.
+        # Recommended by the checks of bgtasks on SQLite: writers queue instead of failing, readers never wait.
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
@@ -66,7 +66,7 @@ DATABASES = {
         },
     }
 }
-# What pushes to the admin's pages. In memory it reaches the pages of this process; with several, use channels-redis.
+# For the live pages of the admin. In memory it reaches only this process; several processes need channels-redis.
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -108,6 +108,6 @@ BGTASKS: dict[str, object] = {
     "RELEASE": env.str("DEMO_RELEASE", "demo"),
 }
 
-DEMO_MAX_BODY_BYTES = 200 * 1024  # Of a request's JSON. As ASCII it may still be more than a task takes: 400.
-DEMO_REPORT_SECONDS = env.float("DEMO_REPORT_SECONDS", 5.0)  # How long a report takes unless the request says so.
+DEMO_MAX_BODY_BYTES = 200 * 1024  # Of the JSON of a request. As ASCII it may still exceed the limit of a task: 400.
+DEMO_REPORT_SECONDS = env.float("DEMO_REPORT_SECONDS", 5.0)  # The duration of a report, unless the request gives one.
 DEMO_REPORT_DIR = VAR_DIR / "reports"

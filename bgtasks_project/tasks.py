@@ -1,7 +1,7 @@
 """
-The demo's background tasks.
+The background tasks of the demo.
 
-Each names itself to the outside by its task id, so that what arrived can be matched with its row.
+Mails and webhooks carry the id of their task, so that an arrival can be matched with its row.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from .models import Report, Subscriber
 
 REPORTED_DAYS = 20
 
-_http: httpx.AsyncClient | None = None  # One for the process: its connections are used again.
+_http: httpx.AsyncClient | None = None  # One client per process, so that connections are reused.
 
 
 @receiver(lifespan_startup)
 async def open_http(**kwargs: object) -> None:
     global _http
-    # Waiting for a free connection is no fault of the receiver, so it has no timeout.
+    # The wait for a free connection has no timeout, since the receiver does not cause it.
     _http = httpx.AsyncClient(timeout=httpx.Timeout(10, pool=None))
 
 
-# Not on `lifespan_shutdown`: the tasks that are being drained still deliver.
+# Not on `lifespan_shutdown`: during the drain tasks still deliver.
 @receiver(drained)
 async def close_http(**kwargs: object) -> None:
     global _http
@@ -52,7 +52,7 @@ async def close_http(**kwargs: object) -> None:
 
 @bgtasks.task
 async def send_welcome(subscriber_id: int) -> None:
-    """Mail a welcome. A mail server that refuses the address fails the task."""
+    """Send a welcome mail. The task fails if the mail server refuses the address."""
     subscriber = await Subscriber.objects.aget(pk=subscriber_id)
     message = EmailMessage(
         subject="Welcome",
@@ -60,17 +60,17 @@ async def send_welcome(subscriber_id: int) -> None:
         to=[subscriber.email],
         headers={"X-Task-ID": str(bgtasks.current().id)},
     )
-    # A thread of the common pool: on the database's thread a slow mail server would hold up everybody's queries.
+    # On a thread of the common pool: on the thread of the database a slow mail server would delay all queries.
     await sync_to_async(message.send, thread_sensitive=False)()
 
 
 @bgtasks.task
 async def deliver(url: str, topic: str, payload: Any) -> int:
-    """Send one webhook; an answer other than 2xx fails the task. Return the answer's status."""
+    """Send a webhook and return the status of the answer. The task fails if it is not 2xx."""
     if _http is None:
         raise RuntimeError("Webhooks are delivered by the server only: its start opens the HTTP client.")
     headers = {"X-Task-ID": str(bgtasks.current().id), "X-Topic": topic, "Content-Type": "application/json"}
-    # Not `json=`: httpx sends nothing at all for None, which is the JSON `null`.
+    # Not `json=`: httpx sends an empty body for None, which is the JSON `null`.
     response = await _http.post(url, content=json.dumps(payload), headers=headers)
     response.raise_for_status()
     return response.status_code
@@ -78,7 +78,7 @@ async def deliver(url: str, topic: str, payload: Any) -> int:
 
 @bgtasks.task
 async def make_report(report_id: int, seconds: float) -> int:
-    """Count each of the last days and write a CSV file. Return the number of its rows."""
+    """Count the sign-ups and tasks of each of the last days, and write a CSV file. Return the number of its rows."""
     report = await Report.objects.aget(pk=report_id)
     midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
     rows = []
@@ -90,7 +90,7 @@ async def make_report(report_id: int, seconds: float) -> int:
         signups = await Subscriber.objects.filter(**in_day).acount()
         rows.append([f"{day:%Y-%m-%d}", signups, sum(by_status.values()), by_status.get("FAILED", 0)])
         bgtasks.current().progress(ago + 1, REPORTED_DAYS, f"{day:%Y-%m-%d}")
-        await asyncio.sleep(seconds / REPORTED_DAYS)  # Stands for larger tables. A drain may cut it short here.
+        await asyncio.sleep(seconds / REPORTED_DAYS)  # In place of larger tables. A drain may cut the task short here.
     await asyncio.to_thread(_write_csv, report.path, ["day", "signups", "tasks", "failed"], rows)
     report.finished_at, report.row_count = timezone.now(), len(rows)
     await report.asave(update_fields=["finished_at", "row_count"])
@@ -98,7 +98,7 @@ async def make_report(report_id: int, seconds: float) -> int:
 
 
 def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    """Write the file whole or not at all."""
+    """Write the whole file or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     with unfinished.open("w", newline="", encoding="utf-8") as file:
@@ -108,13 +108,13 @@ def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
 
 @bgtasks.task
 async def count_subscribers() -> int:
-    """Be quick: one query."""
+    """Run one query: a quick task."""
     return await Subscriber.objects.acount()
 
 
 @bgtasks.task
 async def wait(seconds: float) -> None:
-    """Be slow, and let everything else go on."""
+    """Wait without blocking the event loop: a slow task."""
     await asyncio.sleep(seconds)
 
 
@@ -124,7 +124,7 @@ class ImportFailed(Exception):
 
 @bgtasks.task
 async def import_prices() -> int:
-    """Fail, as an import of a supplier's file does."""
+    """Fail at a faulty line in the file of a supplier."""
     lines = ["walnut;12.50", "cherry;14.20", "maple;n/a"]
     total = Decimal(0)
     for number, line in enumerate(lines, start=1):
@@ -138,5 +138,5 @@ async def import_prices() -> int:
 
 @bgtasks.task
 async def block(seconds: float) -> None:
-    """Do what no async function should: hold up the whole server."""
+    """Block the event loop, and so the whole server, which no async function should."""
     time.sleep(seconds)  # noqa: ASYNC251  # On purpose.

@@ -1,4 +1,4 @@
-"""The service's endpoints. Each stores, fires and answers; none waits for a task but `notify_now`."""
+"""The endpoints of the service. Each stores, fires and answers; only `notify_now` waits for its task."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ async def signup(request: HttpRequest) -> JsonResponse:
     except IntegrityError as error:
         raise Refused(409, f"{email} is signed up already.") from error
     try:
-        # `afire` returns when the task is recorded: who is told 202 gets a mail, even if the process dies right after.
+        # `afire` returns when the task is recorded, so that each 202 has its row even if the process dies at once.
         handle = await bgtasks.afire(send_welcome, subscriber.pk)
     except (bgtasks.Draining, bgtasks.NotRecorded, bgtasks.Overloaded):
-        await subscriber.adelete()  # So that signing up once more is not a 409 without a mail.
+        await subscriber.adelete()  # Else the next sign-up would be a 409, without a mail.
         raise
     return JsonResponse({"task_id": str(handle.id)}, status=202)
 
@@ -38,7 +38,7 @@ async def signup(request: HttpRequest) -> JsonResponse:
 @require_POST
 @json_endpoint
 async def subscribe(request: HttpRequest) -> JsonResponse:
-    """`{"topic": …, "url": …}`: register a URL for a topic. Doing it twice changes nothing."""
+    """`{"topic": …, "url": …}`: register a URL for a topic. A repeated request changes nothing."""
     wanted = validated(SubscriptionForm, read_json(request))
     subscription, is_new = await WebhookSubscription.objects.aget_or_create(**wanted)
     return JsonResponse({"id": subscription.pk, **wanted}, status=201 if is_new else 200)
@@ -52,7 +52,7 @@ async def receive_hook(request: HttpRequest, topic: str) -> JsonResponse:
     subscriptions = [subscription async for subscription in WebhookSubscription.objects.filter(topic=topic)]
     try:
         handles = [bgtasks.fire(deliver, subscription.url, topic, payload) for subscription in subscriptions]
-    except ValueError as error:  # What not every database can store: more than 30 levels, a NUL character.
+    except ValueError as error:  # Some databases cannot store it: more than 30 levels, a NUL character.
         raise Refused(400, f"This JSON cannot be delivered. {error}") from error
     deliveries = [
         {"subscription": subscription.pk, "task_id": str(handle.id)}
@@ -75,19 +75,21 @@ async def request_report(request: HttpRequest) -> JsonResponse:
 @json_endpoint
 async def notify_now(request: HttpRequest) -> JsonResponse:
     """
-    Deliver one webhook and wait for it: the awaited way, for what the answer depends on.
+    Deliver one webhook and await its outcome, which the answer contains.
 
-    `?topic=` chooses whose subscription (the newest one otherwise), `?timeout=` how many seconds to wait.
+    `?topic=` chooses the topic of the subscription (by default the newest of all), `?timeout=` the seconds to wait.
     """
     wanted = validated(NotifyForm, request.GET.dict())
     subscriptions = WebhookSubscription.objects.filter(**({"topic": wanted["topic"]} if wanted["topic"] else {}))
     subscription = await subscriptions.order_by("-id").afirst()
     if subscription is None:
-        raise Refused(404, "Nobody is subscribed. Register a URL first: POST /subscriptions with a topic and a url.")
+        raise Refused(
+            404, "There is no subscription. Register a URL first: POST /subscriptions with a topic and a url."
+        )
     handle = bgtasks.fire(deliver, subscription.url, subscription.topic, {"notify": "now"})
     answer = {"task_id": str(handle.id), "url": subscription.url}
     try:
-        # A visitor who goes away ends this waiting, not the task.
+        # If the client disconnects, the wait ends, not the task.
         status = await handle.wait(timeout=wanted["timeout"] or NOTIFY_SECONDS)
     except TimeoutError:
         return JsonResponse({**answer, "waiting": "The delivery takes longer; it goes on."}, status=202)

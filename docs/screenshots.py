@@ -1,7 +1,8 @@
 """
-Takes the pictures of docs/admin.md anew: `make screenshots`.
+Renews the pictures of docs/admin.md: `make screenshots`.
 
-It fills a database with made-up tasks, starts the demo on it, fires some more, and looks at the pages in Chromium.
+The script fills a database with invented tasks, starts the demo on it, fires some more tasks, and opens the pages in
+Chromium.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ IMAGES = ROOT / "docs" / "images"
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 ROWS = 20_000
 
-# Name of the picture, address, and how much of the page from its top is shown, in pixels; None: all of it.
+# Name of the picture, address, and height of the shown part from the top of the page, in pixels; None: the whole page.
 PICTURES: list[tuple[str, str, int | None]] = [
     ("overview", "overview/", None),
     ("live", "livetask/", 700),
@@ -50,7 +51,7 @@ def main() -> None:
         seed = [sys.executable, "-m", "benchmarks.seed_rows", "--rows", str(ROWS), "--live", "40", "--beat"]
         beating = subprocess.Popen(seed, cwd=ROOT, env=environment, stdout=subprocess.PIPE)  # noqa: S603  # Our own command.
         assert beating.stdout is not None
-        while b"beat" not in beating.stdout.readline():  # It is filled.
+        while b"beat" not in beating.stdout.readline():  # The database is filled.
             pass
         server.start()
         try:
@@ -87,7 +88,7 @@ def log_in(page: Page) -> Page:
 
 
 def fire(address: str) -> None:
-    """Have something live: reports with progress, slow tasks, failures."""
+    """Fire tasks for the live pages: reports with progress, slow tasks, failures."""
     with httpx.Client(base_url=address, timeout=30) as client:
         for seconds in (40, 90, 200):
             client.post("/reports", json={"seconds": seconds})

@@ -117,7 +117,7 @@ def keep_declarations() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def read_anew() -> None:
     """Forget what the admin keeps of the database for a minute: each test has another one."""
-    if (kept := sys.modules.get("bgtasks.admin.kept")) is not None:
+    if (kept := sys.modules.get("bgtasks.admin.shared.cache")) is not None:
         kept.forget_all()
 
 

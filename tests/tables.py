@@ -14,15 +14,17 @@ from django.apps import apps
 from django.db import connection, transaction
 from django.utils import timezone
 
+from bgtasks.conf import get_settings
 from bgtasks.definition import Task
+from bgtasks.journal.statements import Statements, Wanted, statements_for, to_datetime
 from bgtasks.maintenance.claimer import Claimer
 from bgtasks.maintenance.pruner import Retention
 from bgtasks.maintenance.requests import Requests
+from bgtasks.maintenance.services import make_services
 from bgtasks.models import BackgroundTask
-from bgtasks.runtime.record import Record
-from bgtasks.runtime.statements import Statements, Wanted, statements_for, to_datetime
+from bgtasks.process.record import Record
+from bgtasks.reports.stuck import Finder
 from bgtasks.status import Status
-from bgtasks.stuck import Finder
 from bgtasks.uuid7 import uuid7_int
 from tests.app import tasks
 
@@ -96,7 +98,9 @@ class Table:
 
     def look_for_ready(self) -> None:
         config: Any = apps.get_app_config("bgtasks")
-        assert Claimer(config.runner).is_anything_ready()
+        runner = config.go_live()
+        [claimer] = [service for service in make_services(runner).all if isinstance(service, Claimer)]
+        assert claimer.is_anything_ready()
 
     def update(self) -> None:
         done, self._records = self._records[: self.live], self._records[self.live :]
@@ -118,19 +122,18 @@ class Table:
 
     def look_for_requests(self) -> None:
         config: Any = apps.get_app_config("bgtasks")
-        runner = config.runner
+        runner = config.go_live()
+        [requests] = [service for service in make_services(runner).all if isinstance(service, Requests)]
         runner.slots.take()  # It looks only while something runs.
-        Requests(runner)._heed_cancels("default")
+        requests._follow_cancel_requests("default")
         runner.slots.give_back()
 
     def look_for_stuck(self) -> None:
-        config: Any = apps.get_app_config("bgtasks")
-        found = Finder("default", config.runner.settings, timezone.now(), older_than=0).find()
+        found = Finder("default", get_settings(), timezone.now(), older_than=0).find()
         assert len(found) >= self.live
 
     def prune(self) -> None:
-        config: Any = apps.get_app_config("bgtasks")
-        pruned = Retention("default", config.runner.settings, timezone.now()).prune_batch(self.live)
+        pruned = Retention("default", get_settings(), timezone.now()).prune_batch(self.live)
         assert 0 < pruned.total() <= self.live
 
 

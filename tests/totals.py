@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bgtasks.rollups import Stretch, Total
+from bgtasks.reports.rollups import Bucket, Total
 
 
-def total_of(stretches: Iterable[Stretch]) -> Total:
+def total_of(buckets: Iterable[Bucket]) -> Total:
     """Add up the tasks of all names."""
     total = Total()
-    for stretch in stretches:
-        for counts in stretch.tasks.values():
+    for bucket in buckets:
+        for counts in bucket.tasks.values():
             total.add(counts)
     return total

@@ -1,3 +1,3 @@
 """
-bgtasks beside other systems. One file each, which says how that system is driven; each runs in a process of its own.
+bgtasks against other systems. An adapter per system, which runs in a process of its own, describes how it is driven.
 """

@@ -1,13 +1,13 @@
 """
-bgtasks beside its peers, in alternating repeats of one run.
+bgtasks against its peers, in alternating repeats of one run.
 
     python -m benchmarks.peers [--quick] [--repeats NUMBER] [--only SYSTEM …] [--format json]
 
-Needs what `benchmarks/requirements.txt` lists, PostgreSQL and Redis on this machine; what is absent is told. Each
-system is measured with its default setting and with the best one that is known of it. A call is made by one caller, one
-after the other; the clock stops when the system's own record says that all have finished. Before that, some calls come
-one at a time: what one costs then ("idle"), and how long it is until the first line of its task. What a call has stored
-when it returns differs: see the first lines of the system's file.
+Needs the packages of `benchmarks/requirements.txt`, and PostgreSQL and Redis on this machine. A system that lacks one
+is listed with the reason. Each system is measured with its default setting and with its best known one. One caller
+makes all calls, one after the other; the time ends when the system's own record shows that all tasks have finished.
+Before that, single calls with pauses are measured ("idle"): the cost of a call, and the time until the first line of
+its task. The systems differ in the state that is stored when a call returns: see the first lines of their adapters.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class System:
     name: str
     module: str
     setting: str
-    no_ops: int  # So many at most: a repeat of a slow system takes some 10 s.
+    no_ops: int  # Tasks at most, so that a repeat of a slow system takes some 10 s.
     sleeps: int
     database: str = ""
-    records: str = "each state"  # What tells of a task when it is over.
+    records: str = "each state"  # The trace of a finished task.
 
     @property
     def label(self) -> str:
@@ -111,7 +111,7 @@ def make_request(one: System, seconds: float, is_quick: bool) -> Request:
 
 
 def ask(one: System, request: Request) -> dict[str, Any]:
-    """Run the system's adapter; return what it answers, or {"fault": why there is no answer}."""
+    """Run the adapter of a system; return its answer, or {"fault": reason} if there is none."""
     command = [sys.executable, "-m", f"benchmarks.peers.{one.module}"]
     try:
         with tempfile.NamedTemporaryFile() as starts:
@@ -127,7 +127,7 @@ def ask(one: System, request: Request) -> dict[str, Any]:
         return dict(json.loads(done.stdout))
     except subprocess.TimeoutExpired:
         return {"fault": f"killed after {LONGEST:.0f} s"}
-    except ValueError:  # It has printed no JSON.
+    except ValueError:  # The output is not JSON.
         return {"fault": (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1][:200]}
 
 

@@ -1,4 +1,4 @@
-"""aiojobs: a scheduler that holds its tasks; nothing is stored. By default 100 at once."""
+"""aiojobs: a scheduler with references to its tasks. Nothing is stored. By default 100 run at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bgtasks: recorded within milliseconds of the call, each state of each task. By default 500 run at once."""
+"""bgtasks: each state of each task is recorded within milliseconds. By default 500 run at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def measure(request: Request) -> Answer:
     rows = Rows()
 
     def count_finished() -> int:
-        # The own memory first, so as not to disturb; what counts are the rows.
+        # The memory of this process first, which disturbs nothing; then the rows, which count.
         return 0 if bgtasks.pending_task_count() else rows.count("status = 'SUCCESSFUL'")
 
     try:

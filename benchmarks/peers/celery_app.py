@@ -1,4 +1,4 @@
-"""The Celery that the caller and the worker share."""
+"""The Celery app of the caller and the worker."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Celery on Redis: in its memory when the call returns; a result tells the end. By default a process for each core."""
+"""Celery on Redis: in its memory when the call returns, a result at the end. By default a process per core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the peers that are Django apps, as the environment says: what keeps the rows, and which backend."""
+"""Settings of the peers that are Django apps: the environment names the apps, the database and the backend."""
 
 import json
 import os

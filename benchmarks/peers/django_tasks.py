@@ -1,8 +1,8 @@
 """
 django-tasks-db (with its db_worker) and django-tasks-local-db (in the process itself), on SQLite.
 
-The row is committed when the call returns, each state of each task is in the table. By default both look for new rows
-once a second; db_worker does one after the other, the local one ten at once.
+The row is committed when the call returns, and each state of each task is in the table. By default both look for new
+rows once a second; db_worker carries out one task at a time, the local backend ten.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.peers.protocol import Answer, Request, answer, measure_system, wait_until_works, worker
 
-POLL = 0.01  # Seconds, at best.
+POLL = 0.01  # Seconds, in the best setting.
 WORKERS = 50
 OPTIONS = {
     "transaction_mode": "IMMEDIATE",
@@ -78,7 +78,7 @@ def set_up() -> None:
 
 @contextmanager
 def counting(path: object) -> Iterator[Any]:
-    """Give a function that counts the finished rows from outside Django."""
+    """Yield a function that counts the finished rows without Django."""
     import sqlite3
 
     connection = sqlite3.connect(str(path), isolation_level=None, timeout=20)
@@ -92,4 +92,4 @@ def counting(path: object) -> Iterator[Any]:
 if __name__ == "__main__":
     answer(measure)
     sys.stdout.flush()
-    os._exit(0)  # The threads of the local backend would keep the process.
+    os._exit(0)  # Else the threads of the local backend would keep the process alive.

@@ -1,4 +1,4 @@
-"""The huey that the caller and the consumer share: in an SQLite file or on Redis, as the environment says."""
+"""The huey of the caller and the consumer: in an SQLite file or on Redis, by the environment."""
 
 import os
 import time
@@ -13,7 +13,7 @@ huey: Huey = RedisHuey("benchmark", url=place) if place.startswith("redis:") els
 
 @huey.task()
 def body(number: int, seconds: float) -> bool:
-    """Return something: huey records no other end of a task."""
+    """Return a value, since huey records the end of a task by its result only."""
     note_start(number)
     time.sleep(seconds)
     return True

@@ -1,4 +1,4 @@
-"""huey on SQLite (the row is committed when the call returns) or Redis (in its memory); a result tells the end."""
+"""huey on SQLite (the row is committed when the call returns) or Redis (in its memory), a result at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Procrastinate that the caller and the worker share."""
+"""The Procrastinate app of the caller and the worker."""
 
 import asyncio
 import os

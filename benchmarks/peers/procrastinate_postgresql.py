@@ -1,7 +1,7 @@
 """
-Procrastinate: the row is committed when the call returns, each state of each task in the table. By default one at once.
+Procrastinate: the row is committed when the call returns, each state is in the table. By default one task at a time.
 
-Its table is filled and analysed first: with a plan that was made for an empty one it is many times slower.
+Its table is filled and analysed first: with a plan for the empty table it is many times slower.
 """
 
 from __future__ import annotations

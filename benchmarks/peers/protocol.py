@@ -1,4 +1,4 @@
-"""What an adapter is asked, and what it answers: one JSON object on standard input, one on standard output."""
+"""The protocol of the adapters: a request as JSON on standard input, an answer as JSON on standard output."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 REDIS = f"redis://{os.environ.get('BENCHMARKS_REDIS', '127.0.0.1:6379')}"
-LONGEST_START = 30.0  # Seconds until a worker has done its first task.
+LONGEST_START = 30.0  # Seconds for the first task of a worker.
 LONGEST_BURST = 90.0  # Seconds.
 IDLE_CALLS = 15
-LONGEST_IDLE = 5.0  # Seconds for all of them: systems that look once a second do no more than LEAST_IDLE_CALLS.
+LONGEST_IDLE = 5.0  # Seconds for all idle calls. Systems that look once a second make only LEAST_IDLE_CALLS.
 LEAST_IDLE_CALLS = 3
 IDLE_PAUSE = 0.02  # Seconds before each.
-STARTS = "BENCHMARKS_STARTS"  # The environment's name for the file in which tasks tell when they began.
+STARTS = "BENCHMARKS_STARTS"  # The variable with the path of the file in which tasks note their start.
 
 
 class Absent(Exception):
-    """What the system needs is not there."""
+    """A requirement of the system is missing."""
 
 
 @dataclass(frozen=True)
 class Request:
     tasks: int
     body_seconds: float  # 0: a no-op.
-    setting: str  # Of the system: "default", or the one that was found to be its best.
-    database: str = ""  # "sqlite" or "postgresql", for those that can have either.
+    setting: str  # "default", or the best known setting of the system.
+    database: str = ""  # For systems that support several, such as "sqlite" and "postgresql".
 
     @property
     def is_best(self) -> bool:
@@ -47,17 +47,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    per_second: float  # From the first call until the system's own record says that all are finished.
+    per_second: float  # From the first call until the system's own record shows that all have finished.
     call_microseconds: float  # The mean of a call in a burst.
-    idle_call_microseconds: float  # The median of a call when nothing else is to be done.
-    idle_start_microseconds: float  # From before such a call to the first line of its task, median.
+    idle_call_microseconds: float  # The median of a call on an idle system.
+    idle_start_microseconds: float  # The median from such a call to the first line of its task.
 
 
 Measure = Callable[[Request], Coroutine[Any, Any, Answer]]
 
 
 def answer(measure: Measure) -> None:
-    """Be an adapter."""
+    """Run an adapter."""
     give(asyncio.run(measure(take())))
 
 
@@ -70,7 +70,7 @@ def give(found: Answer) -> None:
 
 
 def note_start(number: int) -> None:
-    """Tell when a task began: its first line. Only those of idle calls do, whose numbers are below 0."""
+    """Note the start of a task, at its first line. Only for idle calls, whose numbers are below 0."""
     if number < 0:
         began_at = time.time_ns()
         with open(os.environ[STARTS], "a") as file:
@@ -81,12 +81,12 @@ async def measure_system(
     request: Request, fire: Callable[[int], Any], count_finished: Callable[[], int], pause: float = 0.005
 ) -> Answer:
     """
-    Fire some tasks one at a time, with pauses; then all of them one after the other, and wait for the end of all.
+    Fire some tasks with pauses; then fire all of them one after the other, and wait for the end of all.
 
     Args:
-        fire: fires one, by its number, which the task gives to `note_start`. A coroutine function is awaited.
-        count_finished: asks the system's own record how many have finished.
-        pause: seconds between two looks at it, so that looking does not disturb.
+        fire: fires the task with a number, which the task passes to `note_start`. A coroutine function is awaited.
+        count_finished: returns the number of finished tasks from the system's own record.
+        pause: seconds between two reads of that record, so that they do not disturb the measure.
     """
 
     async def wait_until_finished(expected: int) -> None:
@@ -117,14 +117,14 @@ async def measure_system(
 
 
 async def measure_idle(fire: Callable[[int], Any]) -> tuple[list[float], list[float]]:
-    """Return what each call took, and how long it was from before the call to the task's first line; microseconds."""
+    """Return the microseconds of each call, and those from the call to the first line of its task."""
     calls: list[float] = []
     starts: list[float] = []
     end = time.monotonic() + LONGEST_IDLE
     while len(calls) < LEAST_IDLE_CALLS or (len(calls) < IDLE_CALLS and time.monotonic() < end):
         await asyncio.sleep(IDLE_PAUSE)
         number = -1 - len(calls)
-        began_at = time.time_ns()  # The clock that processes share.
+        began_at = time.time_ns()  # A clock that all processes share.
         began = time.perf_counter()
         if inspect.iscoroutinefunction(fire):
             await fire(number)
@@ -136,7 +136,7 @@ async def measure_idle(fire: Callable[[int], Any]) -> tuple[list[float], list[fl
 
 
 async def wait_for_start(number: int) -> int:
-    """Return when the task of that number began, in nanoseconds since the epoch."""
+    """Return the start of the task with a number, in nanoseconds since the epoch."""
     async with asyncio.timeout(LONGEST_START):
         while True:
             for line in Path(os.environ[STARTS]).read_text().splitlines():
@@ -147,7 +147,7 @@ async def wait_for_start(number: int) -> int:
 
 @contextmanager
 def worker(*command: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Have a system's worker run for a while. It is killed at the end."""
+    """Run the worker of a system during the block, and kill it at the end."""
     environment = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, *command],
@@ -155,7 +155,7 @@ def worker(*command: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # So that its own children end with it.
+        start_new_session=True,  # So that its children are killed with it.
     )
     try:
         yield process
@@ -166,7 +166,7 @@ def worker(*command: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]
 
 
 async def wait_until_works(process: subprocess.Popen[bytes], is_done: Callable[[], bool]) -> None:
-    """Wait until a worker has done the task that it was given first."""
+    """Wait until the worker has carried out its first task."""
     end = time.monotonic() + LONGEST_START
     while not is_done():
         if process.poll() is not None:
@@ -182,7 +182,7 @@ def program(name: str) -> str:
 
 
 def connect_redis(number: int) -> Any:
-    """Return a client of an empty Redis database of ours."""
+    """Empty one of the Redis databases of the benchmarks, and return a client of it."""
     import redis
 
     client = redis.Redis.from_url(f"{REDIS}/{number}")

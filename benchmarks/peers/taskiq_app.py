@@ -1,4 +1,4 @@
-"""The taskiq that the caller and the worker share."""
+"""The taskiq broker of the caller and the worker."""
 
 import asyncio
 import os

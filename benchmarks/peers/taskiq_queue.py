@@ -1,4 +1,4 @@
-"""taskiq on Redis: in its memory when the call returns; a result tells the end. By default two worker processes."""
+"""taskiq on Redis: in its memory when the call returns, a result at the end. By default two worker processes."""
 
 from __future__ import annotations
 

@@ -1,16 +1,23 @@
-"""The Django admin: a module for each page."""
+"""The Django admin: a folder or a module for each page. Importing it registers them all."""
 
-from . import background_task, drain, failures, functions, ledger, live_tasks, overview, pause, process, stuck
+from . import failures, live_tasks
+from .functions import page as functions_page
+from .functions import pauses
+from .overview import ledger, overview
+from .processes import change_list as process_list
+from .processes import drains
+from .stuck import page as stuck_page
+from .tasks import change_list as task_list
 
 __all__ = [
-    "background_task",
-    "drain",
+    "drains",
     "failures",
-    "functions",
+    "functions_page",
     "ledger",
     "live_tasks",
     "overview",
-    "pause",
-    "process",
-    "stuck",
+    "pauses",
+    "process_list",
+    "stuck_page",
+    "task_list",
 ]

@@ -19,16 +19,15 @@ from django.utils.translation import gettext_lazy
 
 from ..definition import declared
 from ..models import BackgroundTask, FailedTask
-from ..querysets import UNSUCCESSFUL
-from ..status import Status
-from .base import breakable
-from .bulk_actions import BULK_ACTIONS
-from .formats import duration, printable, split_name, write_moment
-from .horizon import RECENT_FAILED
-from .page import PageAdmin
+from ..status import UNSUCCESSFUL, Status
 from .pictures import sparkline
-from .task_filters import NO_FINGERPRINT
-from .traceback_view import HEADER, read_traceback
+from .shared.base import breakable
+from .shared.formats import duration, printable, split_name, write_moment
+from .shared.page import PageAdmin
+from .shared.search_window import RECENT_FAILED
+from .tasks.bulk_actions import BULK_ACTIONS
+from .tasks.filters import NO_FINGERPRINT
+from .tasks.traceback import HEADER, read_traceback
 
 MAX_GROUPS = 100
 POINTS = 32  # Of a sparkline.

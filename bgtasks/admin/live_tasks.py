@@ -14,21 +14,21 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ..activity import awaits_for, elapsed, find_live
 from ..conf import get_settings
-from ..histogram import quantile
 from ..models import BackgroundTask, LiveTask, Process
-from ..places import read_place
-from ..rollups import Total
+from ..models.histogram import quantile
+from ..models.moments import read_place
+from ..reports.activity import awaits_for, elapsed, find_live
+from ..reports.rollups import Total
 from ..status import LIVE, Status
-from .base import find_processes, label_of, short_id
-from .formats import duration, printable, request_line, split_name, write_moment
-from .page import PageAdmin, live_context
-from .paginator import count_up_to
+from .overview.recent_totals import totals_of_week
 from .pictures.elapsed import draw
-from .progress import describe_progress
-from .task_actions import TaskActions
-from .week import totals_of_week
+from .shared.base import find_processes, label_of, short_id
+from .shared.formats import duration, printable, request_line, split_name, write_moment
+from .shared.page import PageAdmin, live_context
+from .shared.paginator import count_up_to
+from .tasks.actions import TaskActions
+from .tasks.progress import describe_progress
 
 MAX_SHOWN = 100  # Of each kind.
 MAX_COUNT = 9999

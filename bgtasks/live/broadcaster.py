@@ -10,8 +10,9 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 
+from ..journal.heartbeat import FindLoop
+from ..journal.tally import Tally
 from ..log import log
-from ..runtime.runner import Runner
 from . import GROUP
 
 EVERY = 0.25  # Seconds.
@@ -23,21 +24,22 @@ MESSAGE = {"type": "bgtasks.changed"}
 class Broadcaster:
     """A service of the journal's thread. The layer is used on the event loop, and waited for by nobody."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(self, tally: Tally, find_loop: FindLoop) -> None:
+        self._tally = tally
+        self._find_loop = find_loop
         self._next = 0.0
         self._told = 0
         self._sending: asyncio.Task[None] | None = None
 
     def seconds_until_due(self, now: float) -> float:
-        if self._runner.journal.tally.writes == self._told:
+        if self._tally.writes == self._told:
             return 60.0  # Whatever changes wakes the thread.
         return max(self._next - now, 0.0)
 
     def run_once(self, now: float) -> None:
         self._next = now + EVERY
-        self._told = self._runner.journal.tally.writes
-        loop = self._runner.journal.find_loop()
+        self._told = self._tally.writes
+        loop = self._find_loop()
         if loop is not None and get_channel_layer() is not None:
             with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
                 loop.call_soon_threadsafe(self._begin_send, context=Context())

@@ -1,4 +1,4 @@
-"""The block watcher: notices an event loop that does not answer, and shows what keeps it from answering."""
+"""The block watcher: notices an event loop that does not answer, and shows the code that blocks it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from typing import Any
 
 from django.db import router
 
+from ..conf import Settings
 from ..failure import storable
+from ..journal.statements import bounded_transaction, to_datetime
 from ..log import log
 from ..models import BackgroundTask, Process
-from ..runtime.runner import Runner
-from ..runtime.statements import bounded_transaction, to_datetime
+from ..process.registry import Registry
+from ..process.state import ProcessState
+from ..runtime.loops import Loops
 
 MAX_STACK = 10_000  # Characters.
 
 
 @dataclass(eq=False)
 class Question:
-    """A sign of life asked of a loop. The loop's own thread answers it."""
+    """A sign of life asked of a loop, whose own thread answers it."""
 
     loop: asyncio.AbstractEventLoop
     asked_at: float  # On the monotonic clock, as the next one.
@@ -39,7 +42,7 @@ class Question:
 
 @dataclass(eq=False)
 class Watch:
-    """One loop, as it is watched."""
+    """The watch over one loop."""
 
     question: Question
     thread_id: int | None = None  # Of the loop, once it has answered.
@@ -48,17 +51,20 @@ class Watch:
 
 class BlockWatcher:
     """
-    Asks each event loop for a sign of life; one that takes longer than BLOCKED_AFTER is blocked, which is not dead.
+    Asks each event loop for a sign of life. A loop that takes longer than BLOCKED_AFTER is blocked, but its process
+    lives.
 
-    Each episode is logged once when it is noticed, with the stack of what blocks the loop, and once when it is over.
+    Each episode is logged once when it is noticed, with the stack of the blocking code, and once when it is over.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._patience = runner.settings.blocked_after
+    def __init__(self, settings: Settings, state: ProcessState, registry: Registry, loops: Loops) -> None:
+        self._state = state
+        self._registry = registry
+        self._loops = loops
+        self._patience = settings.blocked_after
         self._next = 0.0
         self._watches: dict[asyncio.AbstractEventLoop, Watch] = {}
-        self._process_id = runner.journal.process_id
+        self._process_id = state.id
 
     def seconds_until_due(self, now: float) -> float:
         return max(self._next - now, 0.0)
@@ -66,8 +72,7 @@ class BlockWatcher:
     def run_once(self, now: float) -> None:
         is_late = now - self._next > self._patience / 2 and self._next > 0
         self._next = now + self._patience / 2
-        loops = self._runner.loops
-        running = {loop for loop in (loops.home, loops.bridge) if loop is not None and loop.is_running()}
+        running = {loop for loop in (self._loops.home, self._loops.bridge) if loop is not None and loop.is_running()}
         self._watches = {loop: watch for loop, watch in self._watches.items() if loop in running}
         for loop in running:
             watch = self._watches.get(loop)
@@ -82,8 +87,8 @@ class BlockWatcher:
                 watch.question = self._ask(loop, now)
             elif watch.blocked_since is None and now - watch.question.asked_at >= self._patience:
                 self._begin(watch, now)
-        if self._process_id != self._runner.journal.process_id:  # It goes on under another id.
-            self._process_id = self._runner.journal.process_id
+        if self._process_id != self._state.id:  # It goes on under another id.
+            self._process_id = self._state.id
             for watch in self._watches.values():
                 if watch.blocked_since is not None:
                     self._record(watch.blocked_since, "")
@@ -101,8 +106,8 @@ class BlockWatcher:
         task = self._find_task(watch.question.loop)
         stack = self._find_stack(watch)
         blocker = f"task {task.name} ({task.id})" if task is not None else "no task of bgtasks"
-        told = "The event loop has not answered for %.1f s. What runs on it is %s:\n%s"
-        log(logging.WARNING, told, lasts, blocker, stack or "(its stack cannot be told)")
+        message = "The event loop has not answered for %.1f s. What runs on it is %s:\n%s"
+        log(logging.WARNING, message, lasts, blocker, stack or "(its stack cannot be told)")
         self._record(watch.blocked_since, f"{blocker}\n{stack}")
 
     def _end(self, watch: Watch, at: float) -> None:
@@ -116,7 +121,7 @@ class BlockWatcher:
     def _find_task(self, loop: asyncio.AbstractEventLoop) -> Any:
         """Return the record of the task that runs on a loop right now."""
         current = asyncio.current_task(loop)
-        records = list(self._runner.registry.live.values())
+        records = list(self._registry.live.values())
         return next((record for record in records if current is not None and record.asyncio_task is current), None)
 
     def _find_stack(self, watch: Watch) -> str:

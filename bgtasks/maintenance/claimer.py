@@ -1,11 +1,10 @@
-"""The claimer: takes READY rows from the table for the free slots of this process."""
+"""The claimer: claims READY rows for the free slots of this process."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import math
 import time
 from collections.abc import Sequence
 from contextvars import Context
@@ -16,20 +15,26 @@ from django.db import router, transaction
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
+from ..conf import Settings
 from ..definition import Task
+from ..definition.rate import Rate
+from ..definition.sensitive import hide_values, unseal
+from ..definition.versions import upgrade, version_of
+from ..journal.announcer import announce_all
+from ..journal.rates import Allowance, Bundle, try_to_lock
+from ..journal.statements import Row, Statements, Wanted, statements_for
 from ..log import log
 from ..models import BackgroundTask
-from ..policies.limits import Group
-from ..policies.rates import Allowance, Bundle, try_to_lock
-from ..rate import Rate
-from ..runtime.announcer import announce_all
-from ..runtime.extras import Extras
-from ..runtime.record import Record
-from ..runtime.runner import Runner
-from ..runtime.statements import Row, Statements, Wanted, statements_for
-from ..sensitive import hide_values, unseal
+from ..process.extras import Extras
+from ..process.record import Record
+from ..process.registry import Registry
+from ..process.state import ProcessState
+from ..runtime.backlog import Backlog
+from ..runtime.commits import Commits
+from ..runtime.limits import Group, Limits
+from ..runtime.loops import Loops
+from ..runtime.slots import Slots
 from ..status import Status
-from ..versions import upgrade, version_of
 
 NEWER = "Task %s: this process has its version %s and leaves rows of version %s to processes with newer code."
 
@@ -41,64 +46,75 @@ class Claimer:
     """
     Claims when slots are free: at once while rows are known to wait, else every POLL_INTERVAL.
 
-    What has limits of its own is claimed apart, for what these have room: see `Limits.groups`.
+    Rows with limits of their own are claimed apart, as many as the limits have room for: see `Limits.groups`.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(
+        self,
+        settings: Settings,
+        state: ProcessState,
+        registry: Registry,
+        slots: Slots,
+        limits: Limits,
+        backlog: Backlog,
+        loops: Loops,
+        commits: Commits,
+    ) -> None:
+        self._settings = settings
+        self._state = state
+        self._registry = registry
+        self._slots = slots
+        self._limits = limits
+        self._backlog = backlog
+        self._loops = loops
+        self._commits = commits
         self._next = 0.0
-        self._bundles: dict[str, list[Bundle]] = {}  # Of each limiter, those that may still count.
-        self._usual: dict[str, float] = {}  # Seconds that the last one of each limiter took.
-        # Names with the fingerprints of versions that are newer than this code, as in the middle of a deploy: the rows
-        # are left to processes that have it.
+        self._bundles: dict[str, list[Bundle]] = {}  # By limiter, the bundles that may still count.
+        self._usual: dict[str, float] = {}  # By limiter, the seconds that its last bundle took.
+        # Names with the fingerprints of versions that are newer than this code, as in the middle of a deploy: their
+        # rows are left to processes that have the newer code.
         self._newer: set[tuple[str, str]] = set()
 
     def seconds_until_due(self, now: float) -> float:
-        runner = self._runner
-        if runner.draining or runner.held:
-            return runner.settings.poll_interval
-        if runner.slots and (runner.has_backlog or runner.limits.is_due):
+        if not self._state.may_start:
+            return self._settings.poll_interval
+        if self._slots and self._backlog.may_have_come():
             return 0.0
-        until_moment = min(runner.due.seconds_until_next(time.time()), runner.limits.due_at - time.time())
-        if runner.claims_for_others or runner.has_backlog:
+        until_moment = self._backlog.seconds_until(time.time())
+        if self._state.is_server or self._backlog.has_rows:
             return max(min(self._next - now, until_moment), 0.0)
-        return max(min(runner.settings.poll_interval, until_moment), 0.0)
+        return min(self._settings.poll_interval, until_moment)
 
     def run_once(self, now: float) -> None:
-        runner = self._runner
-        limits = runner.limits
-        self._next = now + runner.settings.poll_interval
-        if runner.due.take(time.time()):
-            runner.has_backlog = True
-        if limits.due_at <= time.time():
-            limits.due_at, limits.is_due = math.inf, True
-        if not runner.slots or runner.draining or runner.held:
+        self._next = now + self._settings.poll_interval
+        self._backlog.note_moments(time.time())
+        if not self._slots or not self._state.may_start:
             return
-        has_backlog, is_due = runner.has_backlog, limits.is_due or runner.has_backlog
-        limits.is_due = is_left = False
-        for group in limits.groups(runner.queues):
-            is_expected = is_due if group.is_limited else has_backlog
-            if is_expected or self.is_any_ready(group.wanted):
+        expected = self._backlog.take()
+        is_left = False
+        for group in self._limits.groups(self._state.queues):
+            is_expected = expected.has_limited if group.is_limited else expected.has_rows
+            if is_expected or self._is_any_ready(group.wanted):
                 is_full = self._claim_for(group)
                 is_left = is_left or (is_full and not group.is_limited)
-        runner.has_backlog = is_left
+        self._backlog.settle(expected, is_left)
 
     def is_anything_ready(self) -> bool:
-        return any(self.is_any_ready(group.wanted) for group in self._runner.limits.groups(self._runner.queues))
+        """Return whether this process could claim any row now. From the journal's thread."""
+        return any(self._is_any_ready(group.wanted) for group in self._limits.groups(self._state.queues))
 
-    def is_any_ready(self, wanted: Wanted) -> bool:
-        """Look before claiming: a claim that finds nothing would still take SQLite's write lock, twice a second."""
+    def _is_any_ready(self, wanted: Wanted) -> bool:
+        """Look before claiming: a claim without rows would still take SQLite's write lock, twice a second."""
         rows = BackgroundTask.objects.using(router.db_for_write(BackgroundTask)).ready(timezone.now())
-        # Ordered as the index is, or PostgreSQL may hope to meet one soon as it reads the whole table.
+        # In the order of the index, or PostgreSQL may read the whole table in the hope to meet a row soon.
         return bool(self._leave_newer(wanted).choose(rows).order_by("-priority", "id").values_list("pk")[:1])
 
     def _claim_for(self, group: Group) -> bool:
-        """Claim for the free slots that the limits of a group leave; tell whether all were used."""
-        runner = self._runner
+        """Claim for the free slots that the limits of a group allow; return whether all were used."""
         taken = 0
-        while runner.slots.take():
-            if not runner.limits.take(group.gates):
-                runner.slots.give_back()
+        while self._slots.take():
+            if not self._limits.take(group.gates):
+                self._slots.give_back()
                 break
             taken += 1
         used = 0
@@ -107,23 +123,22 @@ class Claimer:
                 records = self._claim(group, taken)
                 used = len(records)
                 for record in records:
-                    runner.registry.live[record.number] = record
+                    self._registry.live[record.number] = record
                 if records:
-                    records[0].loop.call_soon_threadsafe(runner.start_claimed, records)
+                    records[0].loop.call_soon_threadsafe(self._commits.start_claimed, records)
         finally:
             for _ in range(taken - used):
                 for gate in group.gates:
                     gate.give_back()
-            runner.slots.give_back(taken - used)
+            self._slots.give_back(taken - used)
         is_full = used == taken
         for gate in group.gates:
             gate.is_wanted = is_full
         return is_full
 
     def _claim(self, group: Group, count: int) -> list[Record]:
-        runner = self._runner
         alias = router.db_for_write(BackgroundTask)
-        statements = statements_for(alias, runner.journal.process_id, runner.settings.release)
+        statements = statements_for(alias, self._state.id, self._settings.release)
         at = time.time()
         while True:
             bundles: list[Bundle] = []
@@ -139,30 +154,29 @@ class Claimer:
                     statements.count_fired(cursor, uncounted)
             if is_ours:
                 break
-        loop = runner.loops.find_main() or runner.loops.start_bridge()
+        loop = self._loops.find_main() or self._loops.start_bridge()
         records = [self._make_record(row, at, loop) for row in rows]
         for index, record in enumerate(records):
             record.gates = (*group.gates, *bundles[index : index + 1])
         for bundle in dict.fromkeys(bundles):
             self._bundles.setdefault(bundle.limiter, []).append(bundle)
-        announce_all([(record, record.history) for record in records], runner.journal.process_id)
+        announce_all([(record, record.history) for record in records], self._state.id)
         return records
 
     def _claim_by_rate(
         self, statements: Statements, cursor: CursorWrapper, group: Group, rate: Rate, count: int, at: float
     ) -> tuple[list[Row], list[Bundle]]:
-        """Claim as many as the rate allows now, of each rate key; return the bundle of each row too."""
-        limits = self._runner.limits
+        """Claim as many rows of each rate key as the rate allows now; return the bundle of each row too."""
         wanted = self._leave_newer(group.wanted)
         ready = wanted.choose(BackgroundTask.objects.using(statements.alias).ready(timezone.now()))
         keys = sorted(set(ready.order_by().values_list("rate_key", flat=True).distinct()[:MAX_RATE_KEYS]))
-        function = self._runner.registry.functions[wanted.names[0]].name
+        function = self._registry.functions[wanted.names[0]].name
         rows: list[Row] = []
         bundles: list[Bundle] = []
         for key in keys:
             name = f"key {key}" if key else f"function {function}"
             if not try_to_lock(statements.alias, name):
-                limits.due_at = min(limits.due_at, at + LOCKED_AGAIN)
+                self._backlog.expect_limited_at(at + LOCKED_AGAIN)
                 continue
             own = self._find_own(name, rate)
             allowance = Allowance(statements.alias, name, rate, statements.now(cursor), own, self._usual.get(name))
@@ -172,11 +186,11 @@ class Claimer:
             rows += found
             bundles += [bundle] * len(found)
             if len(found) == allowance.count:  # More may wait.
-                limits.due_at = min(limits.due_at, at + allowance.seconds_until_more)
+                self._backlog.expect_limited_at(at + allowance.seconds_until_more)
         return rows, bundles
 
     def _find_own(self, limiter: str, rate: Rate) -> list[Bundle]:
-        """Return the bundles of this process that may still count, and note how long such tasks usually take."""
+        """Return the bundles of this process that may still count, and note the duration of the last one."""
         found = self._bundles.pop(limiter, [])
         for bundle in found:
             if bundle.ended_at is not None:
@@ -190,15 +204,15 @@ class Claimer:
         return replace(wanted, not_versions=tuple(self._newer)) if self._newer else wanted
 
     def _note_newer(self, rows: Sequence[Row]) -> bool:
-        """Remember which of these are of a newer version than this code has; tell whether there are any."""
-        functions = self._runner.registry.functions
+        """Note the rows of newer versions than this code has; return whether there are any."""
+        functions = self._registry.functions
         is_any_newer = False
         for _, name, *_, fingerprint, _, _ in rows:
             version = version_of(fingerprint)
             task = functions.get(name)  # MariaDB may find a name that is written in other letters.
             if task is not None and version > task.options.version:
                 is_any_newer = True
-                if all(name != told for told, _ in self._newer):  # Once for each name.
+                if all(name != noted for noted, _ in self._newer):  # Once for each name.
                     log(logging.WARNING, NEWER, name, task.options.version, version)
                 self._newer.add((name, fingerprint))
         return is_any_newer
@@ -206,22 +220,21 @@ class Claimer:
     def _make_record(self, row: Row, at: float, loop: asyncio.AbstractEventLoop) -> Record:
         number, name, args, kwargs, attempt, *options, key, unique_for, transitions, checkpoint = row[:-4]
         cancel, fingerprint, release, _ = row[-4:]
-        runner = self._runner
-        task = runner.registry.functions[name]
+        task = self._registry.functions[name]
         entry = (Status.RUNNING, at, attempt, "claimed")
-        # A record that was fired here goes on as itself, so that its handle sees how it ends.
-        record = runner.registry.handed_over.pop(number, None)
+        # A record that was fired here goes on as itself, so that its handle sees its end.
+        record = self._registry.handed_over.pop(number, None)
         if record is None:
             record = Record(number, name, task, (), {}, loop, Context(), entry)
         try:
             prior = _load(transitions)
-            on_lost, stuck_after, max_attempts, kept = options
-            task = task.restored(_load(kept) or {}, on_lost, stuck_after, max_attempts)
+            on_lost, stuck_after, max_attempts, overrides = options
+            task = task.restored(_load(overrides) or {}, on_lost, stuck_after, max_attempts)
             record.start_claimed(task, prior if isinstance(prior, list) else [], entry, loop)
             record.fired_with = fingerprint, release
             record.args, record.kwargs, record.unfit = _prepare_arguments(task, args, kwargs, fingerprint)
             if cancel is not None:
-                record.cancel_reason = "asked"  # While its last attempt ended.
+                record.cancel_reason = "asked"  # Requested while its last attempt ended.
             if record.extras is not None:
                 record.extras.run_after = None  # Its moment has come.
             if key or checkpoint is not None:
@@ -230,7 +243,7 @@ class Claimer:
             if checkpoint is not None:
                 assert record.extras is not None  # Just made.
                 record.extras.checkpoint = checkpoint if isinstance(checkpoint, str) else json.dumps(checkpoint)
-        except Exception as error:  # noqa: BLE001, RUF100  # Anybody may have written the row; the others are claimed too.
+        except Exception as error:  # noqa: BLE001, RUF100  # The row may be forged; the others are claimed too.
             record.start_claimed(task, [], entry, loop)
             record.unfit = f"the row cannot be read: {type(error).__name__}: {error}"
         return record
@@ -243,7 +256,7 @@ def _load(value: Any) -> Any:
 def _prepare_arguments(
     task: Task[..., Any], args: Any, kwargs: Any, fingerprint: str
 ) -> tuple[tuple[Any, ...], dict[str, Any], str]:
-    """Return a row's arguments as the function takes them, or what is wrong with them: anybody may have written it."""
+    """Return the arguments of a row as the function takes them, and their fault, if any: the row may be forged."""
     args, kwargs = _load(args), _load(kwargs)
     if not (isinstance(args, list) and isinstance(kwargs, dict)):
         return (), {}, f"the row's arguments are a {type(args).__name__} and a {type(kwargs).__name__}"

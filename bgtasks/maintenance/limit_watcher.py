@@ -1,31 +1,35 @@
-"""The limit watcher: sees what is paused, and how many wait in the queues that take only so many."""
+"""The limit watcher: reads the pauses, and counts the waiting rows of queues with MAX_WAITING."""
 
 from __future__ import annotations
 
 from django.db import router
 from django.utils import timezone
 
+from ..conf import Settings
 from ..models import BackgroundTask
-from ..pauses import find_paused
-from ..runtime.runner import Runner
+from ..models.control import find_paused
+from ..runtime.backlog import Backlog
+from ..runtime.limits import Limits
 
 
 class LimitWatcher:
     """Looks every POLL_INTERVAL."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(self, settings: Settings, limits: Limits, backlog: Backlog) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._backlog = backlog
         self._next = 0.0
 
     def seconds_until_due(self, now: float) -> float:
         return max(self._next - now, 0.0)
 
     def run_once(self, now: float) -> None:
-        runner = self._runner
-        self._next = now + runner.settings.poll_interval
+        self._next = now + self._settings.poll_interval
         alias = router.db_for_write(BackgroundTask)
-        runner.heed_pauses(*find_paused(alias))
-        for queue, most in runner.limits.max_waiting.items():
+        if self._limits.pause(*find_paused(alias)):
+            self._backlog.expect_rows()  # Tasks that were fired during the pause wait in the table.
+        for queue, most in self._limits.max_waiting.items():
             waiting = BackgroundTask.objects.using(alias).ready(timezone.now()).filter(queue_name=queue)
-            # No further than it matters: the table may hold a million.
-            runner.limits.waiting[queue] = waiting.order_by("-priority", "id").values("pk")[:most].count()
+            # Not beyond the bound: the table may hold a million rows.
+            self._limits.waiting[queue] = waiting.order_by("-priority", "id").values("pk")[:most].count()

@@ -1,4 +1,4 @@
-"""The mailbox: messages between processes over the project's channel layer, any of which may get lost."""
+"""The mailbox: messages between processes over the project's channel layer. Any of them may be lost."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from uuid import UUID
 from channels.layers import get_channel_layer
 
 from ..log import log
+from ..process.state import ProcessState
 
 Message = dict[str, str | list[str]]
 
-FIRST_RETRY, LAST_RETRY = 1.0, 10.0  # Seconds until a layer that failed is listened to again.
-# Seconds for which a layer is listened to before its failure may mean nothing: channels-redis raises when redis-py has
-# read nothing for 5 s. A message of ours to ourselves shows whether it is well.
+FIRST_RETRY, LAST_RETRY = 1.0, 10.0  # Seconds until the mailbox listens again to a layer that failed.
+# Seconds of listening after which a failure may mean nothing: channels-redis raises when redis-py has read nothing for
+# 5 s. A message from this process to itself shows whether the layer works.
 LONG_ENOUGH = 1.0
 PROBE: Message = {"type": "bgtasks.probe"}
 SEND_TIMEOUT = 5.0  # Seconds.
-MAX_SENDS = 100  # On their way at once. A layer that hangs would have them grow without end.
-LAST_WORDS = 0.3  # Seconds that the end of the process waits for what is on its way, and for the listener.
+MAX_SENDS = 100  # Messages on their way at once: with a layer that hangs their number would grow without end.
+LAST_WORDS = 0.3  # Seconds that the end of the process waits for messages on their way, and for the listener.
 
 AWAY = (
     "The channel layer fails (%s: %s). Until it is back tasks that run in other processes are polled for, and the "
@@ -35,18 +36,18 @@ AWAY = (
 
 class Mailbox:
     """
-    Listens on the channel of this process, and sends to those of others: fire and forget, from any thread.
+    Listens on the channel of this process, and sends to those of others without waiting, from any thread.
 
-    All that touches the layer runs on the event loop. Without a layer it is never open.
+    Only the event loop uses the layer. Without a layer the mailbox is never open.
     """
 
-    def __init__(self, find_process_id: Callable[[], UUID], on_message: Callable[[Any], None]) -> None:
+    def __init__(self, state: ProcessState, on_message: Callable[[Any], None]) -> None:
         """
         Args:
-            on_message: is called on the loop with whatever has arrived, which anybody may have sent.
+            on_message: is called on the loop with each message, which may have any content, from any sender.
         """
         self.is_open = False
-        self._find_process_id = find_process_id
+        self._state = state
         self._on_message = on_message
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -64,7 +65,7 @@ class Mailbox:
                 loop.call_soon_threadsafe(self._begin, context=Context())
 
     def open_anew(self) -> None:
-        """Listen on another channel: the process has got another id."""
+        """Listen on another channel, since the process has a new id."""
         if self._loop is not None:
             self.open_on(self._loop)
 
@@ -73,7 +74,7 @@ class Mailbox:
         Send to a process, and wait for nothing.
 
         Args:
-            when_lost: is called, from whichever thread, when it is known not to have been sent.
+            when_lost: is called, from any thread, when it is known that the message was not sent.
         """
         if self._loop is None or self._is_closed:
             when_lost()
@@ -84,7 +85,7 @@ class Mailbox:
             when_lost()
 
     def stop(self) -> None:
-        """End now, whatever is on its way."""
+        """End at once. Messages on their way are lost."""
         self._is_closed = True
         self.is_open = False
         for task in (self._listener, *list(self._sends)):
@@ -94,7 +95,7 @@ class Mailbox:
     # On the loop.
 
     async def close(self) -> None:
-        """End, after what is on its way has been sent: it may tell of tasks that a drain cut short."""
+        """End after the messages on their way are sent: they may be about tasks that a drain cut short."""
         if self._loop is asyncio.get_running_loop():
             if self._sends:
                 await asyncio.wait(self._sends, timeout=LAST_WORDS)
@@ -117,7 +118,7 @@ class Mailbox:
                 layer = get_channel_layer()
                 if layer is None:
                     return
-                channel = _name_channel(self._find_process_id())
+                channel = _name_channel(self._state.id)
                 if is_suspect:
                     async with asyncio.timeout(SEND_TIMEOUT):
                         await layer.send(channel, PROBE)
@@ -150,7 +151,7 @@ class Mailbox:
             async with asyncio.timeout(SEND_TIMEOUT):
                 await get_channel_layer().send(_name_channel(process_id), message)
         except Exception as error:  # noqa: BLE001, RUF100  # A full channel, a layer that is away, or gone.
-            # Of an outage the listener tells.
+            # The listener reports an outage.
             log(logging.DEBUG, "A message to process %s was not sent (%s).", process_id, type(error).__name__)
             when_lost()
 

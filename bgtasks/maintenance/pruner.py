@@ -14,10 +14,10 @@ from django.db import connections, models, router
 from django.utils import timezone
 
 from ..conf import Settings
+from ..definition.rate import LONGEST_PERIOD
+from ..journal.statements import bounded_transaction
 from ..models import BackgroundTask, Drain, Process, RateLimit
-from ..rate import LONGEST_PERIOD
-from ..runtime.runner import Runner
-from ..runtime.statements import bounded_transaction
+from ..process.state import ProcessState
 from ..status import FINISHED, Status
 from ..uuid7 import lowest_uuid7
 
@@ -92,14 +92,15 @@ class Retention:
 
 
 class Pruner:
-    """Prunes now and then, a batch at a time. A process that ends soon, as a command does, leaves it to the others."""
+    """Prunes now and then, a batch at a time. A process that ends soon, as a command does, leaves it to the servers."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(self, settings: Settings, state: ProcessState) -> None:
+        self._settings = settings
+        self._state = state
         self._next: float | None = None
 
     def seconds_until_due(self, now: float) -> float:
-        if self._runner.draining or not self._runner.claims_for_others:
+        if self._state.is_ending or not self._state.is_server:
             return EVERY
         if self._next is None:
             self._next = now + random.uniform(*FIRST)  # noqa: S311  # No secret.
@@ -107,6 +108,6 @@ class Pruner:
 
     def run_once(self, now: float) -> None:
         self._next = now + EVERY
-        retention = Retention(router.db_for_write(BackgroundTask), self._runner.settings, timezone.now())
+        retention = Retention(router.db_for_write(BackgroundTask), self._settings, timezone.now())
         if retention.prune_batch(BATCH):
             self._next = now + PAUSE

@@ -1,9 +1,9 @@
 """
-Push: processes tell each other of the end of tasks, so that nobody has to wait for the next look at a row.
+Push: messages between processes about the ends of tasks, so that no caller has to wait for the next look at a row.
 
-The one that waits asks the one that runs the task, which answers once the end is committed. So a task that nobody
-awaits elsewhere costs nothing. A message says no more than that a row is worth a look: one that gets lost is made up
-for by the `Watcher`, which goes on polling, and a false one does no harm.
+A process with a waiting caller asks the process that runs the task, which answers once the end is committed. A task
+that is not awaited elsewhere costs nothing. A message only says that a row is worth a look. The `Watcher` goes on
+polling, so a lost message only costs time, and a forged one does no harm.
 """
 
 from __future__ import annotations
@@ -15,47 +15,57 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from ..runtime.record import Record
-from ..runtime.runner import Runner
+from ..journal.journal import Journal
+from ..process.record import Record
+from ..process.state import ProcessState
 from .mailbox import Mailbox, Message
 
 ASK, ANSWER = "bgtasks.ask", "bgtasks.ended"
 MAX_TASKS = 500  # In one message.
-MAX_ASKERS = 100  # Processes that are told of the end of one task; others poll.
+MAX_ASKERS = 100  # Processes that are notified of the end of one task. Others poll.
 
 
 @dataclass
 class _Question:
-    """What this process wants to know of a task that it awaits."""
+    """A question about a task that is awaited here."""
 
-    process_id: UUID  # Who was asked.
+    process_id: UUID  # The process that was asked.
     is_answered: bool = False
 
 
 class Push:
-    """Asks other processes, and answers them."""
+    """
+    Asks other processes, and answers them: the `Peers` of the journal and the runner.
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._journal = runner.journal
-        self.mailbox = Mailbox(lambda: self._journal.process_id, self._heed)
+    Attributes:
+        asked_about: the live tasks for whose end other processes wait, and these. Of the journal's thread.
+    """
+
+    def __init__(self, state: ProcessState, journal: Journal) -> None:
+        self._state = state
+        self._journal = journal
+        self.asked_about: dict[int, set[UUID]] = {}
+        self.mailbox = Mailbox(state, self._receive)
         self._to_look_at: set[int] = set()  # Each operation on it is atomic, from any thread.
         self._questions: dict[int, _Question] = {}  # So is each on this.
-        runner.on_awaited = self._awaited
-        runner.on_drained = self.mailbox.close
-        runner.on_shut_down = self.mailbox.stop
-        self._journal.on_let_go = self._answer
-        self._journal.on_new_id = self._begin_anew
+
+    async def close(self) -> None:
+        """End after the last messages, on the event loop."""
+        await self.mailbox.close()
+
+    def stop(self) -> None:
+        """End at once, from any thread."""
+        self.mailbox.stop()
 
     # Asking.
 
     @property
     def is_look_due(self) -> bool:
-        """Whether the row of a task is to be looked at before the next poll."""
+        """Whether to look at the row of a task before the next poll."""
         return bool(self._to_look_at)
 
     def take_due(self, most: int) -> set[int]:
-        """Return up to so many tasks whose rows are to be looked at now."""
+        """Return up to `most` tasks whose rows are to be looked at now."""
         taken: set[int] = set()
         while self._to_look_at and len(taken) < most:
             taken.add(self._to_look_at.pop())  # Only the journal's thread takes.
@@ -63,11 +73,11 @@ class Push:
 
     def ask(self, owners: Mapping[int, UUID], is_poll: bool) -> None:
         """
-        Ask the processes that run these tasks to tell of their end, each process once about each task.
+        Ask the processes that run these tasks to report their ends, each process once about each task.
 
         Args:
-            is_poll: whether those are asked again that have answered and run it all the same. Not at once, or the two
-                might go on like that for ever.
+            is_poll: whether to ask again a process that has answered and runs the task all the same. Only in a poll, or
+                the two processes might ask and answer for ever.
         """
         if not self.mailbox.is_open:
             return
@@ -78,28 +88,28 @@ class Push:
             if not is_asked or (is_poll and question is not None and question.is_answered):
                 self._questions[number] = _Question(process_id)
                 by_process[process_id].append(number)
-        own_id = str(self._journal.process_id)
+        own_id = str(self._state.id)
         for process_id, numbers in by_process.items():
             message: Message = {"type": ASK, "by": own_id, "tasks": _to_texts(numbers)}
             self.mailbox.send(process_id, message, partial(self._forget, numbers))
 
     def forget_all_but(self, awaited: Collection[int]) -> None:
-        """Forget what nobody here awaits any more."""
+        """Forget the questions about tasks that are not awaited here any more."""
         self._forget([number for number in list(self._questions) if number not in awaited])
 
     def _forget(self, numbers: list[int]) -> None:
         for number in numbers:
             self._questions.pop(number, None)
 
-    def _awaited(self, record: Record) -> None:
-        """Somebody begins to wait: see soon whom to ask."""
+    def awaited(self, record: Record) -> None:
+        """Look soon which process runs an awaited task, to ask it. From any thread."""
         if self.mailbox.is_open:
             self._to_look_at.add(record.number)
 
-    # What arrives, on the loop.
+    # Messages that arrive, on the loop.
 
-    def _heed(self, message: Any) -> None:
-        """Heed a message, or ignore it: it may be anything, from anybody."""
+    def _receive(self, message: Any) -> None:
+        """Act on a message, or ignore it: it may have any content, from any sender."""
         if not isinstance(message, dict):
             return
         numbers = _to_numbers(message.get("tasks"))
@@ -111,7 +121,7 @@ class Push:
                 self._journal.submit(partial(self._note, UUID(int=by), numbers))
 
     def _look_at(self, numbers: list[int]) -> None:
-        """Have these rows looked at, if this process has asked about them."""
+        """Look at these rows soon, if this process has asked about them."""
         for number in numbers:
             question = self._questions.get(number)
             if question is not None and not question.is_answered:
@@ -123,35 +133,44 @@ class Push:
     # Answering, on the journal's thread.
 
     def _note(self, by: UUID, numbers: list[int], is_second_look: bool = False) -> None:
-        """Note who is to be told of the end of these tasks; tell at once of those that are not here."""
-        asked_about = self._journal.asked_about
+        """Note the process that asks about these tasks; answer at once about those that are not here."""
         unknown: list[int] = []
         for number in numbers:
             if not self._journal.knows(number):
                 unknown.append(number)
-            elif len(askers := asked_about.setdefault(number, set())) < MAX_ASKERS:
+            elif len(askers := self.asked_about.setdefault(number, set())) < MAX_ASKERS:
                 askers.add(by)
         if unknown and is_second_look:
-            self._tell(by, unknown)
-        elif unknown:  # It may have ended just now, and the end be on its way to the journal: then that comes first.
+            self._send(by, unknown)
+        elif (
+            unknown
+        ):  # A task may have ended just now, and its end be on its way to the journal. Then that is written first.
             self._journal.submit(partial(self._note, by, unknown, True))
 
-    def _answer(self, numbers: list[int]) -> None:
-        """These have ended, or were given back, and their rows say so."""
+    def has_askers(self) -> bool:
+        """Return whether other processes wait for the end of any task."""
+        return bool(self.asked_about)
+
+    def is_asked_about(self, number: int) -> bool:
+        """Return whether other processes wait for the end of this task."""
+        return number in self.asked_about
+
+    def answer(self, numbers: list[int]) -> None:
+        """Notify the processes that asked about these tasks: they have ended here, and their rows say so."""
         by_asker: dict[UUID, list[int]] = defaultdict(list)
         for number in numbers:
-            for by in self._journal.asked_about.pop(number, ()):
+            for by in self.asked_about.pop(number, ()):
                 by_asker[by].append(number)
         for by, ended in by_asker.items():
-            self._tell(by, ended)
+            self._send(by, ended)
 
-    def _tell(self, by: UUID, numbers: list[int]) -> None:
+    def _send(self, by: UUID, numbers: list[int]) -> None:
         for start in range(0, len(numbers), MAX_TASKS):
             self.mailbox.send(by, {"type": ANSWER, "tasks": _to_texts(numbers[start : start + MAX_TASKS])})
 
-    def _begin_anew(self) -> None:
-        """This process was taken for dead and has another id: whoever has asked looks where its tasks are now."""
-        self._answer(list(self._journal.asked_about))
+    def begin_anew(self) -> None:
+        """Go on under the new id of this process: the processes that asked look for their tasks again."""
+        self.answer(list(self.asked_about))
         self._questions.clear()
         self.mailbox.open_anew()
 

@@ -1,17 +1,23 @@
-"""The requests: what other processes ask of this one through the rows: to drain, to go on, to cancel a task."""
+"""Requests of other processes through the rows: to hold this process, to release it, to cancel a task."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from django.db import router
 from django.utils import timezone
 
+from ..conf import Settings
+from ..journal.statements import bounded_transaction, statements_for
 from ..models import BackgroundTask, Process
-from ..runtime.runner import Runner
-from ..runtime.statements import bounded_transaction, statements_for
+from ..process.registry import Registry
+from ..process.state import ProcessState
+from ..runtime.backlog import Backlog
+from ..runtime.cancelling import Canceller
+from ..runtime.executor import Executor
 from ..status import Status
 
 MAX_WAITING = 500  # Coroutine objects that wait here, in one look.
@@ -19,69 +25,91 @@ ACKNOWLEDGE_AGAIN = 0.02  # Seconds until the next look for starts that are on t
 
 
 class Requests:
-    """Reads this process's row, and the requests to cancel what it runs, every POLL_INTERVAL."""
+    """Reads the row of this process, and the requests to cancel its tasks, every POLL_INTERVAL."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(
+        self,
+        settings: Settings,
+        state: ProcessState,
+        registry: Registry,
+        backlog: Backlog,
+        executor: Executor,
+        canceller: Canceller,
+    ) -> None:
+        self._settings = settings
+        self._state = state
+        self._registry = registry
+        self._backlog = backlog
+        self._executor = executor
+        self._canceller = canceller
         self._next = 0.0
-        self._obeyed: tuple[UUID, datetime] | None = None  # The request that holds this process, and under which id.
+        self._obeyed: tuple[UUID, datetime] | None = None  # The id of this process, and the request that holds it.
 
     def seconds_until_due(self, now: float) -> float:
         return max(self._next - now, 0.0)
 
     def run_once(self, now: float) -> None:
-        self._next = now + self._runner.settings.poll_interval
+        self._next = now + self._settings.poll_interval
         alias = router.db_for_write(BackgroundTask)
-        if not self._runner.draining:  # The end of the process is a drain of its own.
-            self._heed_drain(alias, now)
-        self._heed_cancels(alias)
+        if not self._state.is_ending:  # The end of the process is a drain of its own.
+            self._follow_hold_request(alias, now)
+        self._follow_cancel_requests(alias)
 
-    def _heed_drain(self, alias: str, now: float) -> None:
-        runner = self._runner
-        row = Process.objects.using(alias).filter(pk=runner.journal.process_id)
+    def _follow_hold_request(self, alias: str, now: float) -> None:
+        row = Process.objects.using(alias).filter(pk=self._state.id)
         request = row.values_list("drain_requested_at", "drain_acknowledged_at").first()
         if request is None:
             return  # It is not written yet.
         requested_at, acknowledged_at = request
-        if requested_at is None and self._obeyed is not None and self._obeyed[0] != runner.journal.process_id:
-            # The process has a new row, as after it was taken for dead; what was asked of it still holds.
+        if requested_at is None and self._obeyed is not None and self._obeyed[0] != self._state.id:
+            # The process has a new row, as after it was declared dead. The request is still valid.
             requested_at = self._obeyed[1]
             _update(row, drain_requested_at=requested_at)
         if requested_at is None:
             self._obeyed = None
-            if runner.held or acknowledged_at is not None:
-                runner.release_hold()
+            if self._state.is_held or acknowledged_at is not None:
+                self._release()
                 _update(row, drain_acknowledged_at=None, state=Process.State.ALIVE)
-        elif acknowledged_at is None or not runner.held:
-            self._obeyed = (runner.journal.process_id, requested_at)
+        elif acknowledged_at is None or not self._state.is_held:
+            self._obeyed = (self._state.id, requested_at)
             self._hold(row.filter(drain_requested_at=requested_at), now)
 
     def _hold(self, row: Any, now: float) -> None:
-        """Start nothing more; acknowledge once all that was started is committed as RUNNING."""
-        runner = self._runner
-        if not runner.held:
-            runner.hold()
+        """
+        Stop the starts, and acknowledge that once all started tasks are committed as RUNNING.
+
+        Unlike a drain this has a way back. A start that is on its way still happens.
+        """
+        if not self._state.is_held:
+            self._state.hold()
             _update(row, state=Process.State.DRAINING)
-        if runner.has_recorded_its_starts():
+        if self._executor.has_recorded_its_starts():
             _update(row, drain_acknowledged_at=timezone.now())
         else:
-            self._next = now + min(ACKNOWLEDGE_AGAIN, runner.settings.poll_interval)
+            self._next = now + min(ACKNOWLEDGE_AGAIN, self._settings.poll_interval)
 
-    def _heed_cancels(self, alias: str) -> None:
-        runner = self._runner
+    def _release(self) -> None:
+        """Allow the starts again. Tasks that were fired meanwhile wait in the table, and coroutine objects here."""
+        self._state.release()
+        self._backlog.expect_rows()
+        self._executor.slots.match()
+
+    def _follow_cancel_requests(self, alias: str) -> None:
+        slots = self._executor.slots
         numbers = []
-        if len(runner.slots) < runner.slots.count:  # Something runs.
-            numbers += statements_for(alias, runner.journal.process_id, "").find_cancels()
-        if waiting := runner.find_waiting_objects(MAX_WAITING):
+        if len(slots) < slots.count:  # A task runs.
+            numbers += statements_for(alias, self._state.id, "").find_cancels()
+        objects = (record for record in slots.waiting if record.task is None and record.is_live)
+        if waiting := list(islice(objects, MAX_WAITING)):
             asked = BackgroundTask.objects.using(alias).filter(
                 pk__in=[record.id for record in waiting], status=Status.READY, cancel_requested_at__isnull=False
             )
             numbers += [id_.int for id_ in asked.order_by().values_list("pk", flat=True)]
         for number in numbers:
-            record = runner.registry.live.get(number)
-            # Once: it may take its time to clean up.
+            record = self._registry.live.get(number)
+            # Once: its clean-up may take time.
             if record is not None and record.cancel_reason in (None, "timeout"):
-                runner.cancel(record)
+                self._canceller.cancel(record)
 
 
 def _update(row: Any, **values: Any) -> None:

@@ -1,4 +1,4 @@
-"""The rescue: finds processes that died, and gives the tasks that they left their declared verdict."""
+"""The rescue: finds dead processes, and gives the tasks that they left their declared verdicts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from uuid import UUID
 from django.db import connections, router
 from django.utils import timezone
 
+from ..conf import Settings
+from ..journal.journal import Journal
+from ..journal.statements import bounded_transaction
 from ..log import log
 from ..models import BackgroundTask, Process
-from ..runtime.runner import Runner
-from ..runtime.statements import bounded_transaction
+from ..process.registry import Registry
+from ..process.state import ProcessState
+from ..runtime.backlog import Backlog
 from ..status import Status
 from ..transitions import Verdict, give_back, give_verdicts
 from .observation import Beat, Observation
@@ -26,12 +30,12 @@ NAMED = 10  # Names in a log line.
 
 
 class Look:
-    """What one look at the rows shows: whose beat is where, and who has left tasks behind."""
+    """One look at the rows: the beats of the processes, and the ended processes that have left tasks behind."""
 
     def __init__(self, using: str, own: UUID | None) -> None:
         """
         Args:
-            own: the process that looks, if it is one; it does not judge itself.
+            own: the process that looks, if it has a row. It does not judge itself.
         """
         self.began = time.monotonic()
         owners = BackgroundTask.objects.using(using).find_owners()
@@ -41,16 +45,16 @@ class Look:
         ended = set(processes.filter(pk__in=unknown).exclude(state__in=Process.UP).values_list("pk", flat=True))
         self.ended = time.monotonic()
         self.beats = {process: beat for process, beat in beats.items() if process != own}
-        # One whose row is missing may just be about to write it anew.
+        # A process whose row is missing may be about to write it anew.
         self.beats |= dict.fromkeys(unknown - ended)
         self.left_behind: set[UUID] = ended  # Processes that have ended, and have live rows.
 
 
 def declare_dead(using: str, process: UUID, beat: Beat) -> bool:
     """
-    Declare a process dead, unless it has beaten meanwhile; tell whether it is.
+    Declare a process dead, unless it has beaten meanwhile; return whether it is dead.
 
-    It stays so: should the process live after all, it goes on under another id.
+    That is final: if the process lives after all, it goes on under another id.
     """
     if beat is None:
         return not Process.objects.using(using).filter(pk=process).exists()
@@ -64,14 +68,14 @@ def rescue(using: str, process: UUID, by: str, only: Collection[UUID] | None = N
     Give the tasks of an ended process their verdicts; yield after each batch, a transaction of its own.
 
     Args:
-        only: these tasks. None: all.
+        only: these tasks only. None: all.
     """
     while verdicts := _rescue_batch(using, process, by, only):
         yield verdicts
 
 
 def _rescue_batch(using: str, process: UUID, by: str, only: Collection[UUID] | None) -> list[Verdict]:
-    """Give up to BATCH verdicts, and note in the row of the process what it died with."""
+    """Give up to BATCH verdicts, and record in the row of the process the tasks that ran at its death."""
     with bounded_transaction(using):
         rows = Process.objects.using(using).filter(pk=process)
         if connections[using].features.has_select_for_update:
@@ -93,25 +97,31 @@ class Rescuer:
     """
     Looks every HEARTBEAT for processes that do not beat and for rows that ended processes have left.
 
-    It looks for the rows again and again, not once per death: what a process committed in its last moment may show up
-    only after its death was seen.
+    It looks for the rows again and again, not once per death: the last commit of a process may become visible only
+    after its death was noticed.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(
+        self, settings: Settings, state: ProcessState, registry: Registry, backlog: Backlog, journal: Journal
+    ) -> None:
+        self._settings = settings
+        self._state = state
+        self._registry = registry
+        self._backlog = backlog
+        self._journal = journal
         self._next = 0.0
-        self._observation = Observation(runner.settings.dead_after, runner.settings.heartbeat)
+        self._observation = Observation(settings.dead_after, settings.heartbeat)
         self._orphans: set[tuple[UUID, datetime | None]] = set()  # Tasks, and when they started.
 
     def seconds_until_due(self, now: float) -> float:
-        if self._runner.draining:
-            return self._runner.settings.heartbeat
+        if self._state.is_ending:
+            return self._settings.heartbeat
         return max(self._next - now, 0.0)
 
     def run_once(self, now: float) -> None:
-        self._next = now + self._runner.settings.heartbeat
+        self._next = now + self._settings.heartbeat
         using = router.db_for_write(BackgroundTask)
-        look = Look(using, self._runner.journal.process_id)
+        look = Look(using, self._state.id)
         ended = look.left_behind
         for process, beat in self._observation.look(look.began, look.ended, look.beats).items():
             if declare_dead(using, process, beat):
@@ -124,18 +134,17 @@ class Rescuer:
 
     def _rescue(self, using: str, process: UUID, now: float) -> None:
         """Give one batch its verdicts; the next follows in the next turn, since the journal has tasks to write."""
-        batches = rescue(using, process, str(self._runner.journal.process_id))
+        batches = rescue(using, process, str(self._state.id))
         verdicts = next(batches, [])
         if len(verdicts) == BATCH:
             self._next = now
-        self._tell(process, verdicts)
+        self._report(process, verdicts)
 
-    def _tell(self, process: UUID, verdicts: list[Verdict]) -> None:
+    def _report(self, process: UUID, verdicts: list[Verdict]) -> None:
         if not verdicts:
             return
-        runner = self._runner
         if any(verdict.status is Status.READY for verdict in verdicts):
-            runner.has_backlog = True
+            self._backlog.expect_rows()
         counts = Counter(verdict.status.value for verdict in verdicts)
         names = Counter(verdict.name for verdict in verdicts if verdict.status is Status.LOST)
         log(
@@ -146,33 +155,31 @@ class Rescuer:
             ", ".join(f"{status} ×{count}" for status, count in counts.items()),
             ", ".join(f"{name} ×{count}" for name, count in names.most_common(NAMED)) or "none",
         )
-        runner.journal.tell_verdicts(verdicts)
+        self._journal.after_commit.announce_verdicts(verdicts)
 
     def _find_own_orphans(self, using: str) -> None:
         """
-        Give back what the table says that this process runs, and this process knows nothing of.
+        Give back the rows that this process runs according to the table, and that it does not know.
 
-        The answer to a claim's COMMIT may get lost: its rows were claimed, and never started. What two looks in a row
-        show of one start is no race with a write of the journal, on whose thread this runs. (Of one start: an attempt
-        that has just ended may be on its way to the journal at one look, and the next attempt at the other.)
+        The answer to the COMMIT of a claim may be lost: its rows were claimed, and never started. A row that two looks
+        in a row find with the same start is no race with a write of the journal, on whose thread this runs. (The same
+        start: an attempt that has just ended may be on its way to the journal at one look, the next one at the other.)
         """
-        runner = self._runner
-        journal = runner.journal
-        running: Any = BackgroundTask.objects.using(using).running().filter(process=journal.process_id)
-        if running.count() <= runner.count_running():
+        running: Any = BackgroundTask.objects.using(using).running().filter(process=self._state.id)
+        if running.count() <= self._registry.count_running():
             self._orphans = set()
             return
         starts = running.values_list("pk", "started_at")
-        unknown = {(id_, started_at) for id_, started_at in starts if not journal.knows(id_.int)}
+        unknown = {(id_, started_at) for id_, started_at in starts if not self._journal.knows(id_.int)}
         for id_, started_at in unknown & self._orphans:
-            why = "claimed, but its process never heard of it"
+            reason = "claimed, but its process never heard of it"
             with bounded_transaction(using):
-                is_given_back = give_back(using, id_, journal.process_id, started_at, why)
+                is_given_back = give_back(using, id_, self._state.id, started_at, reason)
             if is_given_back:
-                runner.has_backlog = True
+                self._backlog.expect_rows()
                 log(
                     logging.WARNING,
-                    "Task %s was claimed in a transaction whose answer got lost; it is ready again.",
+                    "Task %s was claimed in a transaction whose answer was lost; it is ready again.",
                     id_,
                 )
         self._orphans = unknown - self._orphans

@@ -1,4 +1,4 @@
-"""The rollup writer: adds what the tasks of this process came to, in stretches of a minute, half an hour, two hours."""
+"""The rollup writer: adds up the finished tasks of this process, by the minute, half hour and two hours."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from django.conf import settings as django_settings
 from django.db import DatabaseError, router, transaction
 from django.utils import timezone
 
-from .. import histogram
+from ..journal.journal import Journal
+from ..journal.statements import bounded_transaction, is_missing_table
+from ..journal.tally import MAX_NAMES, OTHERS, Counts
 from ..log import log
-from ..models import BackgroundTask, Rollup
-from ..runtime.runner import Runner
-from ..runtime.statements import bounded_transaction, is_missing_table
-from ..runtime.tally import MAX_NAMES, OTHERS, Counts
+from ..models import BackgroundTask, Rollup, histogram
+from ..process.state import ProcessState
 from ..uuid7 import uuid7
 
 EVERY = 2.0  # Seconds.
@@ -33,8 +33,8 @@ KEPT = {
 }
 
 
-class Stretch:
-    """The rollup of one resolution that is being added to."""
+class RollupBucket:
+    """The current rollup of one resolution."""
 
     def __init__(self, resolution: Rollup.Resolution, now: float, process: UUID) -> None:
         self.resolution = resolution
@@ -44,7 +44,7 @@ class Stretch:
         self._lag: float | None = None
         self._is_inserted = False
 
-    def holds(self, now: float, process: UUID) -> bool:
+    def covers(self, now: float, process: UUID) -> bool:
         return self.number == int(now // self.resolution) and self.process == process
 
     def add(self, taken: dict[str, Counts], lag: float | None) -> None:
@@ -61,13 +61,13 @@ class Stretch:
             self._lag = max(lag, self._lag or 0.0)
 
     def write(self, using: str) -> None:
-        """Write the row as it should stand, whatever became of an earlier try, in the open transaction."""
+        """Write the whole row in the open transaction, whether or not an earlier try was committed."""
         rows = Rollup.objects.using(using)
-        which: dict[str, Any] = {"resolution": self.resolution, "starts_at": self._starts_at, "process": self.process}
-        what = {"tasks": {name: counts.as_json() for name, counts in self._tasks.items()}, "lag": self._lag}
-        if self._is_inserted and rows.filter(**which).update(**what):
+        key: dict[str, Any] = {"resolution": self.resolution, "starts_at": self._starts_at, "process": self.process}
+        values = {"tasks": {name: counts.as_json() for name, counts in self._tasks.items()}, "lag": self._lag}
+        if self._is_inserted and rows.filter(**key).update(**values):
             return
-        rows.update_or_create(**which, defaults=what)
+        rows.update_or_create(**key, defaults=values)
         self._is_inserted = True
 
     @property
@@ -80,12 +80,13 @@ class RollupWriter:
     """
     Takes the tally every two seconds while tasks end.
 
-    A row is written whole, so one whose answer got lost is just written again.
+    A row is written whole: if the answer to a commit is lost, it is just written again.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._stretches: list[Stretch] = []
+    def __init__(self, state: ProcessState, journal: Journal) -> None:
+        self._state = state
+        self._journal = journal
+        self._buckets: list[RollupBucket] = []
         self._is_written = True
         self._next = 0.0
         self._lag_at = 0.0
@@ -105,53 +106,52 @@ class RollupWriter:
             self._next = now + MISSING_RETRY
             log(logging.WARNING, "What the admin's pictures are drawn from is not recorded. Run `manage.py migrate`.")
             return
-        if self._prune_at <= now < math.inf and self._runner.claims_for_others:
+        if self._prune_at <= now < math.inf and self._state.is_server:
             self._prune_at = now + PRUNE_EVERY
             prune(router.db_for_write(BackgroundTask), timezone.now())
 
     def flush_last(self) -> None:
-        """Write what is left at the end of the process."""
+        """Write the rest at the end of the process."""
         self.run_once(math.inf)
 
     def flush(self, now: float) -> None:
-        """Write what was counted since the last time."""
-        journal = self._runner.journal
-        taken = journal.tally.take()
+        """Write the counts since the last time."""
+        taken = self._journal.tally.take()
         if taken or now >= self._lag_at:
             self._lag_at = now + LAG_EVERY
-            self._add(taken, journal.heartbeat.take_worst_lag())
+            self._add(taken, self._journal.heartbeat.take_worst_lag())
         if self._is_written:
             return
         using = router.db_for_write(BackgroundTask)
         with bounded_transaction(using):
-            for stretch in self._stretches:
-                stretch.write(using)
+            for bucket in self._buckets:
+                bucket.write(using)
         self._is_written = True
 
     def _add(self, taken: dict[str, Counts], lag: float | None) -> None:
         if not taken and lag is None:
             return
-        seconds, process = time.time(), self._runner.journal.process_id
-        self._stretches = [each for each in self._stretches if each.holds(seconds, process)]
-        missing = set(Rollup.Resolution) - {each.resolution for each in self._stretches}
-        self._stretches += [Stretch(resolution, seconds, process) for resolution in missing]
-        for stretch in self._stretches:
-            stretch.add(taken, lag)
+        seconds, process = time.time(), self._state.id
+        self._buckets = [each for each in self._buckets if each.covers(seconds, process)]
+        missing = set(Rollup.Resolution) - {each.resolution for each in self._buckets}
+        self._buckets += [RollupBucket(resolution, seconds, process) for resolution in missing]
+        for bucket in self._buckets:
+            bucket.add(taken, lag)
         self._is_written = False
 
 
 def write_apart(using: str, taken: dict[str, Counts]) -> None:
-    """Write what was counted where no journal runs, in rollups of no process: nobody adds to them."""
-    seconds, nobody = time.time(), uuid7()
+    """Write counts from a process without a journal, in rollups of no process, which are never added to."""
+    seconds, no_process = time.time(), uuid7()
     with transaction.atomic(using=using):
         for resolution in Rollup.Resolution:
-            stretch = Stretch(resolution, seconds, nobody)
-            stretch.add(taken, None)
-            stretch.write(using)
+            bucket = RollupBucket(resolution, seconds, no_process)
+            bucket.add(taken, None)
+            bucket.write(using)
 
 
 def prune(using: str, now: datetime) -> None:
-    """Delete the rollups that no picture shows any more."""
+    """Delete the rollups that no chart shows any more."""
     for resolution, seconds in KEPT.items():
         old = Rollup.objects.using(using).filter(resolution=resolution, starts_at__lt=now - timedelta(seconds=seconds))
         with bounded_transaction(using):

@@ -1,4 +1,4 @@
-"""The sampler: writes into the rows of tasks that run for long where they await, and since when."""
+"""The sampler: records in the rows of long-running tasks where they await, and since when."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from datetime import UTC, datetime
 
 from django.db import router
 
+from ..conf import Settings
+from ..journal.journal import Journal
+from ..journal.statements import statements_for
 from ..log import log
 from ..models import BackgroundTask
+from ..process.record import Record
+from ..process.registry import Registry
+from ..process.state import ProcessState
 from ..runtime.await_chain import Place, find_place, find_place_of_thread
-from ..runtime.record import Record
-from ..runtime.runner import Runner
-from ..runtime.statements import statements_for
 from ..status import Status
 
-YOUNG_HEARTBEATS = 2  # A task that has run for less is not looked at: most end before.
+YOUNG_HEARTBEATS = 2  # Tasks that have run for less are not looked at: most end before.
 SLICE = 0.0015  # Seconds that a loop is kept at a time.
 PAUSE = 0.01  # Seconds between two slices.
 MAX_WRITES = 1000  # Rows in one transaction, and in one turn.
@@ -42,10 +45,10 @@ class Sighting:
     is_written: bool = False
 
     def as_json(self) -> str:
-        told = {**self.place._asdict(), "since": _stamp(self.since)}
+        values = {**self.place._asdict(), "since": _stamp(self.since)}
         if self.ignores_since:
-            told["ignores_cancellation_since"] = _stamp(self.ignores_since)
-        return json.dumps(told)
+            values["ignores_cancellation_since"] = _stamp(self.ignores_since)
+        return json.dumps(values)
 
 
 def _stamp(seconds: float) -> str:
@@ -84,8 +87,8 @@ class Sweep:
         try:
             place = find_place(task.get_coro())
         except Exception as error:  # Foreign awaitables are asked for their attributes.
-            told = "Where task %s (%s) awaits cannot be told."
-            log(logging.DEBUG, told, record.name, record.id, exc_info=error, hide=record.hide)
+            message = "The place where task %s (%s) awaits cannot be found."
+            log(logging.DEBUG, message, record.name, record.id, exc_info=error, hide=record.hide)
             return
         if place is not None:
             self.found[record.number] = (record.attempt, place)
@@ -94,8 +97,11 @@ class Sweep:
 class Sampler:
     """Looks every HEARTBEAT at the tasks that run for longer than two of them. The places are seen, not followed."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(self, settings: Settings, state: ProcessState, registry: Registry, journal: Journal) -> None:
+        self._settings = settings
+        self._state = state
+        self._registry = registry
+        self._journal = journal
         self._next = 0.0
         self._seen: dict[int, Sighting] = {}
         self._sweeps: list[Sweep] = []  # On their way.
@@ -105,8 +111,8 @@ class Sampler:
         return max(self._next - now, 0.0)
 
     def run_once(self, now: float) -> None:
-        self._next = now + self._runner.settings.heartbeat
-        live = self._runner.registry.live
+        self._next = now + self._settings.heartbeat
+        live = self._registry.live
         self._seen = {number: seen for number, seen in self._seen.items() if number in live}
         old = self._find_old()
         found = self._look_at_threads(old)
@@ -119,8 +125,8 @@ class Sampler:
         self._note(found)
 
     def _find_old(self) -> list[Record]:
-        born = time.time() - YOUNG_HEARTBEATS * self._runner.settings.heartbeat
-        records = list(self._runner.registry.live.values())
+        born = time.time() - YOUNG_HEARTBEATS * self._settings.heartbeat
+        records = list(self._registry.live.values())
         return [
             record
             for record in records
@@ -147,7 +153,7 @@ class Sampler:
                 self._threads[sweep.loop] = sweep.thread_id
             self._note(sweep.found)
 
-        self._runner.journal.submit(take_in)
+        self._journal.submit(take_in)
 
     def _look_at_threads(self, records: list[Record]) -> Found:
         found: Found = {}
@@ -169,16 +175,15 @@ class Sampler:
         place = find_place_of_thread(thread_id)
         if task is None or place is None or asyncio.current_task(loop) is not task:
             return {}
-        records = list(self._runner.registry.live.values())
+        records = list(self._registry.live.values())
         return {record.number: (record.attempt, place) for record in records if record.asyncio_task is task}
 
     def _note(self, found: Found) -> None:
         """Write what has changed, as much as fits into one turn; the rest follows with the next."""
         now = time.time()
-        runner = self._runner
         for number, (attempt, place) in found.items():
             seen = self._seen.get(number)
-            record = runner.registry.live.get(number)
+            record = self._registry.live.get(number)
             ignores_since = record.ignores_since if record is not None else 0.0
             if seen is None or (seen.attempt, seen.place) != (attempt, place):
                 self._seen[number] = Sighting(attempt, place, now, ignores_since)
@@ -189,7 +194,7 @@ class Sampler:
         if not changed:
             return
         alias = router.db_for_write(BackgroundTask)
-        statements = statements_for(alias, runner.journal.process_id, runner.settings.release)
+        statements = statements_for(alias, self._state.id, self._settings.release)
         with statements.transaction() as cursor:
             statements.note_places(cursor, [(seen.as_json(), number, seen.attempt) for number, seen in changed])
         for _, seen in changed:
@@ -197,5 +202,5 @@ class Sampler:
 
     def _has_row(self, number: int, seen: Sighting) -> bool:
         """Tell whether its row says RUNNING already: the journal may be behind, and nothing would be updated."""
-        record = self._runner.registry.live.get(number)
+        record = self._registry.live.get(number)
         return record is not None and record.written == (Status.RUNNING, seen.attempt)

@@ -1,4 +1,4 @@
-"""The watcher: tells handles in this process how their tasks ended in another one."""
+"""The watcher: brings the ends of tasks in other processes to the handles in this one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from uuid import UUID
 
 from django.db import router
 
+from ..conf import Settings
 from ..exceptions import TaskNotFound
 from ..models import BackgroundTask
-from ..runtime.record import Record
-from ..runtime.runner import Runner
+from ..process.record import Record
+from ..process.registry import Registry
+from ..process.state import ProcessState
 from ..status import FINISHED, Status
 from .push import Push
 
@@ -18,19 +20,21 @@ MAX_WATCHED = 500  # Rows in one look.
 
 class Watcher:
     """
-    Looks every POLL_INTERVAL at the rows that somebody awaits here and that are not in this process.
+    Looks every POLL_INTERVAL at the rows of tasks that are awaited here and not live in this process.
 
-    Where there is a channel layer it looks at once when there is a reason to, see `Push`.
+    Where there is a channel layer it also looks as soon as another process reports an end, see `Push`.
     """
 
-    def __init__(self, runner: Runner, push: Push) -> None:
-        self._runner = runner
+    def __init__(self, settings: Settings, state: ProcessState, registry: Registry, push: Push) -> None:
+        self._settings = settings
+        self._state = state
+        self._registry = registry
         self._push = push
         self._next = 0.0
 
     def seconds_until_due(self, now: float) -> float:
-        if not self._runner.registry.awaited:
-            return self._runner.settings.poll_interval
+        if not self._registry.awaited:
+            return self._settings.poll_interval
         if self._push.is_look_due:
             return 0.0
         return max(self._next - now, 0.0)
@@ -39,8 +43,8 @@ class Watcher:
         due = self._push.take_due(MAX_WATCHED)
         is_poll = now >= self._next
         if is_poll:
-            self._next = now + self._runner.settings.poll_interval
-            self._forget_what_nobody_awaits()
+            self._next = now + self._settings.poll_interval
+            self._forget_unawaited()
         elsewhere = self._find_elsewhere(due, is_poll)
         if elsewhere:
             self._look(elsewhere, is_poll)
@@ -52,10 +56,10 @@ class Watcher:
         owners: dict[int, UUID] = {}
         for id_, status, process_id in found.values_list("pk", "status", "process"):
             statuses[id_] = status
-            if status == Status.RUNNING and process_id not in (None, self._runner.journal.process_id):
+            if status == Status.RUNNING and process_id not in (None, self._state.id):
                 owners[id_.int] = process_id
         self._push.ask(owners, is_poll)
-        self._tell_of_deleted([record for record in elsewhere.values() if record.id not in statuses])
+        self._refuse_deleted([record for record in elsewhere.values() if record.id not in statuses])
         ended = [id_ for id_, status in statuses.items() if status in FINISHED]
         rows = rows.filter(pk__in=ended) if ended else rows.none()
         for row in rows.only("status", "attempt", "finished_at", "result", "error_type", "error_message"):
@@ -64,32 +68,32 @@ class Watcher:
             record.value = row.result
             record.reason = f"{row.error_type}: {row.error_message}" if row.error_type else ""
             record.history.append((Status(row.status), finished, row.attempt, "in another process"))
-            self._runner.registry.handed_over.pop(record.number, None)
+            self._registry.handed_over.pop(record.number, None)
             record.wake_waiters()
 
-    def _tell_of_deleted(self, missing: list[Record]) -> None:
-        """Wake who waits for a task whose row is gone. One that is not written yet has none, and is yet to come."""
+    def _refuse_deleted(self, missing: list[Record]) -> None:
+        """Wake the callers that await a task whose row is gone, but not those of a task that has no row yet."""
         for record in missing:
             if record.written is not None:
-                self._runner.registry.handed_over.pop(record.number, None)
+                self._registry.handed_over.pop(record.number, None)
                 record.refuse(TaskNotFound(record.id))
 
-    def _forget_what_nobody_awaits(self) -> None:
-        registry = self._runner.registry
+    def _forget_unawaited(self) -> None:
+        registry = self._registry
         for number, record in list(registry.awaited.items()):
             if not record.waiters:
                 registry.awaited.pop(number, None)
         self._push.forget_all_but(registry.awaited)
 
     def _find_elsewhere(self, due: set[int], is_poll: bool) -> dict[int, Record]:
-        """Return awaited records that are not live here: those that are due, and of a poll others after them."""
-        registry = self._runner.registry
+        """Return awaited records that are not live here: the due ones first, and in a poll the others after them."""
+        registry = self._registry
         awaited = registry.awaited
         numbers = [number for number in due if number in awaited]
         if is_poll:
             numbers += [number for number in list(awaited) if number not in due]
         found = [awaited[number] for number in numbers if number not in registry.live]
-        for record in found[:MAX_WATCHED]:  # To the end: all of them have their turn.
+        for record in found[:MAX_WATCHED]:  # To the end, so that all of them get their turn.
             awaited.pop(record.number, None)
             awaited[record.number] = record
         return {record.number: record for record in found[:MAX_WATCHED]}

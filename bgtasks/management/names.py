@@ -1,4 +1,4 @@
-"""The names of task functions and queues, as some commands take them."""
+"""The names of task functions and queues as arguments of commands."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from .base import misuse
 
 
 def add_names(parser: ArgumentParser, count: str) -> None:
-    parser.add_argument("names", nargs=count, metavar="NAME", help="Of task functions, as their rows have it.")
+    parser.add_argument(
+        "names", nargs=count, metavar="NAME", help="Names of task functions, as in the rows of their tasks."
+    )
     parser.add_argument("--queue", action="store_true", help="The names are those of queues.")
     parser.add_argument("--format", choices=["table", "json"], default="table", help="By default a table.")
 
 
 def check_names(kind: Pause.Kind, names: Sequence[str], is_forced: bool) -> None:
     """
-    Raise for a name that nothing has: a slip would leave running what was to be stopped.
+    Refuse unknown names: after a slip the tasks that were to be paused would go on.
 
     Raises:
-        CommandError: with the nearest name there is.
+        CommandError: for a name that no function, or queue, has; with the nearest name that exists.
     """
     known = {task.options.queue for task in declared.values()} | set(get_settings().queues)
     if kind is Pause.Kind.FUNCTION:

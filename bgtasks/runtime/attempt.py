@@ -1,4 +1,4 @@
-"""One attempt at a task, step by step, from its first line to what became of it."""
+"""One attempt at a task, step by step, from its first line to its outcome."""
 
 from __future__ import annotations
 
@@ -7,87 +7,109 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from asgiref.sync import sync_to_async
-
-from .. import arguments
+from ..definition import arguments
+from ..definition.retry import find_delay
 from ..exceptions import Retry
 from ..failure import Failure, describe, storable
 from ..log import log
-from ..policies.retry import find_delay
-from ..policies.time_limit import TimeLimit, make_error
+from ..process.extras import Extras
+from ..process.record import Record
 from ..status import Status
-from .context import attempt_variable
-from .extras import Extras
-from .record import Record
+from .context import TaskOwner, attempt_variable
+from .time_limit import TimeLimit, make_error
 
-if TYPE_CHECKING:
-    from .runner import Runner  # For the type only: the runner imports this module.
-
-Outcome = tuple[Status, str]  # What became of an attempt, and why.
+Outcome = tuple[Status, str]  # The status after an attempt, and the reason.
+Returned = tuple[Any, BaseException | None]  # The value that a function returned, or the exception that it raised.
 
 CUT_SHORT = (Status.INTERRUPTED, "cut short by the drain")
 ASKED_FOR = (Status.CANCELLED, "cancelled on request")
 LOOP_ENDED = (Status.INTERRUPTED, "its event loop was shut down")
 
 
-async def carry_out(runner: Runner, record: Record) -> None:
-    """
-    Carry out one attempt, and tell the runner what became of it.
+class Place(Protocol):
+    """The threads and connections on which an attempt makes its thread-sensitive calls."""
 
-    Runs in the attempt's own context. `SystemExit` and `KeyboardInterrupt` stop here like any other exception: let out
-    of an asyncio task they would end the server.
+    def enter(self) -> None:
+        """Use them in the current context."""
+
+    def release(self) -> None:
+        """Stop using them."""
+
+
+class Attempts(TaskOwner, Protocol):
+    """The executor, as an attempt sees it."""
+
+    max_result_bytes: int
+
+    def begin(self, record: Record) -> bool:
+        """Take the first step of an attempt; return False if its verdict was given already."""
+
+    def lease(self, record: Record) -> Place:
+        """Return the place where the attempt makes its thread-sensitive calls."""
+
+    async def call_plain(self, record: Record, function: Callable[..., Any]) -> Returned:
+        """Call a plain `def` function with the arguments of the record."""
+
+    def interrupt(self, record: Record, reason: str) -> None:
+        """Cancel the attempt."""
+
+    def end(self, record: Record, outcome: Outcome) -> None:
+        """Take the outcome of the attempt."""
+
+
+async def carry_out(executor: Attempts, record: Record) -> None:
     """
-    runner.attempt_begins(record)
-    if not runner.registry.holds(record):
-        # Others took this process for dead before the first line: the verdict stands, and somebody else may run it.
-        runner.attempt_ended(record, LOOP_ENDED)
+    Carry out one attempt, and give its outcome to the executor.
+
+    Runs in the attempt's own context. `SystemExit` and `KeyboardInterrupt` stop here like any other exception: outside
+    of this asyncio task they would end the server.
+    """
+    if not executor.begin(record):
+        # Other processes declared this one dead before the first line: the verdict stands, and the task may run there.
+        executor.end(record, LOOP_ENDED)
         return
     record.is_started = True
-    attempt_variable.set((runner, record))
+    attempt_variable.set((executor, record))
     task = record.task
-    lanes = runner.isolated_lanes if task is not None and task.is_isolated else runner.lanes
-    lane = lanes.lease()
-    limit = TimeLimit(runner, record) if task is not None and task.has_timeouts else None
+    place = executor.lease(record)
+    limit = TimeLimit(executor.interrupt, record) if task is not None and task.has_timeouts else None
     try:
-        lane.enter()
+        place.enter()
         if record.locale is not None:
             record.locale.activate()
         coroutine, record.coroutine = record.coroutine, None
-        value = await (coroutine if coroutine is not None else _call(runner, record))
+        value = await (coroutine if coroutine is not None else _call(executor, record))
     except BaseException as error:  # noqa: BLE001, RUF100  # See above.
         if isinstance(error, GeneratorExit) and not _is_running(record):
-            raise  # Nobody raised it: the coroutine is being closed, with its loop.
+            raise  # No code raised it: the coroutine is closed together with its loop.
         try:
             outcome = _conclude_error(record, error)
         except BaseException as second:  # noqa: BLE001, RUF100  # Foreign code in the error itself may raise anything.
-            outcome = Status.FAILED, f"ended in a way that cannot be told: {type(second).__name__}"
+            outcome = Status.FAILED, f"ended in a way that cannot be described: {type(second).__name__}"
     else:
-        outcome = _conclude_value(runner, record, value)
+        outcome = _conclude_value(executor.max_result_bytes, record, value)
     finally:
         if limit is not None:
             limit.cancel()
-        lanes.release(lane)
-    runner.attempt_ended(record, outcome)
+        place.release()
+    executor.end(record, outcome)
 
 
-async def _call(runner: Runner, record: Record) -> Any:
+async def _call(executor: Attempts, record: Record) -> Any:
     task = record.task
     assert task is not None  # A record has a coroutine or a task function.
     if task.is_async:
         return await task.func(*record.args, **record.kwargs)
-    # Any executor will do; asgiref's annotation names one kind.
-    threads: Any = runner.threads
-    in_thread = sync_to_async(call_in_thread, thread_sensitive=False, executor=threads)
-    value, error = await in_thread(record, task.func)
+    value, error = await executor.call_plain(record, task.func)
     if error is not None:
         raise error
     return value
 
 
-def call_in_thread(record: Record, function: Callable[..., Any]) -> tuple[Any, BaseException | None]:
-    """Hand the error back as a value: a `StopIteration` cannot pass through a future, and would never arrive."""
+def call_in_thread(record: Record, function: Callable[..., Any]) -> Returned:
+    """Call a function, and return an error as a value: a `StopIteration` cannot pass through a future."""
     record.thread_id = threading.get_ident()
     try:
         return function(*record.args, **record.kwargs), None
@@ -98,22 +120,22 @@ def call_in_thread(record: Record, function: Callable[..., Any]) -> tuple[Any, B
 
 
 async def call_later(function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], kwargs: Any) -> Any:
-    """Call a function that is marked as a coroutine function: calling it may run anything, so not where it is fired."""
+    """Call a function that is only marked as a coroutine function: the call may run any code, so not in `fire`."""
     return await function(*args, **kwargs)
 
 
-def _conclude_value(runner: Runner, record: Record, value: Any) -> Outcome:
+def _conclude_value(max_bytes: int, record: Record, value: Any) -> Outcome:
     record.value = value
-    why = "returned"
+    reason = "returned"
     if value is not None:
         try:
             text = arguments.encode_value(value)
-            if len(text) > runner.settings.max_result_bytes:
+            if len(text) > max_bytes:
                 raise ValueError(f"{len(text)} bytes are more than MAX_RESULT_BYTES")
             record.result_text = text
         except BaseException as error:  # noqa: BLE001, RUF100  # The value's own code runs while it is encoded.
-            why = f"returned; the result is not stored: {_tell(record, error)}"
-    return Status.SUCCESSFUL, why
+            reason = f"returned; the result is not stored: {_summarise(record, error)}"
+    return Status.SUCCESSFUL, reason
 
 
 def _conclude_error(record: Record, error: BaseException) -> Outcome:
@@ -126,15 +148,17 @@ def _conclude_error(record: Record, error: BaseException) -> Outcome:
     hide = record.hide
     delay = None if record.task is None or record.is_stripped else find_delay(record.task, record.attempt, error, hide)
     if delay is not None and record.cancel_reason == "asked":
-        return Status.CANCELLED, f"cancelled on request; it raised {_tell(record, error)}"
+        return Status.CANCELLED, f"cancelled on request; it raised {_summarise(record, error)}"
     if isinstance(error, Retry) and error.__cause__ is not None:
-        error = error.__cause__  # What went wrong; `Retry` says only what to do about it.
+        error = error.__cause__  # The failure itself; `Retry` only says how to go on.
     try:
         trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:  # This module's tell nobody much.
+        while (
+            trace is not None and trace.tb_frame.f_code.co_filename == __file__
+        ):  # The frames of this module explain nothing.
             trace = trace.tb_next
         record.failure = describe(error, trace, hide)
-        # A handle may keep the error for long; the dropped frames would keep the record itself, in a cycle.
+        # A handle may keep the error for long. The dropped frames refer to the record, and would make a cycle.
         record.error = error.with_traceback(trace)
     except BaseException:  # noqa: BLE001, RUF100  # An exception's attributes may be foreign code too.
         record.failure = Failure("Exception", "an exception that could not be described", "", "")
@@ -143,7 +167,7 @@ def _conclude_error(record: Record, error: BaseException) -> Outcome:
         return Status.FAILED, f"raised {record.failure.summary}"
     assert record.task is not None  # It may be tried again.
     if record.extras is None:
-        # As the row has them: what its function declares may be another release's, such as a key that it has not.
+        # Defaults, as in the row: its function may declare those of another release, such as a key.
         record.extras = Extras()
     record.extras.run_after = time.time() + delay
     again = f"; again in {delay:.3g} s, attempt {record.attempt + 1} of {record.task.max_attempts}"
@@ -151,20 +175,20 @@ def _conclude_error(record: Record, error: BaseException) -> Outcome:
     return Status.READY, f"raised {record.failure.summary}{again}"
 
 
-def _tell(record: Record, error: BaseException) -> str:
+def _summarise(record: Record, error: BaseException) -> str:
     failure = describe(error, None, record.hide)
     return storable(failure.summary)[:300]
 
 
 def cancelled_outcome(record: Record) -> Outcome:
-    """Return what a cancelled attempt is, by who cancelled it."""
+    """Return the outcome of a cancelled attempt, by the reason of its cancellation."""
     if record.cancel_reason == "asked":
         return ASKED_FOR
     return CUT_SHORT if record.cancel_reason == "drain" else LOOP_ENDED
 
 
 def _is_cancelled_from_outside(record: Record) -> bool:
-    """Tell whether somebody cancelled the asyncio task, as a loop does at its end; else the task raised by itself."""
+    """Return whether other code cancelled the asyncio task, as a loop does at its end, or the task raised by itself."""
     return record.asyncio_task is not None and record.asyncio_task.cancelling() > 0
 
 
@@ -176,7 +200,7 @@ def _is_running(record: Record) -> bool:
 
 
 def _log(record: Record, error: BaseException, level: int, again: str) -> None:
-    """Log the failure once, in the task's own context, so that what enriches logs by context variables still works."""
+    """Log the failure once, in the task's own context: log filters may read its context variables."""
     assert record.failure is not None
     details = {
         "task_id": str(record.id),

@@ -1,4 +1,4 @@
-"""`bgtasks.current()`: what a task may ask of itself."""
+"""`bgtasks.current()`: the running task, as its own code sees it."""
 
 from __future__ import annotations
 
@@ -6,34 +6,54 @@ import json
 import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from uuid import UUID
 
-from .. import arguments
-from .extras import Extras
-from .record import Record
-
-if TYPE_CHECKING:
-    from .runner import Runner  # For the type only: the runner imports this module.
+from ..definition import arguments
+from ..process.extras import Extras
+from ..process.record import Record
 
 MAX_NOTE = 200  # Characters.
 MAX_PROGRESS = 1e15  # What JSON, JavaScript and the databases all hold to the unit.
 MAX_CHECKPOINT_BYTES = 256 * 1024
 
-# Set in the attempt's own context, so that what the task starts by itself inherits it.
-attempt_variable: ContextVar[tuple[Runner, Record]] = ContextVar("bgtasks_attempt")
 
-# The ASGI scope of the request in which something is fired; set by `Lifespan`.
+class ProgressListener(Protocol):
+    """Has the rows of running tasks written."""
+
+    def write_soon(self, record: Record) -> None:
+        """Write the progress of a task, now and then."""
+
+    def write(self, record: Record) -> None:
+        """Write a change of a task's extras at once."""
+
+
+class TaskOwner(Protocol):
+    """The executor of a running task, as the task's own code sees it."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the process is shutting down."""
+
+    @property
+    def progress(self) -> ProgressListener:
+        """Writes what the task reports."""
+
+
+# Set in the attempt's own context: asyncio tasks that the task starts inherit it.
+attempt_variable: ContextVar[tuple[TaskOwner, Record]] = ContextVar("bgtasks_attempt")
+
+# The ASGI scope of the current request, set by `Lifespan`: a task that it fires records it.
 scope_variable: ContextVar[dict[str, Any] | None] = ContextVar("bgtasks_scope", default=None)
 
 
 class TaskContext:
     """The task that is running here."""
 
-    __slots__ = ("_record", "_runner")
+    __slots__ = ("_owner", "_record")
 
-    def __init__(self, runner: Runner, record: Record) -> None:
-        self._runner = runner
+    def __init__(self, owner: TaskOwner, record: Record) -> None:
+        self._owner = owner
         self._record = record
 
     @property
@@ -51,38 +71,40 @@ class TaskContext:
 
     @property
     def draining(self) -> bool:
-        """Whether this process is shutting down: a long task does well to come to an end."""
-        return self._runner.draining
+        """Whether this process is shutting down: a long task should come to its end."""
+        return self._owner.is_draining
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether this task has been asked to stop."""
+        """Whether this task was cancelled, on request or for another reason."""
         return self._record.cancel_reason is not None
 
     @property
     def soft_timeout_reached(self) -> bool:
-        """Whether this attempt has taken longer than its `soft_timeout`: save what there is and come to an end."""
+        """Whether this attempt has taken longer than its `soft_timeout`: it should save its results and end."""
         return self._record.is_past_soft_timeout
 
     @property
     def deadline(self) -> datetime | None:
-        """When `timeout` ends this attempt. None: never."""
+        """The moment at which `timeout` ends this attempt. None: it has no timeout."""
         deadline = self._record.deadline
         return None if deadline is None else datetime.fromtimestamp(deadline, UTC)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """
-        Tell how far it is, for the admin and whoever looks at the row. Cheap: call it as often as you like.
+        Report the progress of this task, for the admin and other readers of the row. Cheap: call it as often as you
+        like.
 
         The row is written at most every POLL_INTERVAL, and at the end.
 
         Args:
-            done: how much is done, in any unit.
-            total: how much there is to do, in the same unit. None: not known.
-            note: what it is at, up to 200 characters; the rest is cut off.
+            done: the finished amount of work, in any unit.
+            total: the whole amount, in the same unit. None: not known.
+            note: the current step, up to 200 characters; the rest is cut off.
 
         Raises:
-            TypeError, ValueError: for what is no number, or a negative or infinite one.
+            TypeError: an amount is not a number, or the note not a string.
+            ValueError: an amount is negative or infinite.
         """
         _check_number("done", done)
         if total is not None:
@@ -90,25 +112,26 @@ class TaskContext:
         if not isinstance(note, str):
             raise TypeError(f"progress: note is a string, not {note!r:.100}.")
         self._extras().told = (done, total, note[:MAX_NOTE], time.time())
-        self._runner.note_progress(self._record)
+        self._owner.progress.write_soon(self._record)
 
     @property
     def checkpoint(self) -> Any:
-        """What `set_checkpoint` kept last, in this attempt or an earlier one. None: nothing."""
+        """The value of the last `set_checkpoint`, in this attempt or an earlier one. None: there is none."""
         extras = self._record.extras
         return json.loads(extras.checkpoint) if extras is not None and extras.checkpoint is not None else None
 
     def set_checkpoint(self, value: Any) -> None:
         """
-        Keep where it is, so that the next attempt, in whichever process, can go on from there.
+        Store the position of this task, so that the next attempt, in any process, can go on from there.
 
-        Committed within milliseconds, as `fire` is; `None` has the next attempt begin anew.
+        Committed within milliseconds, as `fire` is. With `None` the next attempt begins anew.
 
         Args:
-            value: plain data that JSON can hold, up to 256 KiB of it.
+            value: plain data that JSON can hold, up to 256 KiB.
 
         Raises:
-            TypeError, ValueError: it is nothing that JSON can hold, or too large.
+            TypeError: JSON cannot hold the value.
+            ValueError: it is too large, or has content that databases cannot hold.
         """
         try:
             text = arguments.encode_value(value)
@@ -119,7 +142,7 @@ class TaskContext:
                 "position or a primary key."
             ) from None
         except ValueError as error:
-            raise ValueError(f"set_checkpoint: the value {arguments.tell(error)}.") from None
+            raise ValueError(f"set_checkpoint: the value {arguments.describe_problem(error)}.") from None
         if len(text) > MAX_CHECKPOINT_BYTES:
             raise ValueError(
                 f"set_checkpoint: the value takes {len(text)} bytes as JSON, more than {MAX_CHECKPOINT_BYTES}. Store "
@@ -127,9 +150,7 @@ class TaskContext:
             )
         extras = self._extras()
         extras.checkpoint = text
-        extras.version += 1
-        if self._runner.registry.holds(self._record):
-            self._runner.journal.put_again(self._record)
+        self._owner.progress.write(self._record)
 
     def _extras(self) -> Extras:
         if self._record.extras is None:
@@ -149,16 +170,16 @@ def _check_number(name: str, value: object) -> None:
 
 def current() -> TaskContext:
     """
-    Return the task in which this is called.
+    Return the task whose code calls this.
 
     Raises:
         RuntimeError: outside a task.
     """
     try:
-        runner, record = attempt_variable.get()
+        owner, record = attempt_variable.get()
     except LookupError:
         raise RuntimeError("bgtasks.current() is called outside a task: only code that a task runs has one.") from None
-    return TaskContext(runner, record)
+    return TaskContext(owner, record)
 
 
 def is_inside_live_task() -> bool:

@@ -6,90 +6,84 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..conf import Settings
+from ..journal.journal import Journal
 from ..log import log
+from ..process.drain_report import MAX_COURSE, DrainReport
+from ..process.record import Record
+from ..process.registry import Registry
 from ..status import Status
 from .attempt import ASKED_FOR
-from .record import Record
-
-if TYPE_CHECKING:
-    from .runner import Runner  # For the type only: the runner imports this module.
-
-READY = Status.READY
-RUNNING = Status.RUNNING
-
-MAX_COURSE = 200  # Points of a drain's course, evenly spread over the time that it may take.
+from .cancelling import Canceller
+from .concluding import Concluder
+from .ends import Ends
 
 NOT_RECORDED = (Status.INTERRUPTED, "not recorded before the drain ended")
 
 
-@dataclass
-class DrainReport:
-    """How a drain went."""
-
-    asked_by: str
-    started_at: float  # Seconds since the epoch.
-    running_at_start: int
-    seconds: float = 0.0
-    finished_count: int = 0  # In time.
-    cancelled_count: int = 0  # Cut short at the deadline.
-    left_count: int = 0  # Did not end even when cancelled.
-    names: Counter[str] = field(default_factory=Counter)  # Of what did not finish.
-    cut_short_after: float | None = None  # Seconds until what was left was cut short.
-    course: list[tuple[float, int]] = field(default_factory=list)  # (seconds, how many were left), up to MAX_COURSE.
-    is_written: bool = False  # Whether everything was committed before the deadline.
-
-
 class Drainer:
     """
-    Carries out the one drain of a runner, on the loop that asked for it.
+    Carries out one drain, on the loop that it is made on.
 
-    A loop that ends cancels all its tasks, and waits for them: the drain among them. To the drain that says that
-    nobody waits for running tasks any more; it still cuts them short and writes what became of them.
+    An event loop that ends cancels all its tasks and waits for them, the drain among them. For the drain a cancellation
+    means that its caller waits for running tasks no longer. It still cuts them short and writes their last states.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self.is_cutting_short = False  # From then on what draining tasks fire is not started any more.
-        self.interrupted: Counter[str] = Counter()  # The names of attempts that were cut short, by whomever.
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        journal: Journal,
+        concluder: Concluder,
+        canceller: Canceller,
+        ends: Ends,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._journal = journal
+        self._concluder = concluder
+        self._canceller = canceller
+        self._ends = ends
         self._is_hurried = False
         self._step = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._note: Callable[[], None] = lambda: None
+        ends.watch(self._look_again)
 
     async def drain(self, asked_by: str, deadline: float) -> DrainReport:
+        """
+        Wait for the running tasks, cut short the rest at the deadline, and write it all.
+
+        Args:
+            deadline: the end of all of it, on the monotonic clock.
+        """
         began = time.monotonic()
-        runner = self._runner
-        ended_before = runner.ended_count
-        report = DrainReport(asked_by, time.time(), running_at_start=runner.count_running())
-        settings = runner.settings
-        ending = settings.cancel_grace + settings.flush_timeout
+        ended_before = self._ends.finished_count
+        report = DrainReport(asked_by, time.time(), running_at_start=self._registry.count_running())
+        ending = self._settings.cancel_grace + self._settings.flush_timeout
         self._note = partial(self._note_course, report, began, max(deadline - began, 0.0) / MAX_COURSE)
         try:
-            await runner.journal.begin_drain()
+            await self._journal.begin_drain()
         except asyncio.CancelledError:
             self.hurry()
         await self._wait_until(lambda: self._is_hurried or not self._find_unfinished(), deadline - ending)
-        report.finished_count = runner.ended_count - ended_before
+        report.finished_count = self._ends.finished_count - ended_before
         report.course.append((time.monotonic() - began, len(self._find_unfinished())))
         if self._is_hurried:
             deadline = min(deadline, time.monotonic() + ending)
-        await self._cut_short(report, deadline - settings.flush_timeout)
+        await self._cut_short(report, deadline - self._settings.flush_timeout)
         report.seconds = time.monotonic() - began
         report.course.append((report.seconds, report.left_count))
         report.is_written = await self._write(report, deadline)
-        with contextlib.suppress(asyncio.CancelledError):
-            await runner.on_drained()
-        self._log_drain(report)
+        _log_drain(report)
         return report
 
     def hurry(self) -> None:
-        """Wait no longer for running tasks: whoever asked for the drain does not wait either."""
+        """Wait no longer for running tasks, since the caller of the drain does not wait either."""
         self._is_hurried = True
         self._step.set()
 
@@ -107,6 +101,11 @@ class Drainer:
             except asyncio.CancelledError:
                 self.hurry()
 
+    def _look_again(self) -> None:
+        """Wake the drain, from any thread."""
+        with contextlib.suppress(RuntimeError):  # The loop may be closed already.
+            self._loop.call_soon_threadsafe(self._step.set)
+
     def _note_course(self, report: DrainReport, began: float, step: float) -> None:
         seconds = time.monotonic() - began
         if not report.course or seconds - report.course[-1][0] >= step:
@@ -115,79 +114,79 @@ class Drainer:
     async def _write(self, report: DrainReport, deadline: float) -> bool:
         while True:
             with contextlib.suppress(asyncio.CancelledError):
-                return await self._runner.journal.conclude_drain(report, max(deadline - time.monotonic(), 0.1))
+                return await self._journal.conclude_drain(report, max(deadline - time.monotonic(), 0.1))
 
     def _find_unfinished(self) -> list[Record]:
-        """Return what the drain waits for: all that is live, but for what another process can start."""
-        live = list(self._runner.registry.live.values())
-        return [record for record in live if record.status is RUNNING or record.task is None]
+        """Return the records that the drain waits for: all live ones but those that another process can start."""
+        live = list(self._registry.live.values())
+        return [record for record in live if record.status is Status.RUNNING or record.task is None]
 
     async def _cut_short(self, report: DrainReport, deadline: float) -> None:
-        self.is_cutting_short = True
-        report.names += self.interrupted  # The server may have cancelled them together with this drain.
-        before = self.interrupted.total()
+        """Cut short the unfinished records, and leave those that do not end before the deadline to themselves."""
+        self._ends.begin_cutting_short()
+        report.names += self._ends.interrupted  # The server may have cancelled them together with this drain.
+        interrupted_count = self._ends.interrupted.total()
         cut_short = self._find_unfinished()
         if cut_short or report.names:
             report.cut_short_after = report.course[-1][0]
         for record in cut_short:
             report.names[record.name] += 1
-            if record.status is READY:
-                if record.take():
-                    self._runner.conclude(record, Status.INTERRUPTED, "not started before the drain ended")
-            elif record.is_recorded_first:  # The database has not taken it, so it has not begun.
-                outcome = ASKED_FOR if record.cancel_reason == "asked" else NOT_RECORDED
-                self._runner.conclude(record, *outcome)
-            elif self._is_hurried and record.asyncio_task is not None and record.asyncio_task.cancelling():
-                record.cancel_reason = record.cancel_reason or "drain"  # A second time would disturb its cleaning up.
-            elif not _is_for_rescue(record):
-                self._runner.interrupt(record, "drain")
+            self._cut_short_one(record)
         await self._wait_until(lambda: all(_is_for_rescue(left) for left in self._find_unfinished()), deadline)
         left = self._find_unfinished()
         for record in left:  # They ignore the cancellation, or are threads that cannot be cancelled.
             if not _is_for_rescue(record):
-                self._runner.conclude(record, Status.INTERRUPTED, "still running when the drain ended")
+                self._concluder.conclude(record, Status.INTERRUPTED, "still running when the drain ended")
             self._leave_to_itself(record.asyncio_task)
         report.left_count = len(left)
-        report.cancelled_count = before + max(len(cut_short) - len(left), 0)
+        report.cancelled_count = interrupted_count + max(len(cut_short) - len(left), 0)
+
+    def _cut_short_one(self, record: Record) -> None:
+        if record.status is Status.READY:
+            if record.take():
+                self._concluder.conclude(record, Status.INTERRUPTED, "not started before the drain ended")
+        elif record.is_recorded_first:  # The database has not taken it, so it has not begun.
+            self._concluder.conclude(record, *(ASKED_FOR if record.cancel_reason == "asked" else NOT_RECORDED))
+        elif self._is_hurried and record.asyncio_task is not None and record.asyncio_task.cancelling():
+            record.cancel_reason = record.cancel_reason or "drain"  # A second cancellation would disturb its clean-up.
+        elif not _is_for_rescue(record):
+            self._canceller.interrupt(record, "drain")
 
     def _leave_to_itself(self, task: asyncio.Task[Any] | None) -> None:
         """
         Let the loop end without a task that ignores its cancellation: waiting for it would keep the process for ever.
 
-        Its verdict is given, so nothing that it does counts any more. The loop forgets it by what asyncio has for
-        foreign kinds of tasks: https://docs.python.org/3/library/asyncio-extending.html#task-lifetime-support
+        Its verdict is given, so none of its later actions counts. The loop forgets it by a function that asyncio has
+        for foreign kinds of tasks: https://docs.python.org/3/library/asyncio-extending.html#task-lifetime-support
         """
         if task is not None and task.get_loop() is self._loop:
             asyncio._unregister_task(task)
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # As `asyncio.gather` does.
 
-    def look_again(self) -> None:
-        """A task has ended, in whichever thread: it may have been the last."""
-        with contextlib.suppress(RuntimeError):  # The loop may be closed already.
-            self._loop.call_soon_threadsafe(self._step.set)
 
-    def _log_drain(self, report: DrainReport) -> None:
-        names = ", ".join(f"{name} ×{count}" for name, count in report.names.most_common(10))
-        rest = f" Not finished: {names}." if names else ""
-        written = "" if report.is_written else " Not everything could be written in time."
-        log(
-            logging.INFO if report.is_written else logging.ERROR,
-            "Drained in %.1f s: %s running at the start, %s finished in time, %s cut short, %s left running.%s%s",
-            report.seconds,
-            report.running_at_start,
-            report.finished_count,
-            report.cancelled_count,
-            report.left_count,
-            rest,
-            written,
-            extra={"drain_seconds": report.seconds, "drain_left": report.left_count},
-        )
+def _log_drain(report: DrainReport) -> None:
+    names = ", ".join(f"{name} ×{count}" for name, count in report.names.most_common(10))
+    rest = f" Not finished: {names}." if names else ""
+    written = "" if report.is_written else " Not everything could be written in time."
+    log(
+        logging.INFO if report.is_written else logging.ERROR,
+        "Drained in %.1f s: %s running at the start, %s finished in time, %s cut short, %s left running.%s%s",
+        report.seconds,
+        report.running_at_start,
+        report.finished_count,
+        report.cancelled_count,
+        report.left_count,
+        rest,
+        written,
+        extra={"drain_seconds": report.seconds, "drain_left": report.left_count},
+    )
 
 
 def _is_for_rescue(record: Record) -> bool:
     """
-    Tell whether its row stays RUNNING: a thread cannot be cancelled, and may go on until this process is gone.
+    Return whether the row of a record stays RUNNING: a thread cannot be cancelled, and may go on until the process
+    ends.
 
-    One that may run again must not do so before; the rescue sees to that.
+    A task that may run again must not do so before that; the rescue waits for it.
     """
     return record.thread_id is not None and record.on_lost == "rerun"

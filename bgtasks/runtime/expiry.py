@@ -1,4 +1,4 @@
-"""The patience of the callers of `afire`: as long for each, so one timer of a loop does for all."""
+"""The patience of the callers of `afire`: the same for all, so each loop needs only one timer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections import deque
 
 class Expiry:
     """
-    Answers False to whoever has waited for too long on one event loop.
+    Answers False to the callers that have waited for too long on one event loop.
 
-    A timer for each caller costs 8 µs: it is made, sorted into the loop's heap by comparisons in Python, cancelled, and
-    sorted out again.
+    A timer for each caller would take 8 µs: it is made, sorted into the loop's heap by comparisons in Python,
+    cancelled, and removed from the heap again.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
@@ -26,7 +26,7 @@ class Expiry:
             self._timer = self._loop.call_later(self._seconds, self._look)
 
     def forget_answered(self) -> bool:
-        """Tell whether anybody still waits; if not, this is over."""
+        """Forget the callers that have their answer; return whether others wait. If not, this object is done."""
         waiting = self._waiting
         while waiting and waiting[0][1].done():
             waiting.popleft()
@@ -45,7 +45,7 @@ class Expiry:
 
 
 def settle(answer: asyncio.Future[bool], is_committed: bool) -> None:
-    if not answer.done():  # Who waited for it may have given up.
+    if not answer.done():  # Its caller may have given up.
         answer.set_result(is_committed)
 
 

@@ -5,35 +5,46 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from django.urls import reverse
 
 from ..exceptions import KeyConflict, RolledBack, TaskNotFound
+from ..process.record import Record
 from ..status import Status
-from .record import Record
-
-if TYPE_CHECKING:
-    from .runner import Runner  # For the type only: the runner imports this module.
 
 R_co = TypeVar("R_co", covariant=True)
 
 REFUSALS = {RolledBack: "rolled back", KeyConflict: "key taken", TaskNotFound: "deleted"}
 
 
+class HandleOwner(Protocol):
+    """The runner, as handles see it."""
+
+    def watch(self, record: Record) -> None:
+        """Look for the end of an awaited task, wherever it runs."""
+
+    def cancel(self, record: Record) -> bool:
+        """Cancel a task; return False if it was finished already."""
+
+    def check_may_block(self) -> None:
+        """Raise RuntimeError in a thread that the task may need."""
+
+
 class TaskHandle(Generic[R_co]):
     """
     A fired task, seen from where it was fired.
 
-    Awaiting it waits for the end and returns the result. It is safe to be cancelled while waiting, as a view is when
-    its client disconnects: the asyncio task is never exposed, so the work goes on.
+    Awaiting it waits for the end and returns the result. The waiting code may be cancelled, as a view is when its
+    client
+    disconnects: the asyncio task of the work is never exposed, so the work goes on.
     """
 
-    __slots__ = ("_record", "_runner")
+    __slots__ = ("_owner", "_record")
 
-    def __init__(self, runner: Runner, record: Record) -> None:
-        self._runner = runner
+    def __init__(self, owner: HandleOwner, record: Record) -> None:
+        self._owner = owner
         self._record = record
 
     @property
@@ -53,7 +64,7 @@ class TaskHandle(Generic[R_co]):
         Raises:
             RolledBack: the task was fired in a transaction that was rolled back, and never existed.
             KeyConflict: another task has its key, and it never existed.
-            TaskNotFound: its row was deleted while somebody here waited for it.
+            TaskNotFound: its row was deleted while a caller in this process awaited it.
         """
         if self._record.refusal is not None:
             raise self._record.refusal
@@ -72,7 +83,7 @@ class TaskHandle(Generic[R_co]):
             timeout: seconds. None: as long as it takes.
 
         Raises:
-            TimeoutError: it is not over yet. It goes on.
+            TimeoutError: it has not ended yet, and goes on.
             TaskFailed, TaskCancelled, TaskInterrupted, TaskLost: it ended without a result.
             RolledBack: it was fired in a transaction that was rolled back, and never existed.
             KeyConflict: another task has its key, and it never existed.
@@ -97,7 +108,7 @@ class TaskHandle(Generic[R_co]):
 
         self._record.when_finished(wake)
         try:
-            self._runner.watch(self._record)
+            self._owner.watch(self._record)
             async with asyncio.timeout(timeout):
                 await over
         finally:
@@ -111,17 +122,17 @@ class TaskHandle(Generic[R_co]):
             timeout: seconds. None: as long as it takes.
 
         Raises:
-            RuntimeError: in a thread that the task may need for itself: an event loop's, a lane, the journal's.
-            TimeoutError: it is not over yet. It goes on.
+            RuntimeError: in a thread that the task may need: that of an event loop, a lane, or the journal.
+            TimeoutError: it has not ended yet, and goes on.
             TaskFailed, TaskCancelled, TaskInterrupted, TaskLost, RolledBack, KeyConflict, TaskNotFound: as `wait`.
         """
-        self._runner.check_may_block()
+        self._owner.check_may_block()
         if self._record.is_live:
             over = threading.Event()
             wake = over.set
             self._record.when_finished(wake)
             try:
-                self._runner.watch(self._record)
+                self._owner.watch(self._record)
                 if not over.wait(timeout):
                     raise TimeoutError(f"Task {self.name} ({self.id}) is not over after {timeout} s. It goes on.")
             finally:
@@ -131,7 +142,7 @@ class TaskHandle(Generic[R_co]):
 
     @property
     def conflict(self) -> UUID | None:
-        """The id of the task that has its key, if it was not fired for that. None before that is known."""
+        """The id of the task that has its key, if it was not fired for that reason. None as long as that is unknown."""
         refusal = self._record.refusal
         return refusal.id if isinstance(refusal, KeyConflict) else None
 
@@ -140,9 +151,9 @@ class TaskHandle(Generic[R_co]):
         Ask the task to stop: at once if it has not started, by a `CancelledError` at its next await if it runs.
 
         Returns:
-            False if it was over already. True does not promise that it ends as CANCELLED: it may still return.
+            False if it had ended already. True is no promise that it ends as CANCELLED: it may still return a result.
         """
-        return self._runner.cancel(self._record)
+        return self._owner.cancel(self._record)
 
     def get_admin_url(self) -> str:
         """

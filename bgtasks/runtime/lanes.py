@@ -1,8 +1,8 @@
 """
 Lanes: the few threads, each with its database connections, on which the tasks' ORM calls run.
 
-Without them asgiref gives each task that outlives its request a thread and a connection of its own, which nobody
-closes. A lane is a one-thread executor that asgiref finds under a `ThreadSensitiveContext` which is never entered.
+Without lanes asgiref gives each task that outlives its request a thread and a connection of its own, which are never
+closed. A lane is a one-thread executor that asgiref finds under a `ThreadSensitiveContext` which is never entered.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.db import connections
 
-from .own_connections import own_connections, unused_connections
+from ..process.connections import own_connections, unused_connections
 
 LONGEST_JOIN = 1.0  # Seconds to wait for threads at shutdown.
-IDLE_SECONDS = 0.5  # A thread that nobody uses closes its connections after this long.
+IDLE_SECONDS = 0.5  # An idle thread closes its connections after this long.
 
 
 class DaemonExecutor(Executor):
@@ -111,7 +111,7 @@ class DaemonExecutor(Executor):
 
 def heal_connections() -> bool:
     """
-    Close this thread's broken connections; tell whether any is open.
+    Close this thread's broken connections; return whether any connection is open.
 
     Django does this at the start and end of a request, and a lane has no requests: after a restart of the database
     its connection would stay broken for ever.
@@ -141,41 +141,54 @@ class Lane:
     """One database thread, shared by the tasks that lease it."""
 
     def __init__(self, name: str) -> None:
-        self.leases: list[None] = []  # One item a lease: two loops may share a lane, and these calls are atomic.
-        # A connection may hold what a live task still needs (a server-side cursor), so it is closed only unleased.
+        self.leases: list[None] = []  # One item for each lease: two loops may share a lane, and these calls are atomic.
+        # A connection may hold state of a live task (a server-side cursor), so it is closed only without leases.
         self.executor = DaemonExecutor(name, threads=1, is_unused=lambda: not self.leases)
         self.context = ThreadSensitiveContext()
-        # The mapping is what every asgiref from 3.8 on looks up; the public `executor=` exists from 3.13 on, and there
-        # refuses tasks that outlive the context.
+        # All versions of asgiref from 3.8 on look in this mapping. The public `executor=` exists from 3.13 on, and
+        # there refuses tasks that outlive the context.
         SyncToAsync.context_to_thread_executor[self.context] = self.executor  # type: ignore[assignment, unused-ignore]
 
     def enter(self) -> None:
         """Make this lane the thread of all thread-sensitive calls in the caller's context."""
         SyncToAsync.thread_sensitive_context.set(self.context)
-        # What a request with sync code left in the copied context: a thread that ended with it, and a guard against
-        # deadlocks of its own. Most leave nothing, and looking takes 0.1 µs where setting takes 2.
+        # A request with sync code may have left two values in the copied context: a thread that ended with it, and a
+        # guard against deadlocks of its own. Most requests leave none, and looking takes 0.1 µs where setting takes 2.
         if _executors is None or _executors.get(None) is not None:
             AsyncToSync.executors.current = None
         if SyncToAsync.deadlock_context.get(False):
             SyncToAsync.deadlock_context.set(False)
 
+    def release(self) -> None:
+        """End a lease."""
+        self.leases.pop()
+
+
+class IsolatedLane(Lane):
+    """A lane for one task at a time, whose connections are closed after each task."""
+
+    def release(self) -> None:
+        # State that the task left, such as an open transaction, must not reach the next one.
+        if self.executor.has_threads():
+            with contextlib.suppress(RuntimeError):  # It may be shut down.
+                self.executor.submit(connections.close_all)
+        super().release()
+
 
 class Lanes:
-    """A fixed number of lanes; a task keeps the one it leased for its life."""
+    """A fixed number of lanes. A task keeps its lane for its whole life."""
 
-    def __init__(self, count: int, name: str = "lane") -> None:
-        self._lanes = [Lane(f"bgtasks-{name}-{index}") for index in range(count)]
+    def __init__(self, count: int, name: str = "lane", kind: type[Lane] = Lane) -> None:
+        self._lanes = [kind(f"bgtasks-{name}-{index}") for index in range(count)]
 
     def lease(self) -> Lane:
+        """Lease the lane with the fewest leases."""
         lane = min(self._lanes, key=_count_leases) if len(self._lanes) > 1 else self._lanes[0]
         lane.leases.append(None)
         return lane
 
-    def release(self, lane: Lane) -> None:
-        lane.leases.pop()
-
     def is_lane(self) -> bool:
-        """Tell whether the current thread is one of a lane."""
+        """Return whether the current thread belongs to a lane."""
         return any(lane.executor.owns_current_thread() for lane in self._lanes)
 
     def shut_down(self) -> None:
@@ -189,17 +202,10 @@ class Lanes:
 
 
 class IsolatedLanes(Lanes):
-    """Lanes for one task each. Who leases has passed a gate that lets through only as many as there are."""
+    """Lanes for one task each. Their gate lets through only as many tasks as there are lanes."""
 
     def __init__(self, count: int) -> None:
-        super().__init__(count, "isolated")
-
-    def release(self, lane: Lane) -> None:
-        # What the task left open, such as a transaction, must not reach the next one.
-        if lane.executor.has_threads():
-            with contextlib.suppress(RuntimeError):  # It may be shut down.
-                lane.executor.submit(connections.close_all)
-        super().release(lane)
+        super().__init__(count, "isolated", IsolatedLane)
 
 
 def _count_leases(lane: Lane) -> int:

@@ -1,9 +1,8 @@
-"""Finds a task by its id, wherever it runs or has run."""
+"""The lookup of a task by its id, wherever it runs or has run."""
 
 from __future__ import annotations
 
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -11,50 +10,41 @@ from django.db import router
 
 from ..exceptions import TaskNotFound
 from ..models import BackgroundTask
+from ..process.record import NO_LOOP, Record
+from ..process.registry import Registry
 from ..status import Status
-from .record import Record
-
-if TYPE_CHECKING:
-    from .runner import Runner  # For the type only: the runner imports this module.
-
-_NO_LOOP: Any = None  # One that this process does not run has none.
 
 
-def find(runner: Runner, task_id: UUID) -> Record:
+def find(registry: Registry, task_id: UUID) -> Record:
     """
-    Return the record of a task of this process, or a new one of how its row is now.
+    Return the record of a task of this process, or a new one made from its row.
 
     Raises:
-        TaskNotFound: there is no such task.
+        TaskNotFound: no task has the id.
     """
-    record = _find_here(runner, task_id)
-    return record if record is not None else _read(runner, task_id)
+    record = registry.find(task_id.int)
+    return record if record is not None else _read(registry, task_id)
 
 
-async def afind(runner: Runner, task_id: UUID) -> Record:
-    """Do as `find`, without keeping the loop."""
-    record = _find_here(runner, task_id)
+async def afind(registry: Registry, task_id: UUID) -> Record:
+    """Do the work of `find` without blocking the event loop."""
+    record = registry.find(task_id.int)
     # In a thread of its own: the caller's may be in a transaction that shows the past.
-    return record if record is not None else await sync_to_async(_read)(runner, task_id)
+    return record if record is not None else await sync_to_async(_read)(registry, task_id)
 
 
-def _find_here(runner: Runner, task_id: UUID) -> Record | None:
-    registry = runner.registry
-    return registry.live.get(task_id.int) or registry.handed_over.get(task_id.int)
-
-
-def _read(runner: Runner, task_id: UUID) -> Record:
+def _read(registry: Registry, task_id: UUID) -> Record:
     row = BackgroundTask.objects.using(router.db_for_write(BackgroundTask)).filter(pk=task_id).first()
     if row is None:
         raise TaskNotFound(task_id)
-    task = runner.registry.functions.get(row.name) if row.is_task_function else None
+    task = registry.functions.get(row.name) if row.is_task_function else None
     moment = (row.finished_at or row.started_at or row.created_at).timestamp()
     entry = (Status(row.status), moment, row.attempt, "found in its row")
-    record = Record(task_id.int, row.name, task, (), {}, _NO_LOOP, Context(), entry)
+    record = Record(task_id.int, row.name, task, (), {}, NO_LOOP, Context(), entry)
     record.is_queued = False
     record.written = (entry[0], entry[2])
     record.value = row.result
     record.reason = f"{row.error_type}: {row.error_message}" if row.error_type else ""
     if record.is_live:
-        runner.registry.handed_over[record.number] = record  # Should this process come to run it, it is this one.
+        registry.handed_over[record.number] = record  # If this process claims it, it goes on as this record.
     return record

@@ -1,63 +1,80 @@
 """
-The outbox: what sync code fires inside `transaction.atomic()`.
+The outbox: tasks that sync code fires inside `transaction.atomic()`.
 
-A task function's row is written in the caller's own transaction, on its connection: there with the caller's data, or
-rolled back with it. It waits as READY, so after the commit any process claims it, even if this one dies right then.
+The row of a task function is written in the caller's own transaction, on its connection: it is committed together with
+the caller's data, or rolled back with it. It waits as READY, so any process claims it after the commit, even if this
+one dies at that moment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
 
 from django.db import connections, router, transaction
 
+from ..conf import Settings
 from ..exceptions import KeyConflict, RolledBack
+from ..journal.announcer import announce
+from ..journal.journal import Journal
+from ..journal.keys import insert_keyed
+from ..journal.statements import shape_of, statements_for
 from ..models import BackgroundTask
+from ..process.record import Record
+from ..process.registry import Registry
+from ..process.state import ProcessState
 from ..transitions import Verdict
-from .announcer import announce
-from .keys import insert_keyed
-from .record import Record
-from .statements import shape_of, statements_for
-
-if TYPE_CHECKING:
-    from .runner import Runner  # For the type only: the runner imports this module.
+from .backlog import Backlog
 
 
 def find_transaction() -> str | None:
-    """Return the alias of a database with an open transaction in this thread, the rows' own if it has one."""
+    """Return the alias of a database with an open transaction in this thread; that of the rows, if it has one."""
     own = router.db_for_write(BackgroundTask)
     found = [connection.alias for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
     return own if own in found else next(iter(found), None)
 
 
 class Outbox:
-    """Fires for a runner at the commit of the caller's transaction."""
+    """Fires at the commit of the caller's transaction."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(
+        self,
+        settings: Settings,
+        state: ProcessState,
+        registry: Registry,
+        journal: Journal,
+        backlog: Backlog,
+        admit: Callable[[Record], None],
+    ) -> None:
+        """
+        Args:
+            admit: admits a record after the commit.
+        """
+        self._settings = settings
+        self._state = state
+        self._registry = registry
+        self._journal = journal
+        self._backlog = backlog
+        self._admit = admit
 
     def fire(self, record: Record, alias: str) -> None:
         """
         Write the record in the open transaction on `alias`, or, where that is impossible, fire it at its commit.
 
-        Impossible for a coroutine object, which no row can start, and on a database that does not hold the rows: then
-        a process that dies between the commit and the write that follows forgets the task.
+        It is impossible for a coroutine object, which cannot be started from a row, and on another database than that
+        of the rows. Then a process that dies between the commit and the write that follows loses the task.
         """
         if record.task is not None and alias == router.db_for_write(BackgroundTask):
-            if not self._write(record, alias):
-                return
-            at_commit = self._hand_over
+            if self._write(record, alias):
+                transaction.on_commit(AtCommit(record, self._hand_over), using=alias, robust=True)
         else:
-            at_commit = self._runner.admit
-        transaction.on_commit(AtCommit(record, at_commit), using=alias, robust=True)
+            transaction.on_commit(AtCommit(record, self._admit), using=alias, robust=True)
 
     def _write(self, record: Record, alias: str) -> bool:
-        """Tell whether it was written: its key may be taken."""
+        """Write the row; return False if another task has its key."""
         record.forget_coroutine()
-        runner = self._runner
-        process_id = runner.journal.process_id
-        statements = statements_for(alias, process_id, runner.settings.release)
+        process_id = self._state.id
+        statements = statements_for(alias, process_id, self._settings.release)
         row = statements.insert_row(record, record.history, record.extras, is_counted=False)
         with connections[alias].cursor() as cursor:
             if record.extras is None or not record.extras.key:
@@ -66,25 +83,28 @@ class Outbox:
             replaced: list[Verdict] = []
             holder = insert_keyed(statements, cursor, record, row, str(process_id), replaced)
         if replaced:
-            transaction.on_commit(lambda: runner.journal.tell_soon(replaced), using=alias, robust=True)
+            # No `partial`, which Django cannot name in its log.
+            transaction.on_commit(lambda: self._announce_replaced(replaced), using=alias, robust=True)
         if holder is not None:
             record.refuse(KeyConflict(record.extras.key, holder))
         return holder is None
 
+    def _announce_replaced(self, replaced: list[Verdict]) -> None:
+        self._journal.submit(partial(self._journal.after_commit.announce_verdicts, replaced))
+
     def _hand_over(self, record: Record) -> None:
-        runner = self._runner
         record.written = (record.history[0][0], 0)
-        runner.registry.handed_over[record.number] = record
-        runner.expect(record)
-        runner.journal.submit(lambda: announce(record, record.history[:1], runner.journal.process_id))
+        self._registry.handed_over[record.number] = record
+        self._backlog.expect(record)
+        self._journal.submit(lambda: announce(record, record.history[:1], self._state.id))
 
 
 class AtCommit:
     """
-    What Django calls after the commit.
+    The callback of a transaction for one record.
 
-    Django tells nobody of a rollback, of a savepoint's either: it drops the callbacks. One that goes away uncalled is
-    how this learns of it.
+    Django reports no rollback, of a savepoint neither: it drops the callbacks. A callback that is garbage collected
+    without a call was rolled back.
     """
 
     def __init__(self, record: Record, act: Callable[[Record], None]) -> None:

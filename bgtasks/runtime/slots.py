@@ -1,37 +1,40 @@
-"""The bound on running tasks, and who waits here for a free slot."""
+"""The slots: the bound on running tasks, and the records that wait in this process for a free slot."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
 
-from .record import Record
+from ..process.record import Record
+from ..process.state import ProcessState
 
 
 class Slots:
     """
-    So many tasks may run at once.
+    A fixed number of slots, one for each running task.
 
-    One rule: no slot is free while a record waits that may start. Whoever adds one of the two looks for the other
-    afterwards, so it holds from any number of threads without a lock; a free slot is an item of a list, and popping
-    and appending are atomic.
+    One rule: no slot is free while a record waits that may start. A thread that adds a slot or a record looks for the
+    other one afterwards, so the rule holds without a lock, from any number of threads. A free slot is an item of a
+    list, and popping and appending are atomic.
     """
 
-    def __init__(self, count: int, may_start: Callable[[Record], bool], start: Callable[[Record], None]) -> None:
+    def __init__(
+        self, count: int, state: ProcessState, may_start: Callable[[Record], bool], start: Callable[[Record], None]
+    ) -> None:
         """
         Args:
-            may_start: tells of a record that waits whether this process may still start it.
-            start: starts a record, in the slot that was taken for it.
+            may_start: returns whether this process may still start a waiting record.
+            start: starts a record in the slot that was taken for it.
         """
         self.count = count
-        self.is_held = False  # While it is, nobody who waits gets a slot.
+        self._state = state
         self._free: list[None] = [None] * count
         self._waiting: deque[Record] = deque()
         self._may_start = may_start
         self._start = start
 
     def __len__(self) -> int:
-        """Return how many are free."""
+        """Return the number of free slots."""
         return len(self._free)
 
     @property
@@ -51,21 +54,21 @@ class Slots:
             self.match()
 
     def queue(self, record: Record) -> None:
-        """Have a record start as soon as a slot is free; its token decides, should somebody else want it first."""
+        """Start a record as soon as a slot is free. Its token decides if another thread wants it first."""
         self._waiting.append(record)
         self.match()
 
     def match(self) -> None:
-        """Start who waits in what is free."""
-        while self._waiting and not self.is_held and self.take():
+        """Start the waiting records in the free slots, unless the process is held."""
+        while self._waiting and not self._state.is_held and self.take():
             record = self._next()
             if record is None:
-                self._free.append(None)  # And look again: one may have come meanwhile.
+                self._free.append(None)  # And look again: a record may have come meanwhile.
             else:
                 self._start(record)
 
     def resize(self, count: int) -> None:
-        """Have another number of slots. Call before anything runs."""
+        """Change the number of slots. Call before anything runs."""
         self.count = count
         self._free[:] = [None] * count
 
@@ -75,5 +78,5 @@ class Slots:
                 record = self._waiting.popleft()
                 if self._may_start(record) and record.take():
                     return record
-        except IndexError:  # Nobody is left.
+        except IndexError:  # No record is left.
             return None

@@ -5,8 +5,8 @@ In Django's test environment tasks do not run: what is fired is captured, as mai
 their own transaction, go live, or have a task killed together with its process.
 """
 
-from ..runtime.capture import FiredTask
 from .accounted import assert_accounted
+from .capture import FiredTask
 from .fired import Fired, arun_fired, assert_fired, assert_not_fired, fired, run_fired
 from .killed import killed
 from .live import live

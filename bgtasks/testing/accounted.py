@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.db import router
 
 from ..conf import get_settings
-from ..maintenance.audit import Auditor
 from ..models import BackgroundTask
+from ..reports.audit import Auditor
 
 
 def assert_accounted() -> None:

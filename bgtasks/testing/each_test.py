@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from asgiref.sync import SyncToAsync
-from django.apps import apps
 from django.db import connections
 from django.test import SimpleTestCase
 
+from ..api import get_config
 from .fired import fired
-
-if TYPE_CHECKING:
-    from ..apps import BgTasksConfig  # For types only: the AppConfig imports this package.
 
 LONGEST_CLOSE = 5.0  # Seconds for a thread that may be stuck in a test's code.
 
@@ -41,7 +38,7 @@ def begin_test() -> None:
     """Leave nothing of one test to the next: what was fired, open connections, a runtime that was shut down."""
     fired.clear()
     _close_shared_connections()
-    cast("BgTasksConfig", apps.get_app_config("bgtasks")).begin_anew()
+    get_config().begin_anew()
 
 
 def begin_each_test_anew() -> None:

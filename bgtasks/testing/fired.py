@@ -9,12 +9,11 @@ from typing import Any, overload
 
 from asgiref.sync import async_to_sync
 
-from .. import arguments
-from ..api import get_runner
-from ..definition import Task, declared, name_of
-from ..runtime.capture import CapturingRunner, FiredTask, Surroundings, bind, captured, forget, is_waiting, run
-from ..sensitive import hide
+from ..api import get_runtime
+from ..definition import Task, arguments, declared, name_of
+from ..definition.sensitive import hide
 from ..status import Status
+from .capture import CapturingRuntime, FiredTask, Surroundings, bind, captured, forget, is_waiting, run
 
 MAX_FIRED_BY_TASKS = 1000  # So many one call runs of what its tasks fire, and what these fire, and so on.
 NOT_CAPTURED = "In live mode, and outside Django's test environment, tasks run by themselves and are not captured."
@@ -88,7 +87,7 @@ def run_fired(*, raise_errors: bool = True) -> list[FiredTask]:
 
 async def arun_fired(*, raise_errors: bool = True) -> list[FiredTask]:
     """Do what `run_fired` does, on the running loop."""
-    if not isinstance(get_runner(), CapturingRunner):
+    if not isinstance(get_runtime(), CapturingRuntime):
         raise RuntimeError(f"{NOT_CAPTURED} Await their handles.")
     surroundings = Surroundings()
     ran: dict[FiredTask, None] = {}  # One that is tried again is run more than once.
@@ -197,6 +196,6 @@ def _describe(task: Fireable, name: str, args: Sequence[Any], kwargs: dict[str, 
 def _list_fired() -> str:
     if fired:
         return "Fired were:" + "".join(f"\n  {item}" for item in fired)
-    if isinstance(get_runner(), CapturingRunner):
+    if isinstance(get_runtime(), CapturingRuntime):
         return "Nothing was fired."
     return f"{NOT_CAPTURED} Look at their handles, or at the rows."

@@ -15,15 +15,14 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connections, router
 
-from .. import arguments
 from ..conf import get_settings
-from ..definition import Task
+from ..definition import Task, arguments
 from ..maintenance.rescue import declare_dead, rescue
 from ..models import BackgroundTask, Process
 from .database import check_database
 
 LONGEST_START = 60.0  # Seconds for the other process to set up the project.
-_START = "from bgtasks.victim import main; main()"
+_START = "from bgtasks.servers.victim import main; main()"
 
 
 class killed:  # noqa: N801, RUF100  # Called like the function that it is to its users.

@@ -7,17 +7,13 @@ import contextlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.apps import apps
 
-from ..api import get_runner
-from ..standalone import wait_until_idle
+from ..api import get_config
+from ..servers.standalone import wait_until_idle
 from .database import as_sync_code, check_database, check_transaction
-
-if TYPE_CHECKING:
-    from ..apps import BgTasksConfig  # For types only: the AppConfig imports this package.
 
 LOOK_AGAIN = 0.02  # Seconds.
 
@@ -62,14 +58,13 @@ class live:  # noqa: N801, RUF100  # Called like the function that it is to its 
         await self._stop(is_well=kind is None)
 
     def _start(self) -> None:
-        config = _get_config()
-        runner = config.__dict__.get("runner")  # Looking at `config.runner` would make one.
-        if runner is not None and not runner.journal.is_stopped:
+        config = get_config()
+        runner = config.find_runner()
+        if runner is not None and not runner.state.is_stopped:
             raise RuntimeError("Tasks run in this process already: in live mode, or since a Lifespan has started.")
-        config.go_live()
-        self._runner = get_runner()
-        self._runner.claims_for_others = True  # As a server does.
-        self._runner.journal.has_lifespan = True  # It is drained below.
+        self._runner = config.go_live()
+        self._runner.state.is_server = True
+        self._runner.state.hears_its_end = True  # It is drained below.
         self._runner.journal.start()
 
     async def _stop(self, is_well: bool) -> None:
@@ -82,9 +77,5 @@ class live:  # noqa: N801, RUF100  # Called like the function that it is to its 
             deadline = max(stop_by, time.monotonic()) + settings.cancel_grace + settings.flush_timeout
             await self._runner.drain("the end of live mode", deadline)
         finally:
-            _get_config().shut_down()
-            _get_config().begin_anew()
-
-
-def _get_config() -> BgTasksConfig:
-    return cast("BgTasksConfig", apps.get_app_config("bgtasks"))
+            get_config().shut_down()
+            get_config().begin_anew()

@@ -1,4 +1,4 @@
-"""The command: runs everything, prints the ledger, exits 0 when it balances, 1 when not, 2 when it could not run."""
+"""The command: runs all steps, prints the ledger, exits with 0 if it balances, 1 if not, 2 if a step failed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ from .ledger import CUT_SHORT, LIVE, Ledger, Stop
 from .load import Load
 from .processes import GRACEFUL_SECONDS, ProcessFailed, Server, receiver
 
-DRAIN_SECONDS = 4.0  # Longer than some of what runs at the end, shorter than the rest.
+DRAIN_SECONDS = 4.0  # Some of the tasks that run at the end take less, the others more.
 STOP_SECONDS = GRACEFUL_SECONDS + DRAIN_SECONDS + 5 + 3 + 3  # … + CANCEL_GRACE + FLUSH_TIMEOUT + a slow machine.
-LEAST_REQUESTS = 20  # Below, a run has not even one request of each kind.
+LEAST_REQUESTS = 20  # With fewer, some kinds of requests are missing.
 SHOWN_PROBLEMS = 5
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make smoke", description="Prove on real input that no task gets lost.")
-    parser.add_argument("--requests", type=int, default=700, help="how many to send before the stop (default: 700)")
-    parser.add_argument("--seed", type=int, default=1, help="of what is sent in which order (default: 1)")
+    parser.add_argument("--requests", type=int, default=700, help="requests to send before the stop (default: 700)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the random order and content of the requests (default: 1)"
+    )
     parser.add_argument("--format", choices=["table", "json"], default="table")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave database, logs and reports in a new folder")
     options = parser.parse_args(arguments)
@@ -42,7 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 async def run(folder: Path, requests: int, seed: int, progress: Progress) -> Ledger:
-    """Send the load, stop the server while tasks run, and gather what everybody has to say."""
+    """Send the load, stop the server while tasks run, and gather the evidence of all processes."""
     mail_log, webhook_log = folder / "mail.jsonl", folder / "webhooks.jsonl"
     with contextlib.ExitStack() as stack:
         mail_port = stack.enter_context(receiver("mail", mail_log))
@@ -62,7 +64,7 @@ async def run(folder: Path, requests: int, seed: int, progress: Progress) -> Led
             await load.send_tail()
             shown = progress.add_task("drain", total=None)
             load.expect_stop()
-            more = asyncio.create_task(load.send_until_stopped())  # The stop comes in the middle of requests.
+            more = asyncio.create_task(load.send_until_stopped())  # So that the stop comes during requests.
             began = time.monotonic()
             server.terminate()
             await asyncio.to_thread(server.wait, STOP_SECONDS)
@@ -90,13 +92,13 @@ async def run(folder: Path, requests: int, seed: int, progress: Progress) -> Led
 
 
 def show(ledger: Ledger, console: Console) -> None:
-    """Print what was fired and how it ended, then every claim and whether it holds."""
+    """Print the fired tasks by outcome, then each claim and whether it holds."""
     statuses = ["SUCCESSFUL", "FAILED", *sorted(CUT_SHORT), "LOST", *sorted(LIVE), "no row"]
     seen = [status for status in statuses if any(counts[status] for counts in ledger.counts.values())]
     table = Table(
         title=f"{sum(ledger.answers.values())} requests fired {len(ledger.fired)} tasks", title_justify="left"
     )
-    table.add_column("what")
+    table.add_column("kind")
     for heading in ["fired", *(status.lower() for status in seen), "arrived", "refused"]:
         table.add_column(heading, justify="right")
     for kind, counts in sorted(ledger.counts.items()):

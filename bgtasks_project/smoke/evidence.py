@@ -1,4 +1,4 @@
-"""Reads what is left when the server has stopped: its database, with plain SQL, and the logs of the receivers."""
+"""Reads the evidence after the server has stopped: its database, with plain SQL, and the logs of the receivers."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def read_drains(database: Path) -> tuple[dict[str, int], ...]:
 
 
 def read_arrivals(kind: Kind, log: Path) -> list[Arrival]:
-    """Return what a receiver wrote down."""
+    """Return the arrivals that a receiver logged."""
     lines = log.read_text().splitlines() if log.exists() else []
     return [Arrival(kind=kind, **json.loads(line)) for line in lines]
 
 
 def read_reports(folder: Path) -> list[Arrival]:
-    """Return one arrival for each report that was written: the file names its number."""
+    """Return an arrival for each written report, whose number is in the name of its file."""
     return [Arrival("report", "", path.stem.removeprefix("report-")) for path in sorted(folder.glob("report-*.csv"))]
 
 

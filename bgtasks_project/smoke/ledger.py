@@ -1,7 +1,7 @@
 """
-The ledger: compares what was fired, what the rows claim, and what arrived. Pure: no database, no network.
+The ledger: compares the fired tasks, their rows, and the arrivals. Pure: no database, no network.
 
-It knows nothing of how bgtasks works, only what it promises.
+It relies on the promises of bgtasks only, not on its implementation.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ FINAL = frozenset({"SUCCESSFUL", "FAILED", "LOST"}) | CUT_SHORT
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What the service answered: a task id; and what the sender expects to become of it."""
+    """A task whose id the service has answered, and the outcome that the sender expects."""
 
     task_id: str
     kind: Kind
-    key: str  # What must arrive: the mail's address, the digest of the JSON, the report's number.
+    key: str  # The expected content: the address of the mail, the digest of the JSON, the number of the report.
     expected: str  # Its final status, unless the drain cuts it short.
 
 
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What a receiver wrote down. Mail that is refused by its address has not shown its task id yet."""
+    """A line in the log of a receiver. A mail refused by its address has no task id, since it was not read."""
 
     kind: Kind
     task_id: str
@@ -56,7 +56,7 @@ class Stop:
     seconds: float
     allowed_seconds: float
     process_states: tuple[str, ...]
-    drains: tuple[Mapping[str, int], ...]  # The numbers of each Drain row: running_at_start, finished_count, …
+    drains: tuple[Mapping[str, int], ...]  # The counts in each Drain row: running_at_start, finished_count, …
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +72,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Ledger:
-    """All that is known after the server stopped; `checks` says whether it balances."""
+    """The evidence after the server has stopped; `checks` says whether it balances."""
 
     fired: Sequence[Fired]
     rows: Sequence[Row]
     arrivals: Sequence[Arrival]
     stop: Stop
-    answers: Mapping[str, int]  # How many requests got which answer: {"POST /signup 202": 240}.
-    surprises: Sequence[str] = ()  # Answers other than the expected ones.
-    unanswered_count: int = 0  # Requests that found the server gone after its stop was asked for.
+    answers: Mapping[str, int]  # The number of requests by answer: {"POST /signup 202": 240}.
+    surprises: Sequence[str] = ()  # Unexpected answers.
+    unanswered_count: int = 0  # Requests after the request to stop that found no server.
 
     @property
     def balances(self) -> bool:
@@ -89,17 +89,17 @@ class Ledger:
     @cached_property
     def checks(self) -> list[Check]:
         return [
-            Check("every request was answered as it had to be", sum(self.answers.values()), tuple(self.surprises)),
+            Check("every request was answered as expected", sum(self.answers.values()), tuple(self.surprises)),
             self._every_fired_task_has_one_row(),
             self._every_row_was_fired(),
             self._every_row_is_final(),
             self._every_history_ends_with_its_status(),
             self._tasks_ended_as_expected(),
-            self._arrived("SUCCESSFUL", {"SUCCESSFUL"}, "arrived once", least=1, most=1),
-            self._arrived("FAILED", {"FAILED"}, "did not arrive", least=0, most=0),
-            self._arrived("cut short", CUT_SHORT, "arrived at most once", least=0, most=1),
+            self._arrived("every SUCCESSFUL task arrived once", {"SUCCESSFUL"}, least=1, most=1),
+            self._arrived("no FAILED task arrived", {"FAILED"}, least=0, most=0),
+            self._arrived("every task that was cut short arrived at most once", CUT_SHORT, least=0, most=1),
             self._every_arrival_was_fired(),
-            self._what_arrived_is_what_was_sent(),
+            self._every_arrival_has_the_sent_content(),
             self._process_stopped(),
             self._drain_is_recorded(),
         ]
@@ -110,7 +110,7 @@ class Ledger:
 
     @cached_property
     def counts(self) -> dict[str, Counter[str]]:
-        """How many tasks of each kind ended how: {"mail": {"SUCCESSFUL": 200, …}, …}."""
+        """The number of tasks by kind and status: {"mail": {"SUCCESSFUL": 200, …}, …}."""
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for fired in self.fired:
             counts[fired.kind][self.status_by_id.get(fired.task_id, "no row")] += 1
@@ -162,20 +162,20 @@ class Ledger:
             for fired in self.fired
             if (status := self.status_by_id.get(fired.task_id, "missing")) != fired.expected and status not in CUT_SHORT
         ]
-        return Check("every task ended as it had to, or was cut short", len(self.fired), tuple(problems))
+        return Check("every task ended as expected, or was cut short", len(self.fired), tuple(problems))
 
-    def _arrived(self, who: str, statuses: Iterable[str], what: str, *, least: int, most: int) -> Check:
-        claims = [
+    def _arrived(self, claim: str, statuses: Iterable[str], *, least: int, most: int) -> Check:
+        compared = [
             fired
             for fired in self.fired
             if fired.kind != "other" and self.status_by_id.get(fired.task_id) in frozenset(statuses)
         ]
         problems = [
             f"{fired.task_id} ({fired.kind} {fired.key}) arrived {count} times"
-            for fired in claims
+            for fired in compared
             if not least <= (count := len(self.accepted(fired.task_id))) <= most
         ]
-        return Check(f"what was {who} {what}", len(claims), tuple(problems))
+        return Check(claim, len(compared), tuple(problems))
 
     def _every_arrival_was_fired(self) -> Check:
         problems = [
@@ -183,16 +183,16 @@ class Ledger:
             for task_id, arrivals in self._arrivals_by_id.items()
             if task_id not in self._fired_by_id
         ]
-        return Check("whatever arrived was fired", len(self.arrivals), tuple(problems))
+        return Check("every arrival was fired", len(self.arrivals), tuple(problems))
 
-    def _what_arrived_is_what_was_sent(self) -> Check:
+    def _every_arrival_has_the_sent_content(self) -> Check:
         problems = [
             f"{arrival.kind} {task_id} arrived as {arrival.key}, was sent as {fired.key}"
             for task_id, arrivals in self._arrivals_by_id.items()
             for arrival in arrivals
             if (fired := self._fired_by_id.get(task_id)) and (arrival.kind, arrival.key) != (fired.kind, fired.key)
         ]
-        return Check("what arrived is what was sent", len(self.arrivals), tuple(problems))
+        return Check("every arrival has the content that was sent", len(self.arrivals), tuple(problems))
 
     def _process_stopped(self) -> Check:
         states, stop = self.stop.process_states, self.stop

@@ -1,4 +1,4 @@
-"""The load: real requests to the running demo, and a note of every task that was fired by them."""
+"""The load: sends real requests to the running demo, and notes every task that they fired."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ TOPICS = {
     "refusals": ["refuse/f"],
     "stalls": ["stall/g"],
 }
-IN_TIME_SECONDS, TOO_LONG_SECONDS = 2.0, 60.0  # Reports that the drain waits for, and that it cuts short.
-TWICE = "twice@example.com"  # Signs up before all others, and again and again.
-TAIL_COUNT = 12  # Of each kind that runs when the server is told to stop.
+IN_TIME_SECONDS, TOO_LONG_SECONDS = 2.0, 60.0  # A report that the drain waits for, and one that it cuts short.
+TWICE = "twice@example.com"  # Signs up first, and then repeatedly.
+TAIL_COUNT = 12  # Tasks of each kind that run when the server is stopped.
 
 Send = Callable[["Load"], Awaitable[None]]
 
 
 class Load:
     """
-    Sends requests and notes what they fired.
+    Sends requests and notes the tasks that they fired.
 
-    A request that gets no answer after `expect_stop()` is fine: the server is gone. Before, it is a surprise.
+    A request without an answer is a surprise, except after `expect_stop()`, when the server may be gone.
     """
 
     def __init__(self, address: str, webhooks: str, seed: int) -> None:
@@ -73,15 +73,15 @@ class Load:
         await self._send_all(iter(sends[:count]), advance)
 
     async def send_tail(self) -> None:
-        """Fire what is to run when the server is told to stop: some of it can finish in time, some cannot."""
+        """Fire the tasks that run when the server is stopped: some can finish in time, some cannot."""
         for _ in range(TAIL_COUNT):
             await ask_for_report(self, IN_TIME_SECONDS)
             await ask_for_report(self, TOO_LONG_SECONDS)
             await self.hook("builds")
-            await self.hook("stalls")  # Has arrived when it is cut short.
+            await self.hook("stalls")  # Arrives before it is cut short.
 
     async def send_until_stopped(self) -> None:
-        """Go on with requests until the server takes none."""
+        """Send requests until the server accepts none."""
 
         def endless() -> Iterator[Send]:
             while not self.unanswered_count:
@@ -103,7 +103,7 @@ class Load:
                 group.create_task(work())
 
     async def request(self, method: str, path: str, expected: int, **more: Any) -> dict[str, Any]:
-        """Return the answer, whatever its status: a task that is named there was fired. {} if it is no JSON."""
+        """Return the answer, with any status, since a task that it names was fired. {} if it is not JSON."""
         endpoint = f"{method} {'/'.join(path.split('?')[0].split('/')[:2])}"
         try:
             answer = await self._http.request(method, path, **more)

@@ -1,4 +1,4 @@
-"""JSON as webhooks really carry it: shapes of GitHub, Stripe and Shopify, and the values that break naive storage."""
+"""JSON as in real webhooks: the shapes of GitHub, Stripe and Shopify, and values that break naive storage."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def push(random: Random) -> Any:
 
 
 def charge(random: Random) -> Any:
-    """An event of Stripe."""
+    """An event from Stripe."""
     return {
         "id": f"evt_{random.getrandbits(96):024x}",
         "object": "event",
@@ -66,7 +66,7 @@ def charge(random: Random) -> Any:
 
 
 def order(random: Random) -> Any:
-    """An order of Shopify: identifiers beyond 2⁵³, prices as text."""
+    """An order from Shopify: identifiers beyond 2⁵³, prices as text."""
     lines = [
         {
             "id": random.randint(10**15, 10**19),

@@ -20,7 +20,7 @@ GRACEFUL_SECONDS = 5  # For open requests, before the drain begins.
 
 
 class ProcessFailed(Exception):
-    """A process that the run needs did not do what it is for."""
+    """A process that the run needs has failed."""
 
 
 @contextlib.contextmanager
@@ -41,8 +41,8 @@ class Server:
     The demo under uvicorn, with its data in a folder of its own.
 
     Args:
-        folder: for database, mails, reports and `server.log`.
-        environment: more of it, such as DEMO_SMTP_PORT.
+        folder: for the database, mails, reports and `server.log`.
+        environment: further environment variables, such as DEMO_SMTP_PORT.
     """
 
     def __init__(self, folder: Path, **environment: str) -> None:
@@ -61,7 +61,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def manage(self, *arguments: str) -> str:
-        """Run a management command on its database; return what it printed."""
+        """Run a management command on the database of the demo; return its output."""
         command = [sys.executable, "manage.py", *arguments]
         done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=120)
         if done.returncode:
@@ -70,10 +70,10 @@ class Server:
 
     def start(self) -> None:
         """
-        Start it and return once it answers.
+        Start the server and return once it answers.
 
         Raises:
-            ProcessFailed: when it ends or does not answer within 30 seconds, with its log.
+            ProcessFailed: if it ends, or does not answer within 30 seconds; with its log.
         """
         command = [sys.executable, "-m", "uvicorn", "bgtasks_project.asgi:application"]
         command += ["--port", self.address.rpartition(":")[2], "--timeout-graceful-shutdown", str(GRACEFUL_SECONDS)]
@@ -93,7 +93,7 @@ class Server:
         self._process.send_signal(signal.SIGTERM)
 
     def wait(self, seconds: float) -> bool:
-        """Tell whether it ended by itself within that time; kill it otherwise."""
+        """Return whether the server ended by itself within that time; otherwise kill it."""
         assert self._process is not None
         try:
             self._process.wait(seconds)
@@ -103,7 +103,7 @@ class Server:
         return True
 
     def kill(self) -> None:
-        """End it at once, if it is still there."""
+        """End the server at once, if it still runs."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()

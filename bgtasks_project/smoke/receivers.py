@@ -1,8 +1,8 @@
 """
 A mail receiver and a webhook receiver, each run as a process: `python -m bgtasks_project.smoke.receivers mail LOG`.
 
-The first line of output is the port. Whatever reaches it is appended to LOG, one JSON line each, before it is answered.
-The process ends when its standard input does, so that it never outlives who started it.
+The first line of output is the port. Each arrival is appended to LOG as a line of JSON before it is answered. The
+process ends with its standard input, so that it never outlives the process that started it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any
 import uvicorn
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-SECONDS = {"slow": 1.5, "stall": 60.0}  # Until a webhook under /slow/ or /stall/ is answered.
+SECONDS = {"slow": 1.5, "stall": 60.0}  # Until the answer to a webhook under /slow/ or /stall/.
 
 
 class Log:
-    """A file of JSON lines, each written in one piece."""
+    """A file of JSON lines, each written by one call."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -37,12 +37,12 @@ class Log:
 
 
 def digest(value: Any) -> str:
-    """Return the same short text for the same JSON, however it is written."""
+    """Return a short text that is the same for equal JSON values."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class MailHandler:
-    """Takes mail, but refuses bounce…@ before it saw the message and spam…@ after."""
+    """Accepts mail, but refuses bounce…@ before the message and spam…@ after it."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -63,7 +63,7 @@ class MailHandler:
 
 
 class WebhookApplication:
-    """Answers 200 under /ok/, after a while under /slow/, too late for anybody under /stall/, 500 under /refuse/."""
+    """Answers 200 under /ok/, later under /slow/, after every timeout under /stall/, and 500 under /refuse/."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -72,7 +72,7 @@ class WebhookApplication:
         body, more = b"", True
         while more:
             message = await receive()
-            if message["type"] == "http.disconnect":  # Half a request has not arrived.
+            if message["type"] == "http.disconnect":  # An incomplete request is no arrival.
                 return
             body, more = body + message.get("body", b""), message.get("more_body", False)
         how = scope["path"].split("/")[1]
@@ -91,8 +91,8 @@ async def receive_mail(listener: socket.socket, log: Log) -> None:
 
 
 async def receive_webhooks(listener: socket.socket, log: Log) -> None:
-    # Connections stay open for longer than the run: one that the receiver closes while the sender uses it again would
-    # be a failure, and a true one, that nobody asked for.
+    # Connections stay open for longer than the run. If the receiver closed one just as the sender reuses it, a delivery
+    # would really fail, and the ledger does not expect that.
     config = uvicorn.Config(WebhookApplication(log), lifespan="off", log_level="error", timeout_keep_alive=600)
     await uvicorn.Server(config).serve(sockets=[listener])
 

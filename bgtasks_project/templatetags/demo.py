@@ -14,7 +14,7 @@ register = template.Library()
 @register.filter
 def brief(length: timedelta | None) -> str:
     """
-    Write a length of time as people say it.
+    Write a duration with two units at most.
 
     >>> [brief(timedelta(seconds=seconds)) for seconds in (0.0042, 0.25, 1.26, 75, 7300)]
     ['4.2 ms', '250 ms', '1.3 s', '1 min 15 s', '2 h 1 min']
@@ -44,13 +44,13 @@ def last_part(name: str) -> str:
 
 @register.filter
 def age(task_id: UUID) -> timedelta:
-    """Return how long ago a task was fired."""
+    """Return the time since a task was fired."""
     return timezone.now() - fired_at(task_id)
 
 
 def fired_at(task_id: UUID) -> datetime:
     """
-    Return when a task was fired: a UUIDv7 begins with it, in milliseconds.
+    Return the moment when a task was fired: a UUIDv7 begins with it, in milliseconds.
 
     >>> fired_at(UUID("019a0000-0000-7000-8000-000000000000")).isoformat()
     '2025-10-20T05:03:11.360000+00:00'

@@ -73,7 +73,7 @@ def change_row(ledger: Ledger, id: str, status: str) -> Ledger:
 TAMPERED = {
     "a row is missing": (
         lambda good: replace(good, rows=good.rows[1:]),
-        {"every fired task has exactly one row", "every task ended as it had to, or was cut short"},
+        {"every fired task has exactly one row", "every task ended as expected, or was cut short"},
     ),
     "a row is there twice": (
         lambda good: replace(good, rows=[*good.rows, good.rows[0]]),
@@ -89,7 +89,7 @@ TAMPERED = {
     ),
     "a row that is still live": (
         lambda good: change_row(good, "o1", "RUNNING"),
-        {"every row is in a final state", "every task ended as it had to, or was cut short"},
+        {"every row is in a final state", "every task ended as expected, or was cut short"},
     ),
     "a history that ends twice": (
         lambda good: replace(good, rows=[*good.rows[:-1], replace(good.rows[-1], history=("FAILED", "SUCCESSFUL"))]),
@@ -97,35 +97,35 @@ TAMPERED = {
     ),
     "a mail that arrived twice": (
         lambda good: replace(good, arrivals=[*good.arrivals, good.arrivals[0]]),
-        {"what was SUCCESSFUL arrived once"},
+        {"every SUCCESSFUL task arrived once"},
     ),
     "a mail that never arrived": (
         lambda good: replace(good, arrivals=good.arrivals[1:]),
-        {"what was SUCCESSFUL arrived once"},
+        {"every SUCCESSFUL task arrived once"},
     ),
     "a report without a file": (
         lambda good: replace(good, arrivals=good.arrivals[:-1]),
-        {"what was SUCCESSFUL arrived once"},
+        {"every SUCCESSFUL task arrived once"},
     ),
     "a FAILED delivery that arrived": (
         lambda good: replace(good, arrivals=[*good.arrivals, Arrival("webhook", "w2", "digest 2")]),
-        {"what was FAILED did not arrive"},
+        {"no FAILED task arrived"},
     ),
     "a FAILED row of what had to succeed": (
         lambda good: change_row(good, "w1", "FAILED"),
-        {"every task ended as it had to, or was cut short", "what was FAILED did not arrive"},
+        {"every task ended as expected, or was cut short", "no FAILED task arrived"},
     ),
     "cut short, and arrived twice": (
         lambda good: replace(good, arrivals=[*good.arrivals, good.arrivals[4]]),
-        {"what was cut short arrived at most once"},
+        {"every task that was cut short arrived at most once"},
     ),
     "an arrival that nobody fired": (
         lambda good: replace(good, arrivals=[*good.arrivals, Arrival("mail", "x", "eve@example.com")]),
-        {"whatever arrived was fired"},
+        {"every arrival was fired"},
     ),
     "other content than was sent": (
         lambda good: replace(good, arrivals=[*good.arrivals[:2], Arrival("webhook", "w1", "?"), *good.arrivals[3:]]),
-        {"what arrived is what was sent"},
+        {"every arrival has the content that was sent"},
     ),
     "a process that never stopped": (
         lambda good: replace(good, stop=replace(good.stop, process_states=("ALIVE",))),
@@ -145,7 +145,7 @@ TAMPERED = {
     ),
     "a wrong answer": (
         lambda good: replace(good, surprises=["POST /signup: 500, expected 202"]),
-        {"every request was answered as it had to be"},
+        {"every request was answered as expected"},
     ),
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bgtasks.runtime import spool
+from bgtasks.journal import spool
 from tests import databases
 from tests.servers import Server
 

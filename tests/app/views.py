@@ -81,7 +81,7 @@ async def fire_coroutine(request: HttpRequest) -> JsonResponse:
 
 
 async def state(request: HttpRequest) -> JsonResponse:
-    answer = {"pending": bgtasks.pending_task_count(), "asked_about": len(get_runner().journal.asked_about)}
+    answer = {"pending": bgtasks.pending_task_count(), "asked_about": len(get_runner().peers.asked_about)}
     # Only where there is no server to ask: whoever looks at all objects keeps another thread's cursor for a moment, and
     # then closes it in the wrong thread.
     if connection.vendor == "sqlite":

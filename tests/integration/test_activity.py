@@ -14,11 +14,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from bgtasks import activity
-from bgtasks.activity import Progress, live_tasks, look
 from bgtasks.conf import get_settings
-from bgtasks.histogram import bin_of
 from bgtasks.models import BackgroundTask, Process, Rollup
+from bgtasks.models.histogram import bin_of
+from bgtasks.reports import activity
+from bgtasks.reports.activity import Progress, live_tasks, look
 from bgtasks.status import Status
 from tests import tables
 from tests.servers import ROOT

@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from bgtasks.admin import horizon, kept, paginator, task_search
+from bgtasks.admin.shared import cache, paginator, search_window
+from bgtasks.admin.tasks import search as task_search
 from bgtasks.definition import declared, task
 from bgtasks.models import BackgroundTask, Drain, Process
 from bgtasks.status import Status
@@ -270,7 +271,7 @@ def test_search(page, declare):
 
 
 def test_search_beyond_the_newest_rows_finds_ids_live_keys_and_names(page, monkeypatch):
-    monkeypatch.setattr(horizon, "RECENT", 2)
+    monkeypatch.setattr(search_window, "RECENT", 2)
     old = make_task("shop.tasks.old", key="finished")
     live = make_task("shop.tasks.gone", Status.READY, key="live", live_key="live")
     for _ in range(3):
@@ -288,7 +289,7 @@ def test_search_beyond_the_newest_rows_finds_ids_live_keys_and_names(page, monke
 @pytest.mark.parametrize(("limit", "value"), [("MAX_DIFFERENT", 2), ("MAX_NAMES", 1)])
 def test_parts_of_too_many_names_are_looked_for_among_the_newest_rows(page, declare, monkeypatch, limit, value):
     """Those of declared functions among all."""
-    monkeypatch.setattr(horizon, "RECENT", 3)
+    monkeypatch.setattr(search_window, "RECENT", 3)
     monkeypatch.setattr(task_search, limit, value)
     declare("shop.tasks.declared")
     make_task("shop.tasks.old")
@@ -377,7 +378,7 @@ def test_pages_ask_as_much_of_many_rows_as_of_one(admin_client, name, declare):
             make_drain(process.pk)
 
     def ask(**query):
-        kept.forget_all()
+        cache.forget_all()
         with CaptureQueriesContext(connection) as queries:
             assert admin_client.get(address, query).status_code == 200
         return [each["sql"] for each in queries]

@@ -24,11 +24,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 import bgtasks
-from bgtasks import fire_again as fire_again_module
 from bgtasks import transitions
-from bgtasks.admin import bulk_actions, paginator, task_actions
-from bgtasks.fire_again import COPIED, Refusal, fire_again
+from bgtasks.admin.shared import paginator
+from bgtasks.admin.tasks import actions as task_actions
+from bgtasks.admin.tasks import bulk_actions
 from bgtasks.models import BackgroundTask, Ledger
+from bgtasks.operations import fire_again as fire_again_module
+from bgtasks.operations.fire_again import COPIED, Refusal, fire_again
 from bgtasks.status import FINISHED, LIVE, Status
 from bgtasks.transitions import Cancellation
 from tests.app import tasks
@@ -672,7 +674,7 @@ def test_no_runtime_is_started_for_it(client):
 
 async def test_a_task_that_is_fired_again_is_claimed_and_ends(runtime: Runtime, monkeypatch: Any) -> None:
     """Its rows are those of a real firing, so what a real firing wrote can be fired again."""
-    bgtasks.api.get_runner().claims_for_others = True  # As in a server.
+    bgtasks.api.get_runner().state.is_server = True  # As in a server.
     handle = bgtasks.fire(tasks.succeed, {"a": [1, "x"]})
     unnamed = bgtasks.fire(tasks.succeed.func, 1)  # A bare function, and a coroutine object: nobody finds them by name.
     coroutine = bgtasks.fire(tasks.succeed.func(1), name="tests.app.tasks.succeed")

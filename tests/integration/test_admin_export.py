@@ -15,8 +15,9 @@ from django.db import connection
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 
-from bgtasks.admin import export, horizon, paginator
-from bgtasks.sensitive import MARK
+from bgtasks.admin.shared import paginator, search_window
+from bgtasks.admin.tasks import export
+from bgtasks.definition.sensitive import MARK
 from bgtasks.status import Status
 from tests.integration.test_admin_actions import HOSTILE, LIST, NULL, log_in, make_task
 
@@ -161,7 +162,7 @@ def test_no_cell_is_a_formula(client, text):
 
 
 def test_it_says_where_it_has_not_looked(client, monkeypatch):
-    monkeypatch.setattr(horizon, "RECENT", 2)
+    monkeypatch.setattr(search_window, "RECENT", 2)
     rows = [make_task(release="1") for _ in range(3)]
 
     lines, found = fetch(client, "csv", release="1").splitlines(), read_json(client, release="1")

@@ -14,7 +14,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from bgtasks.admin import failures, horizon
+from bgtasks.admin import failures
+from bgtasks.admin.shared import search_window
 from bgtasks.definition import declared, task
 from bgtasks.models import BackgroundTask
 from bgtasks.status import Status
@@ -271,4 +272,4 @@ def test_rows_and_groups_name_each_other(client):
 
     assert f'href="{LIST}?show=failed"' in client.get(PAGE).content.decode()
     assert f'href="{PAGE}"' in client.get(LIST, {"show": "failed"}).content.decode().split("changelist-form")[-1]
-    assert horizon.RECENT_FAILED == failures.RECENT_FAILED
+    assert search_window.RECENT_FAILED == failures.RECENT_FAILED

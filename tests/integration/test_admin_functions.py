@@ -19,10 +19,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 import bgtasks
-from bgtasks import histogram
-from bgtasks.admin import kept
-from bgtasks.models import BackgroundTask, Pause, Rollup
-from bgtasks.runtime.tally import OTHERS
+from bgtasks.admin.shared import cache
+from bgtasks.journal.tally import OTHERS
+from bgtasks.models import BackgroundTask, Pause, Rollup, histogram
 from bgtasks.status import FINISHED, Status
 from bgtasks.testing import fired
 from bgtasks.uuid7 import uuid7
@@ -161,7 +160,7 @@ async def test_a_failure_is_the_last_however_many_others_failed_since(runtime: R
             for _ in range(1000)
         )
         client = log_in()
-        kept.forget_all()
+        cache.forget_all()
         return card_of(show(client), "fail")
 
     async def is_told() -> bool:
@@ -174,7 +173,7 @@ async def test_a_failure_is_the_last_however_many_others_failed_since(runtime: R
 
 def test_the_pages_ask_as_much_of_many_rows_as_of_one(client):
     def count(name: str | None) -> int:
-        kept.forget_all()
+        cache.forget_all()
         with CaptureQueriesContext(connection) as queries:
             show(client, name)
         return len(queries)

@@ -15,7 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from bgtasks.admin import horizon, paginator
+from bgtasks.admin.shared import paginator, search_window
 from bgtasks.definition import declared, task
 from bgtasks.models import BackgroundTask
 from bgtasks.status import Status
@@ -323,7 +323,7 @@ def test_hostile_filters_are_no_errors(client, field):
 
 
 def test_what_no_index_knows_is_looked_for_among_the_newest(find, client, monkeypatch):
-    monkeypatch.setattr(horizon, "RECENT", 3)
+    monkeypatch.setattr(search_window, "RECENT", 3)
     process = uuid4()
     more = {"queue_name": "slow", "release": "1", "fired_by": {"user_id": 7}, "process": process, "kwargs": {"a": 1}}
     make_task(**more)
@@ -337,7 +337,7 @@ def test_what_no_index_knows_is_looked_for_among_the_newest(find, client, monkey
 
 
 def test_errors_are_looked_for_among_the_newest_that_failed(find, client, monkeypatch):
-    monkeypatch.setattr(horizon, "RECENT_FAILED", 2)
+    monkeypatch.setattr(search_window, "RECENT_FAILED", 2)
     error = {"error_type": "E", "error_fingerprint": "f"}
     lost = make_task(status=Status.LOST, **error).pk
     _old, *failed = [make_task(**error).pk for _ in range(3)]
@@ -350,7 +350,7 @@ def test_errors_are_looked_for_among_the_newest_that_failed(find, client, monkey
 
 
 def test_what_was_lost_with_a_process_is_looked_for_among_the_newest_that_were(find, monkeypatch):
-    monkeypatch.setattr(horizon, "RECENT", 1)
+    monkeypatch.setattr(search_window, "RECENT", 1)
     process = uuid4()
     lost = make_task(status=Status.LOST, process=process).pk
     for _ in range(3):

@@ -15,8 +15,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
-from bgtasks.admin import kept
 from bgtasks.admin import live_tasks as live_page
+from bgtasks.admin.shared import cache
 from bgtasks.models import BackgroundTask, Drain, Process, Rollup
 from bgtasks.status import Status
 from bgtasks.uuid7 import uuid7
@@ -268,7 +268,7 @@ def test_the_live_page_shows_what_runs(root: Client) -> None:
 @pytest.mark.parametrize("address", [OVERVIEW, LIVE])
 def test_the_number_of_queries_does_not_grow(root: Client, address: str) -> None:
     def count() -> int:
-        kept.forget_all()
+        cache.forget_all()
         with CaptureQueriesContext(connection) as asked:
             assert root.get(address).status_code == 200
         return len(asked)

@@ -21,9 +21,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 import bgtasks
-from bgtasks.admin import process_page
-from bgtasks.histogram import bin_of
+from bgtasks.admin.processes import page as process_page
 from bgtasks.models import BackgroundTask, Drain, Process, Rollup
+from bgtasks.models.histogram import bin_of
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, wait_until
@@ -187,7 +187,7 @@ def test_its_last_hour_is_drawn(page):
 def test_minutes_before_its_start_and_after_its_end_are_left_out(db):
     process = make_process(started_at=minutes_ago(10), stopped_at=minutes_ago(5), state=Process.State.STOPPED)
     make_rollup(process.pk, minutes_ago(7), Rollup.Resolution.MINUTE, {"a": (0.1, 3)})
-    from bgtasks import rollups
+    from bgtasks.reports import rollups
 
     now = timezone.now()
     stretches = rollups.read("default", rollups.MINUTE, now, process_page.HOUR, [process.pk])
@@ -345,7 +345,7 @@ def test_a_process_that_has_ended_is_not_asked(client, action):
 
 
 async def test_a_living_process_heeds_it(runtime: Runtime) -> None:
-    process_id = apps.get_app_config("bgtasks").runner.journal.process_id
+    process_id = apps.get_app_config("bgtasks").runtime.state.id
     row = Process.objects.filter(pk=process_id)
     await wait_until(row.aexists)
     client = await sync_to_async(log_in)(*VIEWS, "drain_process")

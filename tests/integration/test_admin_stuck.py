@@ -20,10 +20,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
 import bgtasks
-from bgtasks.admin import stuck, stuck_actions
+from bgtasks.admin.stuck import actions as stuck_actions
+from bgtasks.admin.stuck import page as stuck
 from bgtasks.conf import get_settings
-from bgtasks.maintenance.hand_rescue import Wish, background_watch
 from bgtasks.models import BackgroundTask, Process
+from bgtasks.operations.rescue_by_hand import VerdictRequest, background_watch
 from bgtasks.status import FINISHED, Status
 from bgtasks.transitions import Verdict
 from tests.app import tasks
@@ -347,7 +348,7 @@ def test_everything_is_escaped(client, page):
 
 
 def test_reasons_can_be_translated():
-    from bgtasks.stuck import RUNS, Reason
+    from bgtasks.reports.stuck import RUNS, Reason
 
     reason = Reason(RUNS, seconds="5")
 
@@ -499,7 +500,7 @@ def test_a_silent_process_is_watched_before_its_tasks_get_their_verdicts(transac
     assert Process.objects.get(pk=silent.pk).state == "DEAD"
     assert (status_of(row), status_of(other)) == ("LOST", "RUNNING")
     assert read_log() == [("backgroundtask", str(row.pk), "Given its verdict: Lost.")]
-    assert not background_watch.is_wished(silent.pk, row.pk)
+    assert not background_watch.is_requested(silent.pk, row.pk)
 
 
 def test_who_asks_while_it_is_watched_is_heard_too(transactional_db, quick):
@@ -523,7 +524,7 @@ def test_who_asks_while_verdicts_are_given_is_heard_too(transactional_db, quick)
 
     def wish() -> None:
         row = rows[len(given)]
-        background_watch.wish("default", get_settings(), silent.pk, Wish("user ann", {row.pk}, tell))
+        background_watch.request("default", get_settings(), silent.pk, VerdictRequest("user ann", {row.pk}, tell))
 
     def tell(verdicts: list[Verdict]) -> None:
         given.extend(verdict.id for verdict in verdicts)
@@ -538,7 +539,7 @@ def test_who_asks_while_verdicts_are_given_is_heard_too(transactional_db, quick)
 
     assert given == [row.pk for row in rows]
     assert [status_of(row) for row in rows] == ["LOST"] * 3
-    assert not any(background_watch.is_wished(silent.pk, row.pk) for row in rows)
+    assert not any(background_watch.is_requested(silent.pk, row.pk) for row in rows)
 
 
 def test_a_process_that_beats_after_all_keeps_its_tasks(transactional_db, quick):
@@ -567,13 +568,13 @@ def test_a_process_without_a_row_is_watched_too(transactional_db, quick):
 
 
 def test_a_watch_that_fails_does_nothing_and_can_be_asked_for_again(transactional_db, quick, monkeypatch, caplog):
-    from bgtasks.maintenance import hand_rescue
+    from bgtasks.operations import rescue_by_hand
 
     client = log_in("apply_verdict")
     silent = make_silent()
     row = make_task(process=silent.pk)
     with monkeypatch.context() as patch:
-        patch.setattr(hand_rescue, "Look", lambda *args: 1 / 0)
+        patch.setattr(rescue_by_hand, "Look", lambda *args: 1 / 0)
         tick(client, APPLY, row)
         wait_for_watches()
     assert (status_of(row), Process.objects.get(pk=silent.pk).state) == ("RUNNING", "ALIVE")

@@ -13,8 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from bgtasks.admin import neighbours
 from bgtasks.admin.pictures.strip import COUNT
+from bgtasks.admin.tasks import neighbours
 from bgtasks.models import BackgroundTask
 from bgtasks.status import FINISHED, Status
 from bgtasks.uuid7 import lowest_uuid7

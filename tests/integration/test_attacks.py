@@ -23,7 +23,7 @@ from tests.waiting import next_turn
 
 
 def get_runner() -> Any:
-    return apps.get_app_config("bgtasks").runner
+    return apps.get_app_config("bgtasks").runtime
 
 
 async def count(**conditions: Any) -> int:

@@ -17,9 +17,9 @@ from django.utils import timezone
 
 import bgtasks
 from bgtasks.conf import get_settings
-from bgtasks.maintenance.audit import Audit, Auditor
 from bgtasks.maintenance.pruner import Retention
 from bgtasks.models import BackgroundTask, Ledger, Process
+from bgtasks.reports.audit import Audit, Auditor
 from bgtasks.uuid7 import first_id_of, uuid7
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
@@ -219,7 +219,7 @@ def test_the_command() -> None:
     Process.objects.update(fired_count=1)
     out = io.StringIO()
     call_command("audit_tasks", "--wait", "5", stdout=out)
-    assert "All of it holds." in out.getvalue()
+    assert "Everything holds." in out.getvalue()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -243,7 +243,7 @@ def test_the_command_since_a_while() -> None:
     assert [document[name] for name in ("fired", "gone", "unaccounted")] == [None] * 3
     out = io.StringIO()
     call_command("audit_tasks", "--since", "3600", stdout=out)
-    assert "All that was looked at holds." in out.getvalue()
+    assert "Everything that was checked holds." in out.getvalue()
     assert "Unaccounted" not in out.getvalue()
     for age in ("7300", "1e300"):
         out = io.StringIO()

@@ -18,11 +18,11 @@ from django.test import Client
 from django.utils import timezone
 
 import bgtasks
-from bgtasks import rollups
 from bgtasks.api import get_runner
 from bgtasks.maintenance import rollup_writer
-from bgtasks.maintenance.hand_tally import telling
 from bgtasks.models import BackgroundTask, Process, Rollup
+from bgtasks.operations.announce_ended import announcing
+from bgtasks.reports import rollups
 from bgtasks.signals import task_finished
 from bgtasks.status import Status
 from bgtasks.transitions import cancel
@@ -166,7 +166,7 @@ def test_a_verdict_of_the_command_is_counted(transactional_db, settings, finishe
 def test_what_is_rolled_back_is_not_counted(transactional_db, finished):
     row = make_task()
 
-    with transaction.atomic(), telling("default") as ended:
+    with transaction.atomic(), announcing("default") as ended:
         cancel("default", row.pk, "test", "test", ended=ended)
         transaction.set_rollback(True)
 
@@ -180,7 +180,7 @@ def test_what_cannot_be_counted_is_done_all_the_same(root, monkeypatch, caplog):
     def fail(*args: Any) -> None:
         raise DatabaseError("no such table")
 
-    monkeypatch.setattr(rollup_writer.Stretch, "write", fail)
+    monkeypatch.setattr(rollup_writer.RollupBucket, "write", fail)
     act(root, "stucktask/cancel/", row)
 
     row.refresh_from_db()
@@ -201,7 +201,7 @@ async def test_the_journal_counts_what_is_cancelled_in_the_admin_of_its_process(
     await cancel_in_admin()
 
     await wait_for_counts(CANCELLED=1)
-    own = get_runner().journal.process_id
+    own = get_runner().state.id
     assert [each["process_id"] for each in finished if each["task_id"] == waiting.id] == [own]
     assert {row.process async for row in Rollup.objects.all()} == {own}
 

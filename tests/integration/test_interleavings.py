@@ -32,21 +32,23 @@ from hypothesis.stateful import (
 import bgtasks
 from bgtasks import transitions
 from bgtasks.conf import Settings
-from bgtasks.maintenance.audit import Auditor
+from bgtasks.journal import selection
+from bgtasks.journal.journal import Journal
+from bgtasks.journal.statements import PostgreSQLStatements, Statements, statements_for
+from bgtasks.journal.statements import base as statements_base
 from bgtasks.maintenance.claimer import Claimer
 from bgtasks.maintenance.requests import Requests
 from bgtasks.maintenance.rescue import Rescuer, declare_dead
+from bgtasks.maintenance.services import make_services
 from bgtasks.models import BackgroundTask, Ledger, Process
-from bgtasks.runtime import journal as journal_module
+from bgtasks.process.registry import Registry
+from bgtasks.process.state import ProcessState
+from bgtasks.reports.audit import Auditor
 from bgtasks.runtime.context import attempt_variable
-from bgtasks.runtime.heartbeat import Heartbeat
-from bgtasks.runtime.journal import Journal
+from bgtasks.runtime.handle import TaskHandle
 from bgtasks.runtime.lanes import Lanes
-from bgtasks.runtime.registry import Registry
+from bgtasks.runtime.loops import Loops
 from bgtasks.runtime.runner import Runner
-from bgtasks.runtime.statements import PostgreSQLStatements, Statements, statements_for
-from bgtasks.runtime.statements import base as statements_base
-from bgtasks.runtime.writer import Writer
 from bgtasks.status import FINISHED, LIVE
 from tests.chaos.table import read_rows
 from tests.chaos.verifier import find_illegal
@@ -108,18 +110,25 @@ class Node:
         self.loop = asyncio.new_event_loop()
         self.gates: dict[UUID, asyncio.Future[None]] = {}
         registry = Registry()
-        journal = self.journal = Journal(SETTINGS, registry)
-        self.runner = Runner(SETTINGS, registry, journal, Lanes(1))
-        self.runner.claims_for_others = True
-        self.runner.loops.register_home(self.loop)
-        self.runner.loops.find_main = journal.find_loop = lambda: self.loop  # type: ignore[method-assign]
-        self.claimer, self.rescuer, self.requests = (kind(self.runner) for kind in (Claimer, Rescuer, Requests))
-        # As the journal's thread begins; it is us.
+        state, loops = ProcessState(is_server=True), Loops()
+        loops.register_home(self.loop)
+        loops.find_main = lambda: self.loop  # type: ignore[method-assign]
+        journal = self.journal = Journal(SETTINGS, registry, state, loops.find_main)
+        self.runner = Runner(SETTINGS, state, registry, journal, loops, Lanes(1))
+        services = make_services(self.runner).all
+        self.claimer, self.rescuer, self.requests = (
+            next(service for service in services if isinstance(service, kind)) for kind in (Claimer, Rescuer, Requests)
+        )
+        journal.attach(self.runner.commits)
+        # As the journal's thread begins; the test takes its place.
         journal._thread = SimpleNamespace()  # type: ignore[assignment]
         journal._alias, journal._connection = USING, connections[USING]
-        journal._statements = statements_for(USING, journal.process_id, "")
-        journal._writer = Writer(journal._statements, journal.process_id, journal._wrote)
-        journal.heartbeat = Heartbeat(journal, SETTINGS, registry)
+        journal._use(statements_for(USING, state.id, ""))
+
+    def fire(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[Any]:
+        record = self.runner.firing.make(task, args, kwargs)
+        self.runner.admission.admit(record)
+        return TaskHandle(self.runner, record)
 
     def call(self, function: Any, *args: Any) -> Any:
         """Call a function on the loop, and let everything come to rest there."""
@@ -140,7 +149,7 @@ class Node:
         journal = self.journal
         if with_beat:
             journal.heartbeat.hasten()
-        journal._retry_at = 0.0
+        journal.outage._retry_at = 0.0
         journal.wake()  # So that it waits for nothing.
         journal._gather()
         journal._round()
@@ -149,7 +158,7 @@ class Node:
     def give_turn(self, service: Any, fault: str = "none") -> None:
         """One round in which a service has its turn, after the journal has written what had come in."""
         self.write(with_beat=False)
-        if not self.journal.is_away:
+        if not self.journal.outage.is_away:
             world.fault = fault
             self.journal._guard(partial(service.run_once, 0.0))
             world.fault = "none"
@@ -159,7 +168,7 @@ class Node:
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
         self.rest()
-        for record in [*self.runner.registry.live.values(), *self.journal._pending.values()]:
+        for record in [*self.runner.registry.live.values(), *self.journal._selection.pending.values()]:
             record.forget_coroutine()
         self.loop.close()
 
@@ -214,9 +223,9 @@ class World(RuleBasedStateMachine):
     def _fire(self, node: Node, kind: str) -> None:
         try:
             if kind == "object":
-                fired = node.call(lambda: node.runner.fire_coroutine(wait(), "object"))
+                fired = node.call(lambda: node.fire(wait(), (), {"name": "object"}))
             else:
-                fired = node.call(node.runner.fire_task, TASKS[kind], (next(self.numbers),), {})
+                fired = node.call(node.fire, TASKS[kind], (next(self.numbers),), {})
         except bgtasks.Overloaded:
             return
         self.handles.append((node, fired))
@@ -274,7 +283,7 @@ class World(RuleBasedStateMachine):
         node = self.pick(number)
         records = [node.runner.registry.live[id_.int] for id_ in node.gates if id_.int in node.runner.registry.live]
         if records:
-            node.call(node.runner.interrupt, records[which % len(records)], "drain")
+            node.call(node.runner.canceller.interrupt, records[which % len(records)], "drain")
 
     @rule(number=st.integers(0, 9))
     def declare_dead(self, number: int) -> None:
@@ -333,7 +342,7 @@ class World(RuleBasedStateMachine):
     def _come_to_an_end(self) -> None:
         """Let everything finish, and those that were killed be found dead."""
         for _ in range(LONGEST_END):
-            living = {node.journal.process_id for node in self.nodes}
+            living = {node.runner.state.id for node in self.nodes}
             for process, beat in Process.objects.filter(state__in=Process.UP).values_list("id", "beat"):
                 if process not in living:
                     declare_dead(USING, process, beat)
@@ -366,8 +375,8 @@ async def wait() -> None:
     current = bgtasks.current()
     id_, attempt = current.id, current.attempt
     world.starts[id_] += 1
-    runner, _ = attempt_variable.get()
-    [node] = [node for node in [*world.nodes, *world.gone] if node.runner is runner]
+    executor, _ = attempt_variable.get()
+    [node] = [node for node in [*world.nodes, *world.gone] if node.runner.executor is executor]
     gate = node.gates[id_] = node.loop.create_future()
     try:
         await gate
@@ -396,7 +405,7 @@ def may_fail(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     TASKS["replaces"] = TASKS["plain"].using(key="k", on_conflict="replace")
     TASKS["again"] = bgtasks.task(name="again", on_lost="rerun")(again)
     TASKS["keyed again"] = TASKS["again"].using(key="k")
-    monkeypatch.setattr(journal_module, "PATIENCE", 0.0)  # What is written when is for the test to say.
+    monkeypatch.setattr(selection, "PATIENCE", 0.0)  # What is written when is for the test to say.
     for module in (statements_base, transitions):
         monkeypatch.setattr(module, "transaction", SimpleNamespace(atomic=Faulty))
     monkeypatch.setattr(PostgreSQLStatements, "begin_together", begin_together)

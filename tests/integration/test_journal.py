@@ -17,10 +17,10 @@ from django.db import OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 import bgtasks
+from bgtasks.journal.statements import Statements
+from bgtasks.journal.statements import base as statements_base
+from bgtasks.journal.writer import Writer
 from bgtasks.models import BackgroundTask, Process
-from bgtasks.runtime.statements import Statements
-from bgtasks.runtime.statements import base as statements_base
-from bgtasks.runtime.writer import Writer
 from bgtasks.signals import task_finished, task_fired, task_started
 from tests import databases
 from tests.app import tasks
@@ -29,7 +29,7 @@ from tests.waiting import astays, wait_for
 
 
 def get_journal() -> Any:
-    return apps.get_app_config("bgtasks").runner.journal
+    return apps.get_app_config("bgtasks").runtime.journal
 
 
 def lock_writes() -> databases.WriteLock:
@@ -75,11 +75,13 @@ async def test_an_outage_loses_nothing_and_is_logged_once(runtime: Runtime, capl
             assert time.monotonic() - began < 10  # `fire` waits for nothing: 50 waits for the lock would take 100 s.
             assert await asyncio.gather(*fired) == list(range(50))
             assert await running == 0.2
-            await wait_until(lambda: get_journal().is_away)
-            await astays(lambda: get_journal().is_away, 1, why="it tries again every HEARTBEAT, 0.5 s, at the latest")
+            await wait_until(lambda: get_journal().outage.is_away)
+            await astays(
+                lambda: get_journal().outage.is_away, 1, why="it tries again every HEARTBEAT, 0.5 s, at the latest"
+            )
         for handle in [running, *fired]:
             assert (await read_row(handle)).status == "SUCCESSFUL"
-        await wait_until(lambda: not get_journal().is_away)
+        await wait_until(lambda: not get_journal().outage.is_away)
     lines = [found.getMessage() for found in caplog.records]
     assert sum("does not take records" in line for line in lines) == 1
     assert sum("takes records again" in line for line in lines) == 1
@@ -100,7 +102,7 @@ async def test_afire_in_an_outage_is_withdrawn(settings: Any, runtime: Runtime) 
         results = await asyncio.gather(
             bgtasks.afire(tasks.succeed, 1), bgtasks.afire(note(), name="note"), return_exceptions=True
         )
-        await wait_until(lambda: get_journal().is_away)  # A write has waited for the lock until its own time was up.
+        await wait_until(lambda: get_journal().outage.is_away)  # A write has waited for the lock in vain.
     unknown = [error.id for error in results if isinstance(error, bgtasks.RecordUnknown)]
     refused = [error for error in results if isinstance(error, bgtasks.NotRecorded)]
     assert len(unknown) + len(refused) == 2
@@ -117,7 +119,7 @@ async def test_overloaded_in_an_outage(settings: Any, transactional_db: None) ->
     await runtime.start()
     with lock_writes():
         bgtasks.fire(tasks.succeed, -1)
-        await wait_until(lambda: get_journal().is_away)
+        await wait_until(lambda: get_journal().outage.is_away)
         accepted = []
 
         def fire_on() -> None:

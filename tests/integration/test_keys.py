@@ -21,13 +21,13 @@ from django.utils import timezone
 
 import bgtasks
 from bgtasks import transitions
-from bgtasks.fire_again import Refusal, fire_again
-from bgtasks.maintenance.audit import Auditor
+from bgtasks.journal import keys, spool
+from bgtasks.journal.statements import Statements, statements_for
+from bgtasks.journal.statements import base as statements_base
 from bgtasks.maintenance.rescue import declare_dead, rescue
 from bgtasks.models import BackgroundTask, Process
-from bgtasks.runtime import keys, spool
-from bgtasks.runtime.statements import Statements, statements_for
-from bgtasks.runtime.statements import base as statements_base
+from bgtasks.operations.fire_again import Refusal, fire_again
+from bgtasks.reports.audit import Auditor
 from bgtasks.signals import task_fired
 from bgtasks.uuid7 import uuid7
 from tests import databases
@@ -46,7 +46,7 @@ def few_slots(settings: Any) -> None:
 
 
 def get_runner() -> Any:
-    return apps.get_app_config("bgtasks").runner
+    return apps.get_app_config("bgtasks").runtime
 
 
 def statements_class() -> type[Statements]:
@@ -144,7 +144,7 @@ async def test_nothing_starts_during_an_outage(settings: Any, runtime: Runtime, 
     with databases.WriteLock(str(connection.settings_dict["NAME"])):
         handles = [bgtasks.fire(tasks.mark.using(key="k"), str(path), f"{number}") for number in range(3)]
         handles.append(bgtasks.fire(tasks.mark.using(key="other"), str(path), "other"))
-        await wait_until(lambda: get_runner().journal.is_away)
+        await wait_until(lambda: get_runner().journal.outage.is_away)
         assert count_starts(path) == {}
     results = await asyncio.gather(*handles, return_exceptions=True)
     assert [type(result).__name__ for result in results] == ["NoneType", "KeyConflict", "KeyConflict", "NoneType"]
@@ -282,28 +282,28 @@ async def test_the_live_one_may_run_in_another_process(runtime: Runtime) -> None
 async def test_the_live_one_that_is_over_by_now(runtime: Runtime, monkeypatch: Any) -> None:
     """It ended between the refusal and the look at it: its handle is that of a finished task."""
     holder = await make_holder()
-    meet = get_runner()._meet
+    find_holder = get_runner().admission._find_holder
 
     async def end_and_meet(*args: Any) -> Any:
         now = timezone.now()
         rows = BackgroundTask.objects.filter(pk=holder.pk)
         await rows.aupdate(status="SUCCESSFUL", result=5, finished_at=now, live_key=None)
-        return await meet(*args)
+        return await find_holder(*args)
 
-    monkeypatch.setattr(get_runner(), "_meet", end_and_meet)
+    monkeypatch.setattr(get_runner().admission, "_find_holder", end_and_meet)
     handle = await bgtasks.afire(tasks.succeed.using(key="k"))
     assert (handle.id, handle.status, await handle) == (holder.pk, "SUCCESSFUL", 5)
 
 
 async def test_the_live_one_that_is_deleted_by_now(runtime: Runtime, monkeypatch: Any) -> None:
     holder = await make_holder()
-    meet = get_runner()._meet
+    find_holder = get_runner().admission._find_holder
 
     async def delete_and_meet(*args: Any) -> Any:
         await BackgroundTask.objects.filter(pk=holder.pk).adelete()
-        return await meet(*args)
+        return await find_holder(*args)
 
-    monkeypatch.setattr(get_runner(), "_meet", delete_and_meet)
+    monkeypatch.setattr(get_runner().admission, "_find_holder", delete_and_meet)
     with pytest.raises(bgtasks.KeyConflict):
         await bgtasks.afire(tasks.succeed.using(key="k"))
 
@@ -447,7 +447,7 @@ async def test_a_transaction_that_takes_long_holds_up_its_key_only(
     for _ in range(3):
         handle = bgtasks.fire(tasks.succeed, 1)
         assert (await read_row(handle)).status == "SUCCESSFUL"
-    assert not get_runner().journal.is_away
+    assert not get_runner().journal.outage.is_away
     assert waiting.conflict is None
     assert not await BackgroundTask.objects.filter(pk=waiting.id).aexists()
     may_end.set()
@@ -607,7 +607,7 @@ async def test_one_that_was_taken_before_its_answer_gives_its_slot_back(
     """Committed without an answer, and then this process is taken for dead: the task is LOST and never starts."""
     await (await bgtasks.afire(tasks.succeed))
     journal = get_runner().journal
-    process = journal.process_id
+    process = get_runner().state.id
     holds, may_go_on = threading.Event(), threading.Event()
     heartbeat = journal.heartbeat
     beat = heartbeat.beat
@@ -656,7 +656,7 @@ async def test_lost_frees_the_key_and_a_rerun_keeps_it(runtime: Runtime) -> None
 async def test_while_draining_it_waits_in_the_table(runtime: Runtime) -> None:
     busy = await bgtasks.afire(tasks.sleep, 0.5)
     draining = asyncio.ensure_future(bgtasks.drain())
-    await wait_until(lambda: get_runner().draining)
+    await wait_until(lambda: get_runner().state.is_ending)
     first = await bgtasks.afire(tasks.succeed.using(key="k"))
     second = bgtasks.fire(tasks.succeed.using(key="k"))
     with pytest.raises(bgtasks.KeyConflict):
@@ -688,7 +688,7 @@ async def test_a_drain_during_an_outage_leaves_it_to_the_next_start(
     with databases.WriteLock(str(connection.settings_dict["NAME"])):
         handles = [bgtasks.fire(tasks.mark.using(key="k"), str(path), f"{number}") for number in range(2)]
         journal = get_runner().journal
-        await wait_until(lambda: journal.is_away)
+        await wait_until(lambda: journal.outage.is_away)
         await runtime.stop()
         await asyncio.to_thread(journal._thread.join, 20)  # It may hang in a last try.
     assert count_starts(path) == {}

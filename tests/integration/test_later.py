@@ -125,7 +125,7 @@ async def test_in_a_transaction_of_sync_code(runtime: Runtime) -> None:
 
 async def test_soon_in_a_transaction_of_sync_code(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in a process that looks for no rows of others."""
-    monkeypatch.setattr(get_runner(), "claims_for_others", False)
+    monkeypatch.setattr(get_runner().state, "is_server", False)
 
     def fire() -> Any:
         with transaction.atomic():
@@ -148,10 +148,10 @@ def test_in_a_process_without_a_loop_of_its_own(transactional_db: None, bgtasks_
 
 
 async def test_a_hold_and_a_drain_leave_it_alone(runtime: Runtime) -> None:
-    process = Process.objects.filter(pk=get_runner().journal.process_id)
+    process = Process.objects.filter(pk=get_runner().state.id)
     await wait_until(process.aexists)
     await process.aupdate(drain_requested_at=datetime.now(UTC))  # As `drain_tasks` does.
-    await wait_until(lambda: get_runner().held)
+    await wait_until(lambda: get_runner().state.is_held)
     soon = bgtasks.fire(tasks.succeed.using(run_after=SOON), 1)
     later = bgtasks.fire(tasks.succeed.using(run_after=HOUR), 2)
     await wait_until(lambda: find(later))
@@ -208,7 +208,7 @@ async def test_cancel_from_elsewhere_before_its_moment(runtime: Runtime) -> None
 
 
 async def test_a_process_for_one_queue_leaves_the_others(runtime: Runtime) -> None:
-    get_runner().queues = ("mine",)  # As `run_tasks --queue mine` has it.
+    get_runner().state.queues = ("mine",)  # As `run_tasks --queue mine` has it.
     task = tasks.succeed.using(run_after=timedelta(seconds=0.05))
 
     other = bgtasks.fire(task.using(queue="other"), 1)

@@ -22,9 +22,9 @@ from django.utils import timezone
 import bgtasks
 from bgtasks.api import get_runner
 from bgtasks.conf import find_problems
+from bgtasks.definition.rate import Rate, parse_rate
 from bgtasks.middleware import OverloadedMiddleware
 from bgtasks.models import BackgroundTask, Pause, RateLimit
-from bgtasks.rate import Rate, parse_rate
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
@@ -375,7 +375,7 @@ def test_wrong_queues_are_told(queues: Any, told: str) -> None:
 
 @pytest.mark.parametrize("wrong", ["5", "5/", "0/s", "5/w", "5/0s", "-5/s", "1/31d", "5 per second", ""])
 def test_a_wrong_rate_is_told(wrong: str) -> None:
-    with pytest.raises(ValueError, match="rate is a number and a period"):
+    with pytest.raises(ValueError, match="rate must be a number and a period"):
         bgtasks.task(name="wrong", rate=wrong)(tasks.succeed.func)
 
 

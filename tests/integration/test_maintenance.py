@@ -22,9 +22,9 @@ from bgtasks.maintenance import pruner
 from bgtasks.maintenance.pruner import Retention
 from bgtasks.maintenance.sampler import Sampler, Sweep
 from bgtasks.models import BackgroundTask, Drain, Process
-from bgtasks.runtime.record import Record
+from bgtasks.process.record import Record
+from bgtasks.reports.stuck import Finder
 from bgtasks.status import Status
-from bgtasks.stuck import Finder
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
 from tests.waiting import astays, next_turn
@@ -39,7 +39,7 @@ async def is_recorded_as(handle: Any, status: Status) -> bool:
 
 
 def own_row() -> Any:
-    return Process.objects.filter(pk=get_runner().journal.process_id)
+    return Process.objects.filter(pk=get_runner().state.id)
 
 
 async def is_nothing_running() -> bool:
@@ -246,13 +246,12 @@ async def test_a_new_row_of_the_process_inherits_the_request(runtime: Runtime) -
     journal = get_runner().journal
 
     def change_id() -> None:
-        journal.process_id = bgtasks.uuid7.uuid7()
-        journal._is_registered = False
-        journal.heartbeat.beat()
+        get_runner().state.id = bgtasks.uuid7.uuid7()
+        journal.heartbeat.hasten()  # It finds no row under this id, and begins anew.
 
     journal.submit(change_id)
     await wait_until(lambda: own_row().filter(drain_acknowledged_at__isnull=False).aexists())
-    assert get_runner().held
+    assert get_runner().state.is_held
 
 
 # Where tasks await.

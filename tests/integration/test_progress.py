@@ -12,9 +12,9 @@ from django.apps import apps
 from django.utils import timezone
 
 import bgtasks
+from bgtasks.journal.statements import Statements
 from bgtasks.models import BackgroundTask
 from bgtasks.runtime.context import MAX_CHECKPOINT_BYTES
-from bgtasks.runtime.statements import Statements
 from bgtasks.uuid7 import uuid7
 from tests.conftest import Runtime, read_row, wait_until
 from tests.waiting import next_turn
@@ -253,7 +253,7 @@ async def test_wrong_checkpoints(runtime: Runtime) -> None:
             current.set_checkpoint("x" * (MAX_CHECKPOINT_BYTES - 1))
         with pytest.raises(TypeError, match="set_checkpoint: the value is a set that JSON cannot hold"):
             current.set_checkpoint({1, 2})
-        with pytest.raises(ValueError, match="set_checkpoint: the value is or holds NaN"):
+        with pytest.raises(ValueError, match="set_checkpoint: the value is or contains NaN"):
             current.set_checkpoint([float("nan")])
         with pytest.raises(ValueError, match="set_checkpoint: the value has a NUL character"):
             current.set_checkpoint("\0")
@@ -285,7 +285,7 @@ async def test_what_was_taken_by_others_keeps_nothing(runtime: Runtime) -> None:
     await rows.aupdate(process=uuid7(), attempt=2, checkpoint="theirs")
     goes_on.set()
     await is_over.wait()
-    journal = apps.get_app_config("bgtasks").runner.journal
+    journal = apps.get_app_config("bgtasks").runtime.journal
     await wait_until(lambda: journal.count_unwritten() == 0)
     row = await rows.aget()
     assert (row.status, row.attempt, row.checkpoint, row.progress) == ("RUNNING", 2, "theirs", None)

@@ -54,7 +54,7 @@ class IdleLayer(InMemoryChannelLayer):
     """One that raises when nothing has arrived for a while."""
 
     async def receive(self, channel: str) -> Any:
-        if not channel.endswith(get_runner().journal.process_id.hex):
+        if not channel.endswith(get_runner().state.id.hex):
             return await super().receive(channel)
         async with asyncio.timeout(LONG_ENOUGH):
             return await super().receive(channel)
@@ -85,7 +85,7 @@ class OtherProcess:
         return message
 
     async def say(self, **message: Any) -> None:
-        await self.layer.send(f"bgtasks.{get_runner().journal.process_id.hex}", message)
+        await self.layer.send(f"bgtasks.{get_runner().state.id.hex}", message)
 
     async def ask(self, *ids: UUID) -> None:
         await self.say(type="bgtasks.ask", by=str(self.id), tasks=[str(id_) for id_ in ids])
@@ -112,7 +112,7 @@ async def finish(row: BackgroundTask) -> None:
 
 
 def is_asked_about(id_: UUID) -> bool:
-    return id_.int in get_runner().journal.asked_about
+    return id_.int in get_runner().peers.asked_about
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ async def test_the_answer_comes_after_the_commit(layer: None, runtime: Runtime) 
 
     assert await other.hear() == {"type": "bgtasks.ended", "tasks": [str(handle.id)]}
     assert (await BackgroundTask.objects.aget(pk=handle.id)).status == "SUCCESSFUL"
-    assert not get_runner().journal.asked_about
+    assert not get_runner().peers.asked_about
 
 
 async def test_each_that_asks_has_one_answer_for_all(layer: None, runtime: Runtime) -> None:
@@ -177,7 +177,7 @@ async def test_each_that_asks_has_one_answer_for_all(layer: None, runtime: Runti
     for other in others:
         await other.ask(*[handle.id for handle in handles])
         await other.ask(handles[0].id)  # Asked twice, answered once.
-    await wait_until(lambda: sum(map(len, get_runner().journal.asked_about.values())) == 6)
+    await wait_until(lambda: sum(map(len, get_runner().peers.asked_about.values())) == 6)
     go_on.set()
 
     for other in others:
@@ -197,7 +197,7 @@ async def test_who_asks_about_an_unknown_task_is_answered_at_once(layer: None, r
 
     assert await other.hear() == {"type": "bgtasks.ended", "tasks": [str(unknown), str(ended.id)]}
     assert (await BackgroundTask.objects.aget(pk=ended.id)).status == "SUCCESSFUL"
-    assert not get_runner().journal.asked_about
+    assert not get_runner().peers.asked_about
 
 
 async def test_a_task_that_will_be_tried_again_is_let_go(layer: None, runtime: Runtime) -> None:
@@ -258,12 +258,12 @@ async def test_what_is_no_question_is_ignored(layer: None, runtime: Runtime) -> 
         await other.say(**message)
     get_runner()
     for message in ("text", None, 5, [by]):
-        await other.layer.channels[f"bgtasks.{get_runner().journal.process_id.hex}"].put((float("inf"), message))
+        await other.layer.channels[f"bgtasks.{get_runner().state.id.hex}"].put((float("inf"), message))
     last = uuid4()
     await other.ask(last)
 
     assert (await other.hear())["tasks"] == [str(last)]
-    assert not get_runner().journal.asked_about
+    assert not get_runner().peers.asked_about
     go_on.set()
     assert await handle
 
@@ -288,7 +288,7 @@ async def test_who_waits_asks_and_looks_when_told(layer: None, runtime: Runtime)
     await other.answer(row.pk)
 
     assert await waiting == "made elsewhere"
-    own_id = str(get_runner().journal.process_id)
+    own_id = str(get_runner().state.id)
     assert question == {"type": "bgtasks.ask", "by": own_id, "tasks": [str(row.pk)]}
 
 
@@ -427,12 +427,12 @@ async def test_a_process_with_another_id_listens_there(layer: None, runtime: Run
     await other.ask(handle.id)
     await wait_until(lambda: is_asked_about(handle.id))
     journal = get_runner().journal
-    former_id = journal.process_id
+    former_id = get_runner().state.id
 
     journal.submit(journal._begin_anew)
 
     assert (await other.hear())["tasks"] == [str(handle.id)]
-    assert journal.process_id != former_id
+    assert get_runner().state.id != former_id
     await other.ask(handle.id)
     await wait_until(lambda: is_asked_about(handle.id))
     go_on.set()

@@ -10,10 +10,10 @@ from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bgtasks.definition.rate import Rate
+from bgtasks.journal import rates
+from bgtasks.journal.rates import LATENESS, Allowance, Bundle, try_to_lock, window_of
 from bgtasks.models import RateLimit
-from bgtasks.policies import rates
-from bgtasks.policies.rates import LATENESS, Allowance, Bundle, try_to_lock, window_of
-from bgtasks.rate import Rate
 
 
 @dataclass

@@ -20,14 +20,14 @@ from django.utils import timezone
 import bgtasks
 from bgtasks import transitions
 from bgtasks.api import get_runner
+from bgtasks.journal.statements import Wanted, statements_for
+from bgtasks.journal.writer import Writer
 from bgtasks.maintenance.claimer import Claimer
 from bgtasks.maintenance.observation import Observation
 from bgtasks.maintenance.rescue import Look, Rescuer
 from bgtasks.models import BackgroundTask, Process
-from bgtasks.policies.limits import Group
-from bgtasks.runtime.record import Record
-from bgtasks.runtime.statements import Wanted, statements_for
-from bgtasks.runtime.writer import Writer
+from bgtasks.process.record import Record
+from bgtasks.runtime.limits import Group
 from bgtasks.signals import task_finished
 from bgtasks.status import Status
 from bgtasks.uuid7 import uuid7
@@ -37,7 +37,7 @@ from tests.waiting import astays
 
 
 def get_journal() -> Any:
-    return apps.get_app_config("bgtasks").runner.journal
+    return apps.get_app_config("bgtasks").runtime.journal
 
 
 async def wait_until_running(*handles: Any) -> None:
@@ -50,38 +50,38 @@ async def wait_until_running(*handles: Any) -> None:
 
 
 async def declare_dead() -> None:
-    await Process.objects.filter(pk=get_journal().process_id).aupdate(state="DEAD")
+    await Process.objects.filter(pk=get_runner().state.id).aupdate(state="DEAD")
 
 
 async def test_what_was_taken_is_cancelled_and_the_rest_goes_on(runtime: Runtime, caplog: Any) -> None:
     taken, kept = bgtasks.fire(tasks.sleep, 3600), bgtasks.fire(tasks.sleep, 1.5)
     again = bgtasks.fire(tasks.sleep_and_rerun, 3600)
     await wait_until_running(taken, kept, again)
-    before = get_journal().process_id
+    before = get_runner().state.id
     await BackgroundTask.objects.filter(pk=taken.id).aupdate(status="LOST")
     await BackgroundTask.objects.filter(pk=again.id).aupdate(status="READY", process=uuid7())
     await declare_dead()
 
-    await wait_until(lambda: get_journal().process_id != before)
+    await wait_until(lambda: get_runner().state.id != before)
     with pytest.raises(bgtasks.TaskLost, match="was taken for dead"):
         await taken
     await wait_until(lambda: again.status is Status.READY)  # Anybody's again, as far as this process knows.
     assert await kept == 1.5
     row = await read_row(kept)
-    assert row.process == get_journal().process_id
+    assert row.process == get_runner().state.id
     assert (await BackgroundTask.objects.aget(pk=taken.id)).status == "LOST"
     await wait_until(lambda: bgtasks.pending_task_count() == 0)
-    runner = apps.get_app_config("bgtasks").runner
+    runner = apps.get_app_config("bgtasks").runtime
     await wait_until(lambda: len(runner.slots) == runner.slots.count)  # Their slots are free again.
     assert sum("goes on as" in line.getMessage() for line in caplog.records) == 1
 
 
 async def test_what_was_taken_before_its_first_line_is_not_started(runtime: Runtime, tmp_path: Any) -> None:
     """A process that was suspended goes on: its journal may see first what became of its tasks, or its loop."""
-    runner = apps.get_app_config("bgtasks").runner
+    runner = apps.get_app_config("bgtasks").runtime
     path = tmp_path / "marks"
     handle = bgtasks.fire(tasks.mark, str(path), "started")
-    journal = threading.Thread(target=runner._taken, args=(runner.registry.live[handle.id.int], Status.LOST))
+    journal = threading.Thread(target=runner.commits.taken, args=(runner.registry.live[handle.id.int], Status.LOST))
     journal.start()
     journal.join()  # Its asyncio task has not had its first step yet.
 
@@ -127,16 +127,16 @@ async def stubborn() -> int:
 async def test_what_was_taken_may_be_claimed_again_while_it_still_ends(runtime: Runtime) -> None:
     """Two attempts at one task in one process: the end of the old one is not the end of the new one."""
     gates.update({1: asyncio.Event(), 2: asyncio.Event()})
-    runner = apps.get_app_config("bgtasks").runner
-    runner.claims_for_others = False  # Not yet.
+    runner = apps.get_app_config("bgtasks").runtime
+    runner.state.is_server = False  # Not yet.
     handle = bgtasks.fire(stubborn)
     await wait_until_running(handle)
-    row, before = BackgroundTask.objects.filter(pk=handle.id), get_journal().process_id
+    row, before = BackgroundTask.objects.filter(pk=handle.id), get_runner().state.id
     await row.aupdate(status="READY", process=None)
     await declare_dead()
-    await wait_until(lambda: get_journal().process_id != before)
+    await wait_until(lambda: get_runner().state.id != before)
     waiting = asyncio.create_task(handle.wait(timeout=20))
-    runner.has_backlog = runner.claims_for_others = True
+    runner.has_backlog = runner.state.is_server = True
 
     await wait_until(row.filter(status="RUNNING", attempt=2).aexists)
     gates[1].set()
@@ -197,7 +197,7 @@ async def test_a_deleted_process_row_takes_nothing_along(runtime: Runtime) -> No
 
 async def test_a_dead_process_records_nothing_under_its_old_id(runtime: Runtime, caplog: Any) -> None:
     await (await bgtasks.afire(tasks.succeed))
-    old = get_journal().process_id
+    old = get_runner().state.id
     await declare_dead()
     handles = [bgtasks.fire(tasks.sleep, 0.3) for _ in range(5)]
     handles += list(await asyncio.gather(*[bgtasks.afire(tasks.succeed) for _ in range(5)]))
@@ -253,7 +253,7 @@ async def test_a_retry_is_not_taken_for_a_lost_claim(runtime: Runtime, monkeypat
         def look_there() -> None:
             with monkeypatch.context() as patch:
                 patch.setattr(journal, "knows", lambda number: False)
-                patch.setattr(get_runner(), "count_running", lambda: 0)
+                patch.setattr(get_runner().registry, "count_running", lambda: 0)
                 rescuer._find_own_orphans("default")
             loop.call_soon_threadsafe(done.set)
 

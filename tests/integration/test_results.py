@@ -22,7 +22,7 @@ from tests.waiting import next_turn
 
 
 def get_runner() -> Any:
-    return apps.get_app_config("bgtasks").runner
+    return apps.get_app_config("bgtasks").runtime
 
 
 async def make_row(**values: Any) -> BackgroundTask:
@@ -253,7 +253,9 @@ async def test_what_is_not_written_yet_is_not_gone(runtime: Runtime, monkeypatch
 
     monkeypatch.setattr(watcher, "run_once", look)
     monkeypatch.setattr(
-        runner.journal, "_write_pending", lambda: runner.journal._choose(list(runner.journal._pending.values()))
+        runner.journal,
+        "_write_pending",
+        lambda: runner.journal._choose(list(runner.journal._selection.pending.values())),
     )
     handle = bgtasks.fire(tasks.succeed.using(run_after=timedelta(seconds=0.5)), 5)
     waiting = asyncio.ensure_future(handle.wait(timeout=20))

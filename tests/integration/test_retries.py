@@ -19,11 +19,11 @@ from django.utils import timezone
 import bgtasks
 from bgtasks import signals, testing, transitions
 from bgtasks.api import get_runner
+from bgtasks.journal.statements import Statements
+from bgtasks.journal.writer import Batch
 from bgtasks.models import BackgroundTask
-from bgtasks.runtime.extras import Extras
-from bgtasks.runtime.record import Record
-from bgtasks.runtime.statements import Statements
-from bgtasks.runtime.writer import Batch
+from bgtasks.process.extras import Extras
+from bgtasks.process.record import Record
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
@@ -136,7 +136,7 @@ async def test_what_waits_for_its_next_attempt_waits_in_the_table(runtime: Runti
     assert row.finished_at is None
     assert handle.status is Status.READY
     assert bgtasks.pending_task_count() == 0
-    assert get_runner().count_running() == 0
+    assert get_runner().registry.count_running() == 0
     with pytest.raises(TimeoutError):
         await handle.wait(0.05)
 
@@ -314,7 +314,7 @@ async def test_a_process_without_a_server_makes_the_attempts_of_its_own_tasks(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It looks for no rows of others, so each moment has to be remembered, not only the first."""
-    monkeypatch.setattr(get_runner(), "claims_for_others", False)
+    monkeypatch.setattr(get_runner().state, "is_server", False)
     flaky = Flaky(2)
     task = flaky.declare(backoff_first=0.3)
 
@@ -327,7 +327,7 @@ async def test_a_process_without_a_server_makes_the_attempts_of_its_own_tasks(
 async def test_a_retry_at_once_that_is_faster_than_the_journal(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(get_runner(), "claims_for_others", False)
+    monkeypatch.setattr(get_runner().state, "is_server", False)
     task = Flaky(3, lambda attempt: bgtasks.Retry(after=0)).declare()
 
     handles = [bgtasks.fire(task, number) for number in range(50)]
@@ -343,7 +343,7 @@ async def test_a_claim_that_overtakes_the_end_of_the_last_attempt(
     runner = get_runner()
 
     def stand_still(where: str) -> None:
-        original = getattr(runner, where)
+        original = getattr(runner.concluder, where)
 
         def wrapped(record: Any) -> None:
             is_first = record.attempt == 1  # One gap is shorter than what the rescue takes for a lost claim.
@@ -353,14 +353,14 @@ async def test_a_claim_that_overtakes_the_end_of_the_last_attempt(
             if is_first:
                 time.sleep(0.2)
 
-        monkeypatch.setattr(runner, where, wrapped)
+        monkeypatch.setattr(runner.concluder, where, wrapped)
 
     # The journal gathers for so long that the first attempt is over before its first write.
-    monkeypatch.setattr("bgtasks.runtime.journal.LINGER", 0.1)
-    monkeypatch.setattr("bgtasks.runtime.journal.LONGEST_LINGER", 0.1)
+    monkeypatch.setattr("bgtasks.journal.journal.LINGER", 0.1)
+    monkeypatch.setattr("bgtasks.journal.journal.LONGEST_LINGER", 0.1)
     runner.journal._linger = 0.1
     stand_still("_forget")
-    stand_still("_write_end")
+    stand_still("_write")
 
     handle = bgtasks.fire(flaky.declare(), 7)
 
@@ -566,7 +566,7 @@ async def test_what_waits_is_nobodys_when_a_process_dies(runtime: Runtime) -> No
     handle = bgtasks.fire(Flaky(1).declare(backoff_first=HOUR, backoff_cap=HOUR))
     await wait_until(lambda: is_waiting(handle))
 
-    own = get_runner().journal.process_id
+    own = get_runner().state.id
     verdicts = await sync_to_async(transitions.give_verdicts)("default", own, "test", "it died", 100, counts=True)
 
     assert verdicts == []

@@ -13,13 +13,13 @@ from django.db import connection
 from django.utils import timezone
 
 import bgtasks
-from bgtasks import rollups
 from bgtasks.api import get_runner
-from bgtasks.histogram import quantile
+from bgtasks.journal import tally
 from bgtasks.maintenance import rollup_writer
 from bgtasks.maintenance.rollup_writer import prune
 from bgtasks.models import Rollup
-from bgtasks.runtime import tally
+from bgtasks.models.histogram import quantile
+from bgtasks.reports import rollups
 from bgtasks.status import Status
 from bgtasks.transitions import Verdict
 from tests.app import tasks
@@ -71,7 +71,7 @@ async def test_what_ended_is_counted_in_each_resolution(runtime: Runtime) -> Non
     assert quantile(slept.took, 0.5) == pytest.approx(0.2, rel=0.3)
     rows = [row async for row in Rollup.objects.all()]
     assert {row.resolution for row in rows} == set(Rollup.Resolution)
-    assert {row.process for row in rows} == {get_runner().journal.process_id}
+    assert {row.process for row in rows} == {get_runner().state.id}
 
 
 async def test_each_is_counted_once_however_often_it_is_written(runtime: Runtime) -> None:
@@ -99,7 +99,7 @@ async def test_the_last_ones_are_written_by_the_drain(runtime: Runtime, monkeypa
 
 async def test_an_answer_that_gets_lost_counts_nothing_twice(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """The row is written whole, so it is just written again."""
-    write, lost, is_answered = rollup_writer.Stretch.write, [0], threading.Event()
+    write, lost, is_answered = rollup_writer.RollupBucket.write, [0], threading.Event()
 
     def lose(self: Any, using: str) -> None:
         write(self, using)
@@ -108,7 +108,7 @@ async def test_an_answer_that_gets_lost_counts_nothing_twice(runtime: Runtime, m
             raise RuntimeError("lost")
         is_answered.set()
 
-    monkeypatch.setattr(rollup_writer.Stretch, "write", lose)
+    monkeypatch.setattr(rollup_writer.RollupBucket, "write", lose)
     await asyncio.gather(*[bgtasks.fire(tasks.succeed, number) for number in range(5)])
 
     await wait_for_counts("tests.app.tasks.succeed", {"SUCCESSFUL": 5})
@@ -131,7 +131,7 @@ async def test_a_missing_table_keeps_nobody_from_recording(runtime: Runtime, cap
         assert (await read_row(handle)).status == "SUCCESSFUL"
         other = bgtasks.fire(tasks.succeed, 2)
         assert (await read_row(other)).status == "SUCCESSFUL"
-        assert not get_runner().journal.is_away
+        assert not get_runner().journal.outage.is_away
     finally:
         await asyncio.to_thread(rename, "bgtasks_rollup_gone", "bgtasks_rollup")
 
@@ -171,17 +171,17 @@ def test_what_several_processes_counted_is_added_up() -> None:
     make(minute - timedelta(minutes=2), a=counts(FAILED=4))
     make(minute - timedelta(hours=2), a=counts(FAILED=100))
 
-    stretches = rollups.read("default", rollups.MINUTE, now, HOUR)
-    totals = rollups.total_by_name(stretches)
-    by_stretch = rollups.total_by_stretch(stretches, rollups.MINUTE, now, HOUR)
+    buckets = rollups.read("default", rollups.MINUTE, now, HOUR)
+    totals = rollups.total_by_name(buckets)
+    by_bucket = rollups.total_by_bucket(buckets, rollups.MINUTE, now, HOUR)
 
     assert totals["a"].statuses == {"SUCCESSFUL": 3, "FAILED": 5}
     assert totals["a"].took == {10: 3, 12: 1}
     assert totals["b"].statuses == {"LOST": 1}
-    assert len(by_stretch) == 60
-    assert by_stretch[-1][0] == minute
-    assert [total.count for _, total in by_stretch[-3:]] == [4, 0, 5]
-    assert sum(total.count for total in rollups.total_by_name(stretches).values()) == 9
+    assert len(by_bucket) == 60
+    assert by_bucket[-1][0] == minute
+    assert [total.count for _, total in by_bucket[-3:]] == [4, 0, 5]
+    assert sum(total.count for total in rollups.total_by_name(buckets).values()) == 9
 
 
 @pytest.mark.django_db
@@ -214,6 +214,6 @@ def test_the_newest_that_failed_is_told() -> None:
     """A process may have written its rollup before it knew of any."""
     old, new = sorted(str(uuid4()) for _ in range(2))
     told = [{"failed": new}, {}, {"failed": old}]
-    stretches = [rollups.Stretch(timezone.now(), uuid4(), {"a": counts() | each}, None) for each in told]
+    buckets = [rollups.Bucket(timezone.now(), uuid4(), {"a": counts() | each}, None) for each in told]
 
-    assert rollups.total_by_name(stretches)["a"].failed == new
+    assert rollups.total_by_name(buckets)["a"].failed == new

@@ -11,10 +11,10 @@ from django.utils import timezone
 from benchmarks.invented import FUNCTIONS
 from benchmarks.pages import FUNCTION, PER_PAGE
 from benchmarks.seed_rows import Seeder, beat
-from bgtasks import rollups
 from bgtasks.conf import get_settings
-from bgtasks.maintenance.audit import Auditor
 from bgtasks.models import BackgroundTask, Drain, Process
+from bgtasks.reports import rollups
+from bgtasks.reports.audit import Auditor
 from bgtasks.status import Status
 
 pytestmark = pytest.mark.django_db

@@ -20,10 +20,10 @@ from django.utils import timezone
 
 import bgtasks
 from bgtasks.definition import Task
-from bgtasks.fire_again import fire_again
+from bgtasks.definition.sensitive import HIDDEN, MARK, is_sealed, seal
+from bgtasks.journal import spool
 from bgtasks.models import BackgroundTask
-from bgtasks.runtime import spool
-from bgtasks.sensitive import HIDDEN, MARK, is_sealed, seal
+from bgtasks.operations.fire_again import fire_again
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
@@ -245,11 +245,11 @@ async def test_a_step_gets_the_value_and_tells_nobody(runtime: Runtime) -> None:
 
 async def test_the_spool_has_it_encrypted(runtime: Runtime) -> None:
     login = Login()
-    runner = apps.get_app_config("bgtasks").runner
-    record = runner._make("shop.login", login.task, (5, SECRET), {})
+    runner = apps.get_app_config("bgtasks").runtime
+    record = runner.firing.make(login.task, (5, SECRET), {})
     record.forget_coroutine()
 
-    line = spool.encode(record, runner.journal.process_id, "")
+    line = spool.encode(record, runner.state.id, "")
 
     assert SECRET not in line
     _, _, found = spool.decode(line, {"shop.login": login.task})
@@ -266,11 +266,11 @@ async def test_a_claimed_one_is_spooled_without_it(runtime: Runtime) -> None:
 
     await write_row(**seal_for(wait))
     await started.wait()
-    runner = apps.get_app_config("bgtasks").runner
+    runner = apps.get_app_config("bgtasks").runtime
     [record] = runner.registry.live.values()
 
     assert record.kwargs == {"token": SECRET}
-    assert SECRET not in spool.encode(record, runner.journal.process_id, "")
+    assert SECRET not in spool.encode(record, runner.state.id, "")
     [live] = bgtasks.live_tasks()
     live.cancel()
 

@@ -16,13 +16,14 @@ from django.db import OperationalError
 from django.utils import timezone
 
 import bgtasks
-from bgtasks import rollups, signals
+from bgtasks import signals
 from bgtasks.conf import Settings
+from bgtasks.journal import spool
+from bgtasks.journal.writer import Writer
 from bgtasks.maintenance import rollup_writer, spool_reader
 from bgtasks.models import BackgroundTask, Process
-from bgtasks.runtime import spool
-from bgtasks.runtime.record import Record
-from bgtasks.runtime.writer import Writer
+from bgtasks.process.record import Record
+from bgtasks.reports import rollups
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
 from tests.totals import total_of
@@ -37,7 +38,7 @@ def own_spool(settings: Any, tmp_path: Path) -> None:
 
 async def test_a_thread_that_hangs_takes_nothing_along(own_spool: None, runtime: Runtime, tmp_path: Path) -> None:
     """The database does not answer at all: what the journal holds is spooled beside it, and the next start reads it."""
-    journal = apps.get_app_config("bgtasks").runner.journal
+    journal = apps.get_app_config("bgtasks").runtime.journal
     first = bgtasks.fire(tasks.succeed, 0)
     await read_row(first)
     hangs, may_go_on = threading.Event(), threading.Event()
@@ -83,7 +84,7 @@ async def test_a_process_that_was_never_registered(
         monkeypatch.setattr(spool_reader, "Writer", WriterThatFailsOnce)
         monkeypatch.setattr(spool_reader, "BATCH", 2)
         monkeypatch.setattr(spool_reader, "EVERY", 0.2)
-    journal = apps.get_app_config("bgtasks").runner.journal
+    journal = apps.get_app_config("bgtasks").runtime.journal
     hangs, may_go_on = threading.Event(), threading.Event()
     journal.submit(lambda: (hangs.set(), may_go_on.wait(60)))
     await wait_until(hangs.is_set)
@@ -157,10 +158,10 @@ async def test_a_claimed_task_is_spooled_whatever_its_arguments(runtime: Runtime
 
     row = await BackgroundTask.objects.acreate(name="waits", args=[["a"]], created_at=timezone.now(), transitions=[])
     await wait_until(bgtasks.live_tasks)
-    runner = apps.get_app_config("bgtasks").runner
+    runner = apps.get_app_config("bgtasks").runtime
     record = runner.registry.live[row.pk.int]
 
-    _, _, found = spool.decode(spool.encode(record, runner.journal.process_id, ""), {})
+    _, _, found = spool.decode(spool.encode(record, runner.state.id, ""), {})
 
     assert found.written == record.written
     assert found.status is bgtasks.Status.RUNNING

@@ -13,9 +13,9 @@ import pytest
 from django.db import Error, IntegrityError, connection
 
 from bgtasks.failure import Failure
+from bgtasks.journal.statements import MANY, Disowned, Statements, statements_for
 from bgtasks.models import BackgroundTask, Process
-from bgtasks.runtime.record import Record
-from bgtasks.runtime.statements import MANY, Disowned, Statements, statements_for
+from bgtasks.process.record import Record
 from bgtasks.status import Status
 from bgtasks.uuid7 import uuid7, uuid7_int
 from tests.app import tasks

@@ -21,11 +21,11 @@ from django.test import SimpleTestCase
 from django.utils import timezone, translation
 
 import bgtasks
-from bgtasks.api import get_runner
+from bgtasks.api import get_runtime
 from bgtasks.models import BackgroundTask
-from bgtasks.runtime.capture import CapturingRunner
 from bgtasks.runtime.runner import Runner
 from bgtasks.testing import arun_fired, assert_fired, assert_not_fired, each_test, fired, live, run_fired
+from bgtasks.testing.capture import CapturingRuntime
 
 ROOT = Path(__file__).resolve().parents[2]
 tenant = contextvars.ContextVar("tenant", default="nobody")
@@ -92,7 +92,7 @@ def test_nothing_is_started():
 
     assert handle.status is bgtasks.Status.READY
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("bgtasks-")] == []
-    assert isinstance(get_runner(), CapturingRunner)
+    assert isinstance(get_runtime(), CapturingRuntime)
 
 
 def test_an_item_says_what_was_fired():
@@ -193,8 +193,8 @@ import os, django; django.setup()
 LOCMEM = "django.core.mail.backends.locmem.EmailBackend"
 {script}
 import django.test.utils
-from bgtasks.api import get_runner
-print(type(get_runner()).__name__, flush=True)
+from bgtasks.api import get_runtime
+print(type(get_runtime()).__name__, flush=True)
 os._exit(0)  # It need not wait for a database.
 """
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}

@@ -14,9 +14,9 @@ from django.utils import timezone
 
 import bgtasks
 from bgtasks.definition import declared
-from bgtasks.fire_again import fire_again
+from bgtasks.journal import spool
 from bgtasks.models import BackgroundTask
-from bgtasks.runtime import spool
+from bgtasks.operations.fire_again import fire_again
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
 from tests.waiting import astays
@@ -112,9 +112,9 @@ async def test_a_misfit_is_told_in_the_row(runtime: Runtime) -> None:
 
 async def test_a_spooled_record_keeps_its_fingerprint(runtime: Runtime) -> None:
     """Whoever reads it in may have newer code, or not know the function."""
-    runner = apps.get_app_config("bgtasks").runner
+    runner = apps.get_app_config("bgtasks").runtime
     record = bgtasks.fire(tasks.succeed, 1)._record
-    line = spool.encode(record, runner.journal.process_id, "2026.1")
+    line = spool.encode(record, runner.state.id, "2026.1")
 
     known = spool.decode(line, {"tests.app.tasks.succeed": bgtasks.task(name="newer", version=9)(tasks.fail.func)})
     unknown = spool.decode(line, {})
@@ -229,8 +229,8 @@ async def test_newer_rows_do_not_keep_others_from_their_slots(settings: Any, tra
     await runtime.start()
 
     assert [(await read_row(fired)).result for fired in own] == list(range(5))
-    runner = apps.get_app_config("bgtasks").runner
-    await wait_until(lambda: not runner.has_backlog)
+    runner = apps.get_app_config("bgtasks").runtime
+    await wait_until(lambda: not runner.backlog.has_rows)
     assert len(runner.slots) == 2
     await runtime.stop()
 

@@ -15,7 +15,7 @@ from django.db.models import TextChoices
 from django.http import QueryDict
 from django.utils import timezone
 
-from bgtasks.admin.fire_form import Choice, FireForm, JSONText, describe_signature, tell_errors
+from bgtasks.admin.functions.fire_form import Choice, FireForm, JSONText, describe_signature, tell_errors
 from bgtasks.definition import Task
 
 if TYPE_CHECKING:

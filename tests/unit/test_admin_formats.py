@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from bgtasks.admin.formats import MAX_SHOWN, duration, pretty_json, split_name
+from bgtasks.admin.shared.formats import MAX_SHOWN, duration, pretty_json, split_name
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from bgtasks.admin.pictures import strip
 from bgtasks.admin.pictures.states import FIRST, LAST, Box, Fold, draw
 from bgtasks.admin.pictures.strip import COUNT, HEIGHT, LOWEST, Past
-from bgtasks.admin.progress import describe_progress
-from bgtasks.admin.timeline import read_steps
+from bgtasks.admin.tasks.progress import describe_progress
+from bgtasks.admin.tasks.timeline import read_steps
 from bgtasks.models import BackgroundTask
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.utils import translation
 
-from bgtasks.admin.reasons import translate_reason
+from bgtasks.admin.tasks.reasons import translate_reason
 from bgtasks.runtime import attempt
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.test import override_settings
 
-from bgtasks.admin.timeline import MAX_STEPS, MIN_WIDTH, WIDTH, read_stays, read_steps
+from bgtasks.admin.tasks.timeline import MAX_STEPS, MIN_WIDTH, WIDTH, read_stays, read_steps
 
 
 def step(status, second, **more):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import bgtasks
-from bgtasks.admin.traceback_view import MAX_FRAMES, read_traceback
+from bgtasks.admin.tasks.traceback import MAX_FRAMES, read_traceback
 from bgtasks.frames import is_project_file
 
 HEADER = "Traceback (most recent call last):\n"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from bgtasks import advice
-from bgtasks.advice import LEAST_MEASURED, advise
 from bgtasks.conf import Settings
 from bgtasks.definition import task
-from bgtasks.histogram import Histogram, bin_of, upper_end
-from bgtasks.rollups import Total
+from bgtasks.models.histogram import Histogram, bin_of, upper_end
+from bgtasks.reports import drain_advice as advice
+from bgtasks.reports.drain_advice import LEAST_MEASURED, advise
+from bgtasks.reports.rollups import Total
 
 SETTINGS = Settings(drain_timeout=20, cancel_grace=5, flush_timeout=3)
 

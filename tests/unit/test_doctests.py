@@ -6,19 +6,20 @@ import doctest
 
 import pytest
 
-from bgtasks import advice, frames, histogram, parameters, rollups, sensitive, status, stuck, uuid7, versions
-from bgtasks.admin import (
-    fire_form,
-    formats,
-    functions,
-    progress,
-    task_page,
-    timeline,
-    traceback_view,
-)
+from bgtasks import frames, status, uuid7
+from bgtasks.admin.functions import fire_form
+from bgtasks.admin.functions import page as functions
 from bgtasks.admin.pictures import columns, drains, elapsed, sparkline, states, strip
-from bgtasks.maintenance import deaths, observation
-from bgtasks.management import activity_view, base
+from bgtasks.admin.shared import formats
+from bgtasks.admin.tasks import page as task_page
+from bgtasks.admin.tasks import progress, timeline
+from bgtasks.admin.tasks import traceback as traceback_view
+from bgtasks.definition import parameters, sensitive, versions
+from bgtasks.maintenance import observation
+from bgtasks.management import activity_view
+from bgtasks.management import formats as command_formats
+from bgtasks.models import histogram
+from bgtasks.reports import crash_suspects, drain_advice, rollups, stuck
 
 
 @pytest.mark.parametrize(
@@ -31,9 +32,9 @@ from bgtasks.management import activity_view, base
         drains,
         elapsed,
         sparkline,
-        advice,
-        base,
-        deaths,
+        drain_advice,
+        command_formats,
+        crash_suspects,
         frames,
         observation,
         parameters,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import bgtasks
 from bgtasks.definition import Task
-from bgtasks.options import _CHECKS, KEPT, LONGEST_DELAY, Options, TaskOptions, UsingOptions
+from bgtasks.definition.options import _CHECKS, LONGEST_DELAY, STORED_OPTIONS, Options, TaskOptions, UsingOptions
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NAIVE = NOW.replace(tzinfo=None)
@@ -56,7 +56,7 @@ def test_each_option_is_checked_typed_and_has_a_default() -> None:
     only_declared = {"retry_on", "give_up_on", "on_soft_timeout", "version", "aliases", "sensitive"}
     only_declared |= {"max_running", "rate", "isolated"}
     assert set(UsingOptions.__annotations__) == fields - only_declared
-    assert set(KEPT) < set(UsingOptions.__annotations__)
+    assert set(STORED_OPTIONS) < set(UsingOptions.__annotations__)
 
 
 def test_defaults_pass_their_own_checks() -> None:
@@ -255,7 +255,7 @@ def test_members_of_enums_become_what_they_stand_for() -> None:
     kinds = {name: type(values[name]) for name in ("on_lost", "backoff", "on_conflict", "queue")}
     assert set(kinds.values()) == {str}
     assert {type(values[name]) for name in ("max_attempts", "priority", "stuck_after")} == {int}
-    assert type(task.kept["backoff"]) is str
+    assert type(task.overrides["backoff"]) is str
 
 
 def vars_of(options: Options) -> dict[str, Any]:
@@ -265,17 +265,17 @@ def vars_of(options: Options) -> dict[str, Any]:
 # What a row keeps, and what becomes of it.
 
 
-def test_what_using_changes_stands_in_kept_as_json_and_only_that() -> None:
+def test_what_using_changes_stands_in_overrides_as_json_and_only_that() -> None:
     task = declare(max_attempts=3, timeout=9).using(backoff="linear").using(timeout=4, priority=3)
 
-    assert json.loads(json.dumps(task.kept)) == {"backoff": "linear", "timeout": 4}
-    assert declare(max_attempts=3, timeout=9).kept == {}
+    assert json.loads(json.dumps(task.overrides)) == {"backoff": "linear", "timeout": 4}
+    assert declare(max_attempts=3, timeout=9).overrides == {}
 
 
 def restore(task: Task[..., Any], fired: Task[..., Any]) -> Task[..., Any]:
     """Do as a claim: `task` is declared where the row of `fired` is claimed."""
-    kept = json.loads(json.dumps(fired.kept))
-    return task.restored(kept, fired.on_lost, fired.stuck_after, fired.max_attempts)
+    overrides = json.loads(json.dumps(fired.overrides))
+    return task.restored(overrides, fired.on_lost, fired.stuck_after, fired.max_attempts)
 
 
 @pytest.mark.parametrize("declared", [{}, {"on_lost": "rerun"}, {"max_attempts": 3}, {"max_attempts": 5}])
@@ -331,10 +331,12 @@ def test_an_option_of_a_later_release_is_left_out() -> None:
     assert declare().restored({"of_2031": 1, "timeout": 3}, "fail", None, 1).options.timeout == 3
 
 
-@pytest.mark.parametrize("kept", [{"timeout": "5"}, {"backoff": "never"}, {"backoff_first": None}, {"max_attempts": 0}])
-def test_what_anybody_may_have_written_is_checked(kept: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "overrides", [{"timeout": "5"}, {"backoff": "never"}, {"backoff_first": None}, {"max_attempts": 0}]
+)
+def test_what_anybody_may_have_written_is_checked(overrides: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError)):
-        declare().restored(kept, "fail", None, 0)
+        declare().restored(overrides, "fail", None, 0)
 
 
 CHECKED: dict[str, Callable[[str, object], Any]] = {
@@ -364,5 +366,5 @@ def test_whatever_is_given_is_taken_or_refused_by_name(option: str, value: objec
     else:
         told = option
         assert not isinstance(taken, float) or math.isfinite(taken)
-        assert option not in KEPT or json.loads(json.dumps(taken)) == taken
+        assert option not in STORED_OPTIONS or json.loads(json.dumps(taken)) == taken
     assert told.startswith(option)

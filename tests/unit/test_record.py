@@ -4,7 +4,7 @@ import contextvars
 import threading
 import time
 
-from bgtasks.runtime.record import Record
+from bgtasks.process.record import Record
 from bgtasks.status import Status
 
 
@@ -15,7 +15,7 @@ def make_record() -> Record:
 def test_only_one_of_many_threads_takes_the_token() -> None:
     for _ in range(200):
         record = make_record()
-        record.hold()
+        record.issue_token()
         barrier = threading.Barrier(4)
         taken: list[bool] = []
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,8 +19,8 @@ from hypothesis import strategies as st
 
 import bgtasks
 from bgtasks.definition import Task
-from bgtasks.options import LONGEST_DELAY
-from bgtasks.policies.retry import find_delay
+from bgtasks.definition.options import LONGEST_DELAY
+from bgtasks.definition.retry import find_delay, find_wait
 from bgtasks.retry_after import find_retry_after, parse_retry_after
 
 LONGEST = LONGEST_DELAY.total_seconds()
@@ -64,6 +66,55 @@ def test_growth(growth: Any, expected: list[float]) -> None:
     task = declare(backoff=growth, backoff_first=2, backoff_cap=60, backoff_jitter=False)
 
     assert [delay_of(task, attempt) for attempt in range(1, 8)] == expected
+
+
+@pytest.mark.parametrize(
+    ("growth", "first", "cap", "expected"),
+    [
+        ("exponential", 0.1, 60, [0.1, 0.2, 0.4, 6.4, 51.2, 60, 60, 60]),
+        ("exponential", 1, 600, [1, 2, 4, 64, 512, 600, 600, 600]),
+        ("exponential", 7.3, 1000, [7.3, 14.6, 29.2, 467.2, 1000, 1000, 1000, 1000]),
+        (
+            "exponential",
+            1e-300,
+            1000,
+            [1e-300, 2e-300, 4e-300, 6.4e-299, 5.12e-298, 1.024e-297, 6.338253001141147e-271, 5.357543035931337],
+        ),
+        ("linear", 0.1, 60, [0.1, 0.2, 0.30000000000000004, 0.7000000000000001, 1.0, 1.1, 10.0, 60]),
+        ("linear", 1, 600, [1, 2, 3, 7, 10, 11, 100, 600]),
+        ("linear", 7.3, 1000, [7.3, 14.6, 21.9, 51.099999999999994, 73.0, 80.3, 729.9999999999999, 1000]),
+        ("constant", 7.3, 1000, [7.3] * 8),
+    ],
+)
+def test_waits_to_the_last_digit(growth: Any, first: float, cap: float, expected: list[float]) -> None:
+    assert [find_wait(growth, first, cap, attempt) for attempt in (1, 2, 3, 7, 10, 11, 100, 1000)] == expected
+
+
+@given(SECONDS, SECONDS, st.integers(1, 1000))
+def test_waits_are_the_exact_products(first: float, cap: float, attempt: int) -> None:
+    doubled = min(Fraction(first) * 2 ** (attempt - 1), Fraction(cap))
+    multiplied = min(Fraction(first) * attempt, Fraction(cap))
+
+    assert find_wait("exponential", first, cap, attempt) == doubled
+    assert find_wait("linear", first, cap, attempt) == pytest.approx(float(multiplied), rel=1e-15)
+    assert find_wait("constant", first, cap, attempt) == first
+
+
+@pytest.mark.parametrize("attempt", [1023, 1024, 1025, 1026, 5000, 10**6, 10**12])
+def test_waits_of_huge_attempts_are_the_cap(attempt: int) -> None:
+    for first, cap in ((1, 600), (0.001, 0.5), (1e6, LONGEST), (LONGEST, LONGEST)):
+        assert find_wait("exponential", first, cap, attempt) == cap
+        assert find_wait("linear", first, cap, attempt) == cap
+
+
+def test_jitter_is_one_uniform_draw_up_to_the_wait() -> None:
+    task = declare(backoff_first=2)
+    state = random.getstate()
+    expected = [random.uniform(0, longest) for longest in (2, 4, 8)]
+
+    random.setstate(state)
+
+    assert [delay_of(task, attempt) for attempt in (1, 2, 3)] == expected
 
 
 @given(st.sampled_from(["exponential", "linear", "constant"]), SECONDS, SECONDS, ATTEMPTS)

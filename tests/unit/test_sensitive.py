@@ -14,10 +14,10 @@ from django.core.exceptions import ImproperlyConfigured
 
 import bgtasks
 from bgtasks.definition import declared
+from bgtasks.definition.sensitive import HIDDEN, MARK, hide_values, is_sealed, seal, unseal
 from bgtasks.failure import MAX_MESSAGE, describe
 from bgtasks.log import log
-from bgtasks.runtime import runner
-from bgtasks.sensitive import HIDDEN, MARK, hide_values, is_sealed, seal, unseal
+from bgtasks.runtime import firing
 from bgtasks.testing import arun_fired, assert_fired, assert_not_fired, fired
 
 SECRET = "hunter2-hunter2"
@@ -72,7 +72,7 @@ def test_without_the_option_nothing_is_encrypted(monkeypatch: pytest.MonkeyPatch
     def refuse(*args: Any) -> Any:
         raise AssertionError
 
-    monkeypatch.setattr(runner, "seal", refuse)
+    monkeypatch.setattr(firing, "seal", refuse)
 
     bgtasks.fire(bgtasks.task(name="plain")(login), 5, {MARK: SECRET})
 

@@ -1,57 +1,24 @@
-"""The German of the admin is whole, fits its English, and is compiled."""
+"""The German catalogue has a translation of each message in the source, fits its English, and is compiled."""
 
 from __future__ import annotations
 
-import ast
 import gettext
 import re
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from django.utils import translation
 
-import bgtasks
 from bgtasks.models import Overview
+from tests import messages
+from tests.messages import Entry
 
-DIRECTORY = Path(bgtasks.__file__).parent / "locale" / "de" / "LC_MESSAGES"
-LINE = re.compile(r'(?:(?P<keyword>msg\w+(?:\[\d\])?) )?(?P<text>".*")')
-# What has to stand in a translation as it stands in the original: places of values, and markup.
+# A translation repeats these parts of its original: the places of values, and markup.
 FIXED = re.compile(r"%\(\w+\)\w|%%|</?\w+>")
-
-
-class Entry(NamedTuple):
-    originals: list[str]  # One, or singular and plural.
-    translations: list[str]
-    flags: str
-
-
-def read(text: str) -> list[Entry]:
-    """Return the entries of a .po file, without its header."""
-    entries = []
-    for block in text.split("\n\n"):
-        originals: list[str] = []
-        translations: list[str] = []
-        flags = ""
-        for line in block.splitlines():
-            if line.startswith("#"):
-                flags += line if line.startswith("#,") else ""
-                continue
-            found = LINE.fullmatch(line)
-            assert found, line
-            keyword = found["keyword"]
-            if keyword:
-                texts = translations if keyword.startswith("msgstr") else originals
-                texts.append("")
-            texts[-1] += ast.literal_eval(found["text"])
-        if originals and originals != [""]:
-            entries.append(Entry(originals, translations, flags))
-    return entries
 
 
 @pytest.fixture(scope="module")
 def entries() -> list[Entry]:
-    return read((DIRECTORY / "django.po").read_text(encoding="utf-8"))
+    return messages.read_catalogue(messages.CATALOGUE.read_text(encoding="utf-8"))
 
 
 def test_reading() -> None:
@@ -62,7 +29,10 @@ def test_reading() -> None:
         '#~ msgid "gone"\n#~ msgstr "weg"\n'
     )
 
-    assert read(text) == [Entry(['a "quoted" word'], ["x"], "#, fuzzy"), Entry(["one", "many"], ["eins", ""], "")]
+    assert messages.read_catalogue(text) == [
+        Entry(['a "quoted" word'], ["x"], "#, fuzzy"),
+        Entry(["one", "many"], ["eins", ""], ""),
+    ]
 
 
 def test_every_message_is_translated(entries: list[Entry]) -> None:
@@ -71,13 +41,82 @@ def test_every_message_is_translated(entries: list[Entry]) -> None:
     assert [entry for entry in entries if len(entry.originals) != len(entry.translations)] == []
 
 
+def test_catalogue_has_each_message_of_the_source(entries: list[Entry]) -> None:
+    source = messages.find_messages()
+    written = {tuple(entry.originals) for entry in entries}
+
+    assert source - written == set(), "Run `make messages`, and translate these."
+    assert written - source == set(), "Run `make messages`, which drops these."
+
+
+def test_catalogue_is_as_make_messages_writes_it() -> None:
+    text = messages.CATALOGUE.read_text(encoding="utf-8")
+
+    assert text == messages.tidy(text), "Run `make messages`."
+
+
+def test_messages_of_a_module() -> None:
+    source = (
+        'text = _("one" " message")\n'
+        'text = translation.gettext_lazy("two")\n'
+        'NAMES = [gettext_noop("three"), gettext(f"{name}"), other("no"), _(variable)]\n'
+        """text = f"{_('four')}"\n"""
+        'text = ngettext_lazy("%(count)s task", "%(count)s tasks", "count") % {}\n'
+    )
+
+    assert set(messages.find_in_module(source)) == {
+        ("one message",),
+        ("two",),
+        ("three",),
+        ("four",),
+        ("%(count)s task", "%(count)s tasks"),
+    }
+
+
+def test_messages_of_a_template() -> None:
+    source = (
+        """{% load i18n %}<p title="{% translate "It's one" %}">{{ value|default:_("two") }}</p>"""
+        "{% blocktranslate with name=task.name trimmed %}\n  three of\n  {{ name }}: 100 %\n{% endblocktranslate %}"
+        "{% blocktranslate count count=number %}{{ count }} task{% plural %}{{ count }} tasks{% endblocktranslate %}"
+        "{# _('four') #}"
+    )
+
+    assert list(messages.find_in_template(source)) == [
+        ("It's one",),
+        ("two",),
+        ("three of %(name)s: 100 %%",),
+        ("%(count)s task", "%(count)s tasks"),
+    ]
+
+
+def test_template_has_each_message_untranslated() -> None:
+    text = messages.write_template({("b %(name)s",), ('a "quoted"\nline',), ("one", "many")})
+
+    assert messages.read_catalogue(text) == [
+        Entry(['a "quoted"\nline'], [""], ""),
+        Entry(["b %(name)s"], [""], "#, python-format"),
+        Entry(["one", "many"], ["", ""], ""),
+    ]
+
+
+def test_tidying_sorts_and_drops_dates() -> None:
+    header = (
+        '# A comment.\nmsgid ""\nmsgstr ""\n"POT-Creation-Date: 2026\\n"\n"Language: de\\n"\n"PO-Revision-Date: \\n"'
+    )
+
+    assert messages.tidy(f'{header}\n\nmsgid "b"\nmsgstr "B"\n\n#, fuzzy\nmsgid "a"\nmsgstr "A"\n') == (
+        '# A comment.\nmsgid ""\nmsgstr ""\n"Language: de\\n"\n\n'
+        '#, fuzzy\nmsgid "a"\nmsgstr "A"\n\nmsgid "b"\nmsgstr "B"\n'
+    )
+
+
 def test_translations_have_the_places_and_the_markup_of_their_originals(entries: list[Entry]) -> None:
     pairs = [pair for entry in entries for pair in zip(entry.originals, entry.translations, strict=True)]
 
     assert [pair for pair in pairs if sorted(FIXED.findall(pair[0])) != sorted(FIXED.findall(pair[1]))] == []
 
 
-def test_what_is_compiled_is_what_is_written(entries: list[Entry]) -> None:
+def test_compiled_catalogue_is_the_written_one(entries: list[Entry]) -> None:
     written: dict[object, str] = {}
     for entry in entries:
         if len(entry.originals) == 1:
@@ -85,10 +124,10 @@ def test_what_is_compiled_is_what_is_written(entries: list[Entry]) -> None:
         else:
             written |= {(entry.originals[0], number): text for number, text in enumerate(entry.translations)}
 
-    with (DIRECTORY / "django.mo").open("rb") as file:
-        compiled = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]  # It offers no list of them.
+    with messages.CATALOGUE.with_suffix(".mo").open("rb") as file:
+        compiled = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]  # It has no public list.
 
-    assert {key: text for key, text in compiled.items() if key} == written, "Run `django-admin compilemessages`."
+    assert {key: text for key, text in compiled.items() if key} == written, "Run `make messages`."
 
 
 def test_django_finds_them() -> None:

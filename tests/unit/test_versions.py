@@ -11,8 +11,8 @@ import pytest
 import bgtasks
 from bgtasks.checks import check_task_functions
 from bgtasks.definition import declared
-from bgtasks.parameters import find_misfits, fingerprint
-from bgtasks.versions import MAX_VERSION, tell_misfit, upgrade, version_of
+from bgtasks.definition.parameters import find_misfits, fingerprint
+from bgtasks.definition.versions import MAX_VERSION, describe_misfit, upgrade, version_of
 
 
 async def send(user_id: int) -> None: ...
@@ -133,7 +133,7 @@ def test_all_of_a_function_share_one_fingerprint() -> None:
     ("version", "error"), [(0, ValueError), (-1, ValueError), (MAX_VERSION + 1, ValueError), ("2", TypeError)]
 )
 def test_a_version_is_a_number_from_1(version: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="version is"):
+    with pytest.raises(error, match="version must be"):
         bgtasks.task(name="versioned", version=version)(send)
 
 
@@ -169,7 +169,7 @@ def test_a_positional_parameter_is_not_given_by_its_name() -> None:
 
 
 def test_a_misfit_is_told_with_both_signatures() -> None:
-    told = tell_misfit(inspect.signature(send), [], {"gone": 1}, "1:aaaaaaaaaaaaaa", "2:bbbbbbbbbbbbbb", "2026.1")
+    told = describe_misfit(inspect.signature(send), [], {"gone": 1}, "1:aaaaaaaaaaaaaa", "2:bbbbbbbbbbbbbb", "2026.1")
 
     assert told == (
         "Missing: user_id. Unexpected: gone. It was fired with version 1 (signature 1:aaaaaaaaaaaaaa) by release "
@@ -178,7 +178,7 @@ def test_a_misfit_is_told_with_both_signatures() -> None:
 
 
 def test_a_misfit_of_an_old_row_with_many_names_is_short() -> None:
-    told = tell_misfit(inspect.signature(send), [1], {f"a{n}": n for n in range(500)}, "", "1:bbbbbbbbbbbbbb", "")
+    told = describe_misfit(inspect.signature(send), [1], {f"a{n}": n for n in range(500)}, "", "1:bbbbbbbbbbbbbb", "")
 
     assert "a9, 490 more. It was fired with a signature that was not recorded; here" in told
 
@@ -204,7 +204,7 @@ async def wrong(args: list[Any], kwargs: dict[str, Any]) -> Any: ...
 @pytest.mark.parametrize(
     ("from_version", "step", "error", "match"),
     [
-        (2, lambda args, kwargs: (args, kwargs), ValueError, "before that of stepped, which is 2, not 2"),
+        (2, lambda args, kwargs: (args, kwargs), ValueError, "less than the version of stepped, which is 2, not 2"),
         (5, lambda args, kwargs: (args, kwargs), ValueError, "not 5"),
         (0, lambda args, kwargs: (args, kwargs), ValueError, "not 0"),
         ("1", lambda args, kwargs: (args, kwargs), TypeError, "whole number"),

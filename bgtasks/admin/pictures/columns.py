@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ...rollups import Total
+from ...reports.rollups import Total
 from ...status import Status
 from . import WIDTH
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...histogram import lower_end, quantile, upper_end
+from ...models.histogram import lower_end, quantile, upper_end
 from . import WIDTH
 
 HEIGHT = 60

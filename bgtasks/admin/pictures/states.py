@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ...status import FINISHED, Status
-from ..timeline import Step
+from ..tasks.timeline import Step
 
 FIRST, LAST = 5, 7  # Boxes that are drawn of a course which is folded in its middle.
 
@@ -42,7 +42,7 @@ def draw(steps: Sequence[Step], until: datetime | None) -> list[Box | Fold]:
     Args:
         until: now, of a live task, whose last box is open; None for one that has finished.
 
-    >>> from ..timeline import read_steps
+    >>> from bgtasks.admin.tasks.timeline import read_steps
     >>> moments = [("READY", 0), ("RUNNING", 1), ("READY", 3), ("RUNNING", 5), ("SUCCESSFUL", 6)]
     >>> steps = read_steps([{"status": status, "at": f"2026-01-02T03:04:0{at}Z"} for status, at in moments])
     >>> [(box.step.label, box.length and box.length.seconds, box.is_again) for box in draw(steps, None)]

@@ -1,4 +1,4 @@
-"""`manage.py audit_tasks`: what was fired equals what is in the table plus what is gone, and all of it is in order."""
+"""`manage.py audit_tasks`: fired tasks equal the rows in the table plus the deleted ones, and each row is in order."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ...conf import get_settings
-from ...maintenance.audit import Audit, Auditor, Problem
-from ...maintenance.deaths import Suspect, find_suspects
-from ..base import FOUND, TaskCommand, seconds, visible
+from ...reports.audit import Audit, Auditor, Problem
+from ...reports.crash_suspects import Suspect, find_suspects
+from ..base import FOUND, TaskCommand, seconds
+from ..formats import format_count, format_moment, visible
 
 BETWEEN = 1.0  # Seconds between two audits with --wait.
 LONGEST_AGE = 10 * 365 * 86_400.0  # Seconds: longer ago there was no bgtasks.
@@ -23,9 +24,9 @@ LONGEST_AGE = 10 * 365 * 86_400.0  # Seconds: longer ago there was no bgtasks.
 
 class Command(TaskCommand):
     help = (
-        "Check the books: each task that was fired is in the table or was pruned, each live one waits for anyone or "
-        "runs in a living process, each row is what its history says. Reads every row, unless told --since. Exits with "
-        "0 when all of it holds, 1 when something does not, 2 on misuse."
+        "Check the books: each fired task is in the table or was pruned, each live task waits for any process or runs "
+        "in a living one, each row agrees with its history. Reads every row, unless --since is given. Exits with 0 "
+        "when everything holds, 1 when something does not, 2 on misuse."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -34,26 +35,26 @@ class Command(TaskCommand):
             type=seconds,
             default=0.0,
             metavar="SECONDS",
-            help="Audit again until all of it holds and nothing waits for its rescue, for at most this long.",
+            help="Repeat the audit until everything holds and no task waits for its rescue, for at most this long.",
         )
         which = parser.add_mutually_exclusive_group()
         which.add_argument(
             "--since",
             type=seconds,
             metavar="SECONDS",
-            help="Look only at tasks fired within the last SECONDS, and at the owners of all live ones: fast however "
-            "many rows there are. Leaves out whether a row is missing, which needs all of them.",
+            help="Check only the tasks fired within the last SECONDS, and the owners of all live tasks: fast with any "
+            "number of rows. Does not find missing rows, since that needs all rows.",
         )
         which.add_argument(
             "--deaths",
             action="store_true",
-            help="Tell instead which tasks ran in processes that died, the most suspect first. Exits with 0.",
+            help="List instead the tasks that ran in processes that died, the most suspect first. Exits with 0.",
         )
         parser.add_argument("--format", choices=["table", "json"], default="table", help="By default a table.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["deaths"]:
-            self._tell_deaths(options["format"])
+            self._print_suspects(options["format"])
             return
         age = options["since"]
         since = None if age is None else timezone.now() - timedelta(seconds=min(age, LONGEST_AGE))
@@ -65,11 +66,11 @@ class Command(TaskCommand):
             for problem in audit.problems:
                 self.say(_describe(problem))
             if not audit.problems:
-                self.say("All of it holds." if since is None else "All that was looked at holds.")
+                self.say("Everything holds." if since is None else "Everything that was checked holds.")
         if audit.problems:
             raise SystemExit(FOUND)
 
-    def _tell_deaths(self, format: str) -> None:
+    def _print_suspects(self, format: str) -> None:
         deaths, suspects = find_suspects(self.alias)
         if format == "json":
             rows = [{**dataclasses.asdict(one), "surprise": one.surprise} for one in suspects]
@@ -77,7 +78,7 @@ class Command(TaskCommand):
         elif not suspects:
             self.say("No process has died with tasks in it.")
         else:
-            self.out.print(_make_deaths_table(deaths, suspects))
+            self.out.print(_make_suspects_table(deaths, suspects))
 
     def _audit(self, since: datetime | None, patience: float) -> Audit:
         auditor = Auditor(self.alias, get_settings())
@@ -92,7 +93,7 @@ class Command(TaskCommand):
 def _as_json(audit: Audit) -> dict[str, Any]:
     found = {**dataclasses.asdict(audit), "unaccounted": audit.unaccounted, "ok": not audit.problems}
     if audit.since is not None:
-        found |= dict.fromkeys(("fired", "gone", "unaccounted"))  # Nobody has counted them.
+        found |= dict.fromkeys(("fired", "gone", "unaccounted"))  # Not counted.
     return found
 
 
@@ -106,8 +107,8 @@ def _make_table(audit: Audit) -> Table:
         table.add_row("Gone (pruned, deleted)", f"{audit.gone:,}")
         table.add_row("Unaccounted", f"{audit.unaccounted:,}", end_section=True)
     else:
-        since = audit.since.astimezone(timezone.get_current_timezone())
-        table.add_row(f"Fired since {since:%Y-%m-%d %H:%M:%S}", f"{sum(audit.by_status.values()):,}", end_section=True)
+        heading = f"Fired since {format_moment(audit.since)}"
+        table.add_row(heading, f"{sum(audit.by_status.values()):,}", end_section=True)
     for status, count in audit.by_status.items():
         table.add_row(status, f"{count:,}")
     if audit.waiting_to_be_counted:
@@ -117,8 +118,8 @@ def _make_table(audit: Audit) -> Table:
     return table
 
 
-def _make_deaths_table(deaths: int, suspects: list[Suspect]) -> Table:
-    title = f"{deaths} {'process' if deaths == 1 else 'processes'} died with tasks in them"
+def _make_suspects_table(deaths: int, suspects: list[Suspect]) -> Table:
+    title = f"{format_count(deaths, 'process', 'processes')} died with tasks in them"
     table = Table(title=title, title_justify="left")
     table.add_column("Task", overflow="fold")
     for heading in ("In deaths", "Running then", "Expected", "Runs", "Surprise"):
@@ -130,7 +131,7 @@ def _make_deaths_table(deaths: int, suspects: list[Suspect]) -> Table:
 
 
 def _describe(problem: Problem) -> str:
-    lines = [f"{problem.count} {'task' if problem.count == 1 else 'tasks'} {problem.what}."]
+    lines = [f"{format_count(problem.count, 'task', 'tasks')} {problem.what}."]
     lines += [f"  {visible(task)}" for task in problem.tasks]
     if len(problem.tasks) < problem.count and problem.tasks:
         lines.append(f"  and {problem.count - len(problem.tasks)} more")

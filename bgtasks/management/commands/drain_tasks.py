@@ -1,4 +1,4 @@
-"""`manage.py drain_tasks`: have processes start nothing more, and wait for what runs in them."""
+"""`manage.py drain_tasks`: ask processes to start no more tasks, and wait for their running tasks."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 from uuid import UUID
 
 from ...conf import get_settings
-from ...maintenance.drain_request import DrainRequest, Picture, find_processes
 from ...models import Process
-from ..base import FOUND, TaskCommand, age, misuse, seconds, show_length, visible
+from ...operations.drain_request import DrainRequest, DrainState, find_processes
+from ..base import FOUND, TaskCommand, misuse, seconds
+from ..formats import format_age, format_count, visible
 
 LONGEST_PAUSE = 0.25  # Seconds between two looks.
 
 
 class Command(TaskCommand):
     help = (
-        "Ask running processes to start no more tasks, and wait until those that run have finished. Cancels nothing. "
-        "Exits with 0 when nothing runs, 1 when something is left, 2 on misuse."
+        "Ask running processes to start no more tasks, and wait until their running tasks have finished. Cancels "
+        "nothing. Exits with 0 when nothing runs, 1 when something is left, 2 on misuse."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -28,9 +29,9 @@ class Command(TaskCommand):
         )
         parser.add_argument("--host", metavar="NAME", help="Only the processes of this host.")
         parser.add_argument(
-            "--timeout", type=seconds, metavar="SECONDS", help="Wait for so long; by default DRAIN_TIMEOUT."
+            "--timeout", type=seconds, metavar="SECONDS", help="Wait for at most this long; by default DRAIN_TIMEOUT."
         )
-        parser.add_argument("--undo", action="store_true", help="Let them start tasks again.")
+        parser.add_argument("--undo", action="store_true", help="Let the processes start tasks again.")
         parser.add_argument("--format", choices=["text", "json"], default="text", help="By default text.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -42,18 +43,18 @@ class Command(TaskCommand):
         request.send()
         pause = min(settings.poll_interval / 2, LONGEST_PAUSE)
         try:
-            picture = self._wait(request, began + timeout, pause)
+            state = self._wait(request, began + timeout, pause)
         except KeyboardInterrupt:
-            self.tell_progress("Stopped waiting. The request stands; `manage.py drain_tasks --undo` takes it back.")
+            self.say_progress("Stopped waiting. The request stands; `manage.py drain_tasks --undo` takes it back.")
             raise SystemExit(FOUND) from None
         took = time.monotonic() - began
         if options["format"] == "json":
-            self._print_json(request, picture, took)
+            self._print_json(request, state, took)
         elif request.is_undo:
-            self._print_undone(picture)
+            self._print_undone(state)
         else:
-            self._print(request, picture, took)
-        if not picture.is_done:
+            self._print(request, state, took)
+        if not state.is_done:
             raise SystemExit(FOUND)
 
     def _choose(self, ids: list[UUID] | None, host: str | None) -> list[UUID]:
@@ -69,73 +70,72 @@ class Command(TaskCommand):
             raise misuse(f"No such process is running{f' on {host}' if host else ''}: {', '.join(missing)}.")
         return ids
 
-    def _wait(self, request: DrainRequest, deadline: float, pause: float) -> Picture:
-        """Look until it is done or time is up; say how far it is whenever that changes."""
+    def _wait(self, request: DrainRequest, deadline: float, pause: float) -> DrainState:
+        """Wait until the request is fulfilled or time is up; print each change of the state."""
         said = ""
         with self.make_progress() as progress:
             bar = progress.add_task("")
             most = 0
             while True:
-                picture = request.look()
-                most = max(most, picture.running_count)
-                text = self._describe(request, picture)
-                progress.update(bar, description=text, total=most, completed=most - picture.running_count)
-                if progress.disable and text != said and not picture.is_done:
-                    self.tell_progress(text)
+                state = request.look()
+                most = max(most, state.running_count)
+                text = self._describe(request, state)
+                progress.update(bar, description=text, total=most, completed=most - state.running_count)
+                if progress.disable and text != said and not state.is_done:
+                    self.say_progress(text)
                 said = text
                 left = deadline - time.monotonic()
-                if picture.is_done or left <= 0:
-                    return picture
+                if state.is_done or left <= 0:
+                    return state
                 time.sleep(min(pause, left))
 
     @staticmethod
-    def _describe(request: DrainRequest, picture: Picture) -> str:
-        answered = f"{len(picture.answers) - len(picture.unanswered)} of {len(picture.answers)} processes have answered"
-        return answered if request.is_undo else f"{answered}, {picture.running_count} running"
+    def _describe(request: DrainRequest, state: DrainState) -> str:
+        answered = f"{len(state.answers) - len(state.unanswered)} of {len(state.answers)} processes have answered"
+        return answered if request.is_undo else f"{answered}, {state.running_count} running"
 
-    def _print(self, request: DrainRequest, picture: Picture, took: float) -> None:
+    def _print(self, request: DrainRequest, state: DrainState, took: float) -> None:
         ready = request.count_ready()
-        if picture.is_done:
-            self.say(f"Drained: nothing runs, and nothing more is started, in {_count(picture)} ({took:.1f} s).")
+        if state.is_done:
+            self.say(f"Drained: nothing runs, and nothing more is started, in {_count(state)} ({took:.1f} s).")
         else:
             self.say(f"Not drained after {took:.1f} s.")
-        for answer in picture.answers:
+        for answer in state.answers:
             if answer.is_silent:
                 self.say(f"  Does not beat any more: {visible(answer)}")
             elif not answer.has_answered:
                 self.say(f"  Has not answered: {visible(answer)}")
-        running = request.find_running() if picture.running_count else []
+        running = request.find_running() if state.running_count else []
         for task in running:
-            self.say(
-                f"  Still running: {visible(task['name'])} {task['id']} for {show_length(age(task['started_at']))}"
-            )
-        if picture.running_count > len(running):
-            self.say(f"  … and {picture.running_count - len(running)} more.")
+            self.say(f"  Still running: {visible(task['name'])} {task['id']} for {format_age(task['started_at'])}")
+        if state.running_count > len(running):
+            self.say(f"  … and {state.running_count - len(running)} more.")
         self.say(f"{ready} ready: they wait in the table, for any process that may start them.")
-        if not picture.is_done:
-            self.say("What runs goes on; nothing was cancelled. `manage.py drain_tasks --undo` takes the request back.")
+        if not state.is_done:
+            self.say(
+                "The running tasks go on; nothing was cancelled. `manage.py drain_tasks --undo` takes the request back."
+            )
 
-    def _print_undone(self, picture: Picture) -> None:
-        if picture.is_done:
-            self.say(f"{_count(picture)} may start tasks again.")
-        for answer in picture.unanswered:
+    def _print_undone(self, state: DrainState) -> None:
+        if state.is_done:
+            self.say(f"{_count(state)} may start tasks again.")
+        for answer in state.unanswered:
             self.say(f"  Has not answered: {visible(answer)}")
 
-    def _print_json(self, request: DrainRequest, picture: Picture, took: float) -> None:
+    def _print_json(self, request: DrainRequest, state: DrainState, took: float) -> None:
         document: dict[str, Any] = {
-            "undone" if request.is_undo else "drained": picture.is_done,
+            "undone" if request.is_undo else "drained": state.is_done,
             "seconds": round(took, 3),
-            "processes": [dataclasses.asdict(answer) for answer in picture.answers],
+            "processes": [dataclasses.asdict(answer) for answer in state.answers],
         }
         if not request.is_undo:
             document |= {
-                "running_count": picture.running_count,
+                "running_count": state.running_count,
                 "running": request.find_running(),
                 "ready_count": request.count_ready(),
             }
         self.print_json(document)
 
 
-def _count(picture: Picture) -> str:
-    count = len(picture.answers)
-    return f"{count} process" if count == 1 else f"{count} processes"
+def _count(state: DrainState) -> str:
+    return format_count(len(state.answers), "process", "processes")

@@ -1,4 +1,4 @@
-"""`manage.py pause_tasks`: have the tasks of a function or a queue wait, on all processes."""
+"""`manage.py pause_tasks`: pause functions and queues, on all processes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from rich.table import Table
 from rich.text import Text
 
 from ...models import Pause
-from ...pauses import pause
-from ..base import TaskCommand, age, show_length, visible
+from ...operations.pauses import pause
+from ..base import TaskCommand
+from ..formats import format_age, visible
 from ..names import add_names, check_names
 
 
 class Command(TaskCommand):
     help = (
-        "Have the tasks of functions, or of queues, wait: no process starts one from then on, within POLL_INTERVAL; "
-        "what runs goes on. Without a name: list what is paused. Exits with 0, or 2 on misuse."
+        "Pause functions, or queues: within POLL_INTERVAL no process starts a task of them any more. Running tasks go "
+        "on. Without a name, list the pauses. Exits with 0, or 2 on misuse."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_names(parser, "*")
-        parser.add_argument("--force", action="store_true", help="Also a name that no function here has.")
+        parser.add_argument("--force", action="store_true", help="Accept a name that no function here has.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         kind = Pause.Kind.QUEUE if options["queue"] else Pause.Kind.FUNCTION
@@ -36,8 +37,7 @@ class Command(TaskCommand):
             self.print_json({"paused": paused, "pauses": listed})
             return
         for name in options["names"]:
-            told = "is paused" if name in paused else "was paused already"
-            self.say(f"{kind.label} {name} {told}.")
+            self.say(f"{kind.label} {name} {'is paused' if name in paused else 'was paused already'}.")
         if not options["names"]:
             self._list(rows)
 
@@ -45,15 +45,15 @@ class Command(TaskCommand):
         if not rows:
             self.say("Nothing is paused.")
             return
-        table = Table("what", "name", "for", "by")
+        table = Table("kind", "name", "for", "by")
         for row in rows:
-            length = show_length(age(row.paused_at))
-            table.add_row(row.get_kind_display(), Text(visible(row.name)), length, Text(visible(row.paused_by)))
+            name, by = Text(visible(row.name)), Text(visible(row.paused_by))
+            table.add_row(row.get_kind_display(), name, format_age(row.paused_at), by)
         self.out.print(table)
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # A container may run as a number without a name.
+    except (KeyError, OSError, ImportError):  # In a container the user may be a number without a name.
         return "unknown user"

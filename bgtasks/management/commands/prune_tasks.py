@@ -16,11 +16,11 @@ from ..base import FOUND, TaskCommand
 class Command(TaskCommand):
     help = (
         "Delete finished tasks that are older than RETENTION or RETENTION_FAILED, in small batches, and the processes "
-        "and drains of that time. Servers do the same by themselves, every hour. Exits with 0, or 2 on misuse."
+        "and drains of that time. Servers do so by themselves, every hour. Exits with 0, or 2 on misuse."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="Only count what would be deleted.")
+        parser.add_argument("--dry-run", action="store_true", help="Only count the rows that would be deleted.")
         parser.add_argument("--format", choices=["text", "json"], default="text", help="By default text.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -42,12 +42,12 @@ class Command(TaskCommand):
             done = "would be pruned" if is_dry else "pruned"
             self.say(f"{pruned.total()} rows {done}{f': {rows}' if rows else ''}.")
         if is_interrupted:
-            self.tell_progress("Interrupted: what is left can be pruned later.")
+            self.say_progress("Interrupted: the remaining rows can be pruned later.")
             raise SystemExit(FOUND)
 
     def _prune(self, retention: Retention, pruned: Counter[str]) -> None:
         with self.make_progress() as progress:
-            # Counting reads all that is due: not without somebody to look at it.
+            # Counting reads every row that is due, so it is done only where the bar is shown.
             bar = progress.add_task("Pruning", total=None if progress.disable else retention.count().total())
             for batch in retention.prune():
                 pruned.update(batch)

@@ -1,4 +1,4 @@
-"""`manage.py resume_tasks`: have what is paused go on."""
+"""`manage.py resume_tasks`: resume paused functions and queues."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from argparse import ArgumentParser
 from typing import Any
 
 from ...models import Pause
-from ...pauses import resume
+from ...operations.pauses import resume
 from ..base import FOUND, TaskCommand
 from ..names import add_names
 
 
 class Command(TaskCommand):
     help = (
-        "Have the tasks of paused functions, or queues, start again, on all processes within POLL_INTERVAL. Exits with "
-        "0, 1 if one of them was not paused, or 2 on misuse."
+        "Resume paused functions, or queues: all processes start their tasks again within POLL_INTERVAL. Exits with 0, "
+        "1 if one of them was not paused, or 2 on misuse."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 from django.utils import timezone
 
 from ...models import BackgroundTask
-from ...standalone import Standalone, leave_threads
+from ...servers.standalone import Standalone, leave_threads
 from ..base import TaskCommand, at_least_one
 
 
 class Command(TaskCommand):
     help = (
-        "Claim tasks that wait and carry them out, in a process without HTTP. SIGTERM and Ctrl-C drain it, a second "
+        "Claim waiting tasks and carry them out, in a process without HTTP. SIGTERM and Ctrl-C drain it, a second "
         "Ctrl-C ends it at once. Exits with 0 after a drain, 2 on misuse."
     )
 
@@ -28,24 +28,23 @@ class Command(TaskCommand):
         parser.add_argument("--once", action="store_true", help="End when no task is left to claim, for cron and CI.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        BackgroundTask.objects.using(self.alias).ready(
-            timezone.now()
-        ).exists()  # A database that cannot be used says so.
+        BackgroundTask.objects.using(self.alias).ready(timezone.now()).exists()  # Fails early without a database.
         process = Standalone(options["queue"], options["max_running"], options["once"])
         self._process = process
         report = process.run(self._say)
-        self.tell_progress(
+        self.say_progress(
             f"Drained in {report.seconds:.1f} s: {report.finished_count} finished, {report.cancelled_count} cut short, "
             f"{report.left_count} left."
         )
-        # `call_command` is a part of another program, such as a test.
-        if self._called_from_command_line:  # type: ignore[attr-defined]  # The stubs do not know it.
+        # Under `call_command` the process belongs to another program, such as a test.
+        if self._called_from_command_line:  # type: ignore[attr-defined]  # Missing in the stubs.
             leave_threads(0)
 
-    def _say(self, what: str) -> None:
+    def _say(self, event: str) -> None:
         runner = self._process.runner
-        if what == "ready":
-            queues = f"queues {', '.join(runner.queues)}" if runner.queues else "all queues"
-            self.tell_progress(f"Claiming tasks of {queues}, up to {runner.max_running} at once. Ctrl-C drains.")
+        if event == "ready":
+            queues = f"queues {', '.join(runner.state.queues)}" if runner.state.queues else "all queues"
+            self.say_progress(f"Claiming tasks of {queues}, up to {runner.slots.count} at once. Ctrl-C drains.")
         else:
-            self.tell_progress(f"Draining: {runner.count_running()} running. Ctrl-C again ends the process at once.")
+            running = runner.registry.count_running()
+            self.say_progress(f"Draining: {running} running. Ctrl-C again ends the process at once.")

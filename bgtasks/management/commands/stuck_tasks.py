@@ -1,4 +1,4 @@
-"""`manage.py stuck_tasks`: tasks that do not get on, with the reason and the place where they await."""
+"""`manage.py stuck_tasks`: the tasks that make no progress, with the reason and the place where they await."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import dataclasses
 import time
 from argparse import ArgumentParser
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from rich.table import Table
 from rich.text import Text
 
 from ...conf import get_settings
-from ...maintenance.hand_rescue import longest_watch, rescue_by_hand, watch_for_deaths
-from ...maintenance.hand_tally import telling
-from ...stuck import Finder, StuckTask
+from ...operations.announce_ended import announcing
+from ...operations.rescue_by_hand import longest_watch, rescue_by_hand, watch_for_deaths
+from ...reports.activity import awaits_for
+from ...reports.stuck import Finder, StuckTask
 from ...transitions import cancel
-from ..base import FOUND, TaskCommand, seconds, show_length, visible
+from ..base import FOUND, TaskCommand, seconds
+from ..formats import format_length, visible
 
 
 class Command(TaskCommand):
@@ -30,16 +30,21 @@ class Command(TaskCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--older-than", type=seconds, metavar="SECONDS", help="Whatever runs or waits for longer than this."
+            "--older-than",
+            type=seconds,
+            metavar="SECONDS",
+            help="List all tasks that run or wait for longer than this.",
         )
         parser.add_argument(
             "--apply",
             action="store_true",
-            help="Watch the processes for DEAD_AFTER, and give the tasks of dead ones their verdicts. Servers do the "
-            "same by themselves: it is for when none is left.",
+            help="Watch the processes for DEAD_AFTER, and give the tasks of dead processes their verdicts. Servers do "
+            "so by themselves; use it when no server is left.",
         )
         parser.add_argument(
-            "--cancel", action="store_true", help="Cancel what runs for too long; its process does so within a second."
+            "--cancel",
+            action="store_true",
+            help="Cancel the tasks that run for too long; their processes do so within a second.",
         )
         parser.add_argument("--format", choices=["table", "json"], default="table", help="By default a table.")
 
@@ -59,8 +64,8 @@ class Command(TaskCommand):
 
     def _show(self, found: list[StuckTask], done: dict[str, Any]) -> None:
         if "verdicts" in done:
-            told = ", ".join(f"{status} ×{count}" for status, count in sorted(done["verdicts"].items()))
-            self.say(f"Verdicts given: {told or 'none'}.")
+            verdicts = ", ".join(f"{status} ×{count}" for status, count in sorted(done["verdicts"].items()))
+            self.say(f"Verdicts given: {verdicts or 'none'}.")
         if "cancelled" in done:
             self.say(f"Asked to stop: {len(done['cancelled'])}.")
         if found:
@@ -69,7 +74,7 @@ class Command(TaskCommand):
             self.say("Nothing is stuck.")
 
     def _apply(self) -> Counter[str]:
-        """Observe until each process has beaten or is dead; return the verdicts that were given, by status."""
+        """Watch until each process has beaten or is dead; return how many verdicts were given, by status."""
         settings = get_settings()
         began = time.monotonic()
         verdicts: Counter[str] = Counter()
@@ -83,10 +88,10 @@ class Command(TaskCommand):
         return verdicts
 
     def _cancel(self, found: list[StuckTask]) -> list[str]:
-        """Ask what runs for too long to stop; return the ids."""
+        """Cancel the tasks that run for too long; return their ids."""
         too_long = [task for task in found if task.kind == "running"]
         why = "cancelled: it ran for too long"
-        with telling(self.alias) as ended:  # One may wait for another attempt by now.
+        with announcing(self.alias) as ended:  # A task that waits for another attempt by now ends at once.
             for task in too_long:
                 cancel(self.alias, task.id, "manage.py stuck_tasks --cancel", why, ended=ended)
         return [str(task.id) for task in too_long]
@@ -101,20 +106,20 @@ def _make_table(found: list[StuckTask]) -> Table:
             Text(f"{visible(task.name)}\n{task.id}"),
             task.status,
             Text(task.reason),
-            show_length(task.age),
+            format_length(task.age),
             Text(f"{visible(task.process_name)}\n{task.process or ''}".strip()),
-            Text(_show_place(task)),
+            Text(_describe_place(task)),
         )
     return table
 
 
-def _show_place(task: StuckTask) -> str:
+def _describe_place(task: StuckTask) -> str:
     lines = []
     if task.loop_blocked is not None:
-        lines.append(f"The event loop has not answered for {show_length(task.loop_blocked)}.")
+        lines.append(f"The event loop has not answered for {format_length(task.loop_blocked)}.")
     if place := task.await_place:
         lines.append(f"{visible(place.get('file'))}:{visible(place.get('line'))}")
-        since = parse_datetime(str(place.get("since")))
-        length = f" for {show_length(max((datetime.now(UTC) - since).total_seconds(), 0))}" if since else ""
-        lines.append(f"in {visible(place.get('function'))}{length}")
+        length = awaits_for(place, timezone.now())
+        for_length = f" for {format_length(length)}" if length is not None else ""
+        lines.append(f"in {visible(place.get('function'))}{for_length}")
     return "\n".join(lines)

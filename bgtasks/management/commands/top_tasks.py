@@ -1,4 +1,4 @@
-"""`manage.py top_tasks`: what goes on, live, on a terminal."""
+"""`manage.py top_tasks`: the running tasks, the processes and the last hour, live on a terminal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 from rich.live import Live
 
-from ...activity import Activity, look
 from ...conf import get_settings
+from ...reports.activity import Activity, look
 from ..activity_view import ActivityView
 from ..base import TaskCommand, at_least_one, interval
 
@@ -26,34 +26,34 @@ LIMIT = 20
 
 class Command(TaskCommand):
     help = (
-        "Show what goes on: what runs and against how long it usually takes, what waits, who is alive, what ended in "
-        "the last hour. On a terminal it stays and refreshes until Ctrl-C; elsewhere it prints one picture. Exits "
+        "Show the running tasks against their usual durations, how many tasks wait, the processes, and the tasks that "
+        "ended in the last hour. On a terminal the view is refreshed until Ctrl-C; elsewhere it is printed once. Exits "
         "with 0, or 2 on misuse."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--once", action="store_true", help="Print one picture and end, on a terminal too.")
+        parser.add_argument("--once", action="store_true", help="Print the view once, on a terminal too.")
         parser.add_argument(
             "--interval",
             type=interval,
             default=INTERVAL,
             metavar="SECONDS",
-            help=f"Between two looks; by default {INTERVAL:g}.",
+            help=f"Seconds between two refreshes; by default {INTERVAL:g}.",
         )
         parser.add_argument(
             "--limit",
             type=at_least_one,
             default=LIMIT,
             metavar="N",
-            help=f"Tasks shown, and functions, at most; by default {LIMIT}.",
+            help=f"Show so many tasks, and so many functions, at most; by default {LIMIT}.",
         )
         parser.add_argument(
-            "--format", choices=["table", "json"], default="table", help="By default a table. JSON is one picture."
+            "--format", choices=["table", "json"], default="table", help="By default a table. JSON is printed once."
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._limit = options["limit"]
-        activity = self._look()  # What is wrong from the beginning ends it.
+        activity = self._look()  # An error of the first look ends the command; later ones are shown.
         if options["format"] == "json":
             self.print_json(_as_document(activity))
         elif options["once"] or not self._is_on_terminal():
@@ -65,7 +65,7 @@ class Command(TaskCommand):
         return look(self.alias, get_settings(), timezone.now(), self._limit)
 
     def _is_on_terminal(self) -> bool:
-        """Tell whether the cursor can be moved. `--force-color` makes no terminal of a pipe."""
+        """Return whether the cursor can be moved. `--force-color` does not make a pipe a terminal."""
         return self.out.file.isatty() and self.out.is_terminal and not self.out.is_dumb_terminal
 
     def _watch(self, activity: Activity, interval: float) -> None:
@@ -85,7 +85,7 @@ class Command(TaskCommand):
 
 @contextlib.contextmanager
 def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Have SIGTERM too leave the terminal as it was, with its cursor."""
+    """Let SIGTERM end the view like Ctrl-C, so that the terminal and its cursor are restored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -97,7 +97,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def _as_document(activity: Activity) -> dict[str, Any]:
-    """Return what `--format json` prints; docs/commands.md lists it."""
+    """Return the document of `--format json`; docs/commands.md lists its keys."""
     document = dataclasses.asdict(activity)
     document["day"]["failed_part"] = activity.day.failed_part
     return document

@@ -1,4 +1,4 @@
-"""Make the demo's admin user; for `make demo`."""
+"""Makes the admin user of the demo, for `make demo`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 
-NAME = PASSWORD = "demo"  # noqa: S105  # Known to everybody, which is why it is made in DEBUG only.
+NAME = PASSWORD = "demo"  # noqa: S105  # Public, so the user is made in DEBUG only.
 
 
 class Command(BaseCommand):
@@ -20,12 +20,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, port: int, **options: Any) -> None:
         if not settings.DEBUG:
-            raise CommandError("A password that everybody knows is for DEBUG only. Use createsuperuser.")
+            raise CommandError("A public password is for DEBUG only. Use createsuperuser.")
         users = get_user_model()._default_manager
         user = users.filter(username=NAME).first() or users.create_superuser(NAME, "demo@example.com", PASSWORD)
         password = PASSWORD if user.check_password(PASSWORD) else "as you changed it"
         self.stdout.write(
             f"  Demo   http://127.0.0.1:{port}/\n"
             f"  Admin  http://127.0.0.1:{port}/admin/   name: {NAME}   password: {password}\n"
-            f"  Ctrl-C drains: it waits for the running tasks, and says which it had to cut short.\n"
+            f"  Ctrl-C drains: the server waits for the running tasks, and logs those it had to cut short.\n"
         )

@@ -1,8 +1,8 @@
-// Keeps the start page true: asks each second for what is live, while somebody looks.
+// Keeps the start page up to date: fetches the live tasks each second, while the page is visible.
 "use strict";
 
 const EVERY = 1000; // Milliseconds.
-const PATIENCE = 2500; // Then the server counts as not answering.
+const PATIENCE = 2500; // After this time the server counts as not answering.
 
 const live = document.getElementById("live");
 const said = document.getElementById("said");
@@ -16,7 +16,7 @@ async function refresh() {
     const response = await fetch(live.dataset.url, { signal: AbortSignal.timeout(PATIENCE) });
     if (!response.ok) throw new Error(`${response.status}`);
     const fragment = await response.text();
-    // Only what changed is drawn: a marked text or a focused link stays as it is.
+    // Drawn only after a change, so that a selected text or a focused link stays.
     if (fragment !== shown) live.innerHTML = shown = fragment; // Rendered and escaped by the server.
     live.removeAttribute("data-trouble");
   } catch {

@@ -76,12 +76,12 @@ async def cancel(request: HttpRequest, task_id: Any) -> JsonResponse:
 
 
 async def state(request: HttpRequest) -> JsonResponse:
-    journal = apps.get_app_config("bgtasks").runner.journal
+    journal = apps.get_app_config("bgtasks").runtime.journal
     return JsonResponse({"pending": bgtasks.pending_task_count(), "unwritten": journal.count_unwritten()})
 
 
 @csrf_exempt
 async def fill_disk(request: HttpRequest) -> JsonResponse:
     """Let the journal's open connection feel what `disk` tells to new ones."""
-    apps.get_app_config("bgtasks").runner.journal.submit(disk.limit_open_connection)
+    apps.get_app_config("bgtasks").runtime.journal.submit(disk.limit_open_connection)
     return JsonResponse({})

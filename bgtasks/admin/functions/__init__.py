@@ -1,0 +1,1 @@
+"""The page of task functions: firing and pausing them."""

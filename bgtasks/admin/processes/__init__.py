@@ -1,0 +1,1 @@
+"""The pages of processes and of their drains."""

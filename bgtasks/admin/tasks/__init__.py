@@ -1,0 +1,1 @@
+"""The list of all tasks, the page of one task, and the actions on both."""

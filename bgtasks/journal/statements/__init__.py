@@ -1,0 +1,82 @@
+"""
+The multi-row SQL of the journal and the claims: one method per statement, one class per database where it differs.
+
+Plain SQL on tuples instead of model instances: the journal shares the interpreter with the server's event loop, and an
+instance per task costs more than everything else together. Statuses stand in the text, not in the parameters, where a
+partial index must be found by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from django.db import connections
+
+from ...models.moments import to_datetime
+from ..loop_turn import LoopTurn
+from .base import Disowned, Statements, Wanted, is_missing_table
+from .mariadb import MariaDBStatements
+from .postgresql import MANY, PostgreSQLStatements
+from .rows import FULL, PLAIN, Row, Shape, fired_by, shape_of
+from .sqlite import SQLiteStatements
+
+__all__ = [
+    "FULL",
+    "MANY",
+    "PLAIN",
+    "SUPPORTED_VENDORS",
+    "Disowned",
+    "PostgreSQLStatements",
+    "Row",
+    "Shape",
+    "Statements",
+    "Wanted",
+    "bounded_transaction",
+    "fired_by",
+    "is_missing_table",
+    "shape_of",
+    "statements_for",
+    "to_datetime",
+]
+
+_BY_VENDOR: dict[str, type[Statements]] = {
+    "sqlite": SQLiteStatements,
+    "postgresql": PostgreSQLStatements,
+    "mysql": MariaDBStatements,
+}
+SUPPORTED_VENDORS = tuple(_BY_VENDOR)
+
+
+def statements_for(
+    alias: str, process_id: UUID, release: str, origin: UUID | None = None, loop_turn: LoopTurn | None = None
+) -> Statements:
+    """
+    Return the statements for a database, bound to the calling thread's connection.
+
+    Args:
+        process_id: the process whose rows they write.
+        origin: the process that counts the inserted rows as fired, if it is another one.
+        loop_turn: of the calling thread, if it measures its turns.
+
+    Raises:
+        NotImplementedError: for a database that bgtasks cannot use yet.
+    """
+    vendor = connections[alias].vendor
+    try:
+        kind = _BY_VENDOR[vendor]
+    except KeyError:
+        raise NotImplementedError(f"bgtasks cannot use {vendor} yet. It can use: {', '.join(_BY_VENDOR)}.") from None
+    return kind(alias, process_id, release, origin, loop_turn or LoopTurn())
+
+
+@contextmanager
+def bounded_transaction(using: str) -> Iterator[None]:
+    """
+    Open a transaction whose waits for locks are bounded, for the ORM's statements on the journal's thread.
+
+    Who holds a lock of ours for long must not keep the thread from beating: others would take this process for dead.
+    """
+    with statements_for(using, UUID(int=0), "").transaction():
+        yield

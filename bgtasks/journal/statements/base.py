@@ -1,0 +1,314 @@
+"""What is sent to every database. A subclass says what its database does differently."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+from uuid import UUID
+
+from django.db import InterfaceError, InternalError, OperationalError, connections, transaction
+from django.db.backends.utils import CursorWrapper
+from django.db.models import Q
+
+from ...models import BackgroundTask, Process
+from ..loop_turn import LoopTurn
+from .rows import FENCE, FULL, KEPT, PLAIN, RUNNING, Row, Rows, Shape
+
+_CLAIMED = (
+    "id", "name", "args", "kwargs", "attempt", "on_lost", "stuck_after", "max_attempts", "options", "key",
+    "unique_for", "transitions", "checkpoint", "cancel_requested_at", "signature_fingerprint", "release", "origin",
+)  # fmt: skip
+
+LONGEST_LOCK_WAIT = 2  # Seconds.
+MAX_PARAMETERS = 500  # In one statement; SQLite bounds them.
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which READY rows a claim may take."""
+
+    names: Sequence[str]
+    queues: Sequence[str] = ()  # Only of these. Empty: of all but `not_queues`.
+    not_queues: Sequence[str] = ()
+    rate_key: str | None = None
+    not_versions: Sequence[tuple[str, str]] = ()  # Names with fingerprints, whose rows are left to others.
+
+    @property
+    def condition(self) -> str:
+        parts = [f"name IN ({_marks(self.names)})"]
+        if self.queues:
+            parts.append(f"queue_name IN ({_marks(self.queues)})")
+        if self.not_queues:
+            parts.append(f"queue_name NOT IN ({_marks(self.not_queues)})")
+        if self.rate_key is not None:
+            parts.append("rate_key = %s")
+        parts += ["NOT (name = %s AND signature_fingerprint = %s)"] * len(self.not_versions)
+        return " AND ".join(parts)
+
+    @property
+    def values(self) -> list[str]:
+        """The parameters of the condition."""
+        rate_key = [] if self.rate_key is None else [self.rate_key]
+        versions = chain.from_iterable(self.not_versions)
+        return [*self.names, *self.queues, *self.not_queues, *rate_key, *versions]
+
+    def choose(self, ready: Any) -> Any:
+        """Return those of a queryset of rows."""
+        rows = ready.filter(name__in=self.names)
+        if self.queues:
+            rows = rows.filter(queue_name__in=self.queues)
+        if self.not_queues:
+            rows = rows.exclude(queue_name__in=self.not_queues)
+        for name, fingerprint in self.not_versions:
+            rows = rows.exclude(Q(name=name) & Q(signature_fingerprint=fingerprint))
+        return rows
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join(["%s"] * len(values))
+
+
+class Disowned(Exception):
+    """The row of this process is gone or says that it is dead: it has to begin anew under another id."""
+
+
+class Statements(Rows):
+    """What works on every database. A subclass says what its database does differently."""
+
+    def __init__(self, alias: str, process_id: UUID, release: str, origin: UUID | None, loop_turn: LoopTurn) -> None:
+        super().__init__(alias, process_id, release, origin)
+        quote = self.connection.ops.quote_name
+        self.loop_turn = loop_turn
+        self._table = table_text(alias)
+        self._count = (
+            f"UPDATE {quote(Process._meta.db_table)} "  # noqa: S608
+            "SET fired_count = fired_count + %s WHERE id = %s AND state <> 'DEAD'"
+        )
+
+    def prepare(self) -> None:
+        """Set up a new connection: our waits for a lock end well before this process would be taken for dead."""
+
+    def begin(self, cursor: CursorWrapper) -> None:
+        """Set up a new transaction, where a connection is not ours alone to set up."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[CursorWrapper]:
+        """Open a transaction whose waits for locks are bounded, and give its cursor."""
+        with transaction.atomic(using=self.alias), self.connection.cursor() as cursor:
+            self.begin(cursor)
+            yield cursor
+
+    def is_outage(self, error: Exception) -> bool:
+        """Tell whether the database refuses everything now (away, locked, full), and not just this record."""
+        # PostgreSQL's InternalError says that a transaction cannot write (a replica, a timeout), not what it was to.
+        return isinstance(error, OperationalError | InterfaceError | InternalError) or is_missing_table(error)
+
+    def insert(self, cursor: CursorWrapper, rows: Sequence[Row], shape: Shape = PLAIN) -> int:
+        """Insert rows; return how many. One that is there already was written by us, and its answer got lost."""
+        cursor.executemany(f"{insert_text(self.alias, shape)} ON CONFLICT (id) DO NOTHING", rows)
+        return int(cursor.rowcount)
+
+    def insert_keyed(self, cursor: CursorWrapper, row: Row) -> bool:
+        """Insert the row of a task with a key; tell whether it was. Else its key is taken, or it is there already."""
+        cursor.execute(f"{insert_text(self.alias, FULL)} ON CONFLICT DO NOTHING", row)
+        return bool(cursor.rowcount)
+
+    @contextmanager
+    def hasty(self, cursor: CursorWrapper) -> Iterator[None]:
+        """
+        Wait hardly at all for locks, in the open transaction, until the end of the block.
+
+        A transaction of the project's that fires with a key keeps others from that key until its commit.
+        """
+        yield  # SQLite has one writer at a time: inside a transaction nobody else has a lock.
+
+    def is_lock_wait(self, error: Exception) -> bool:
+        """Tell whether the wait for a lock was too long, which rolled back no more than to the last savepoint."""
+        return False
+
+    def update(self, cursor: CursorWrapper, rows: Sequence[Row], shape: Shape = PLAIN) -> int:
+        """Update rows that are still as this process left them; return how many were."""
+        cursor.executemany(update_text(self.alias, shape), rows)
+        return int(cursor.rowcount)
+
+    def begin_together(self, inserts: Sequence[Row], updates: Sequence[Row]) -> bool:
+        """
+        Insert, count and update plain rows with as few messages as the database allows, and leave the transaction open.
+
+        Returns:
+            Whether all of that was done, and is to be committed. If not, nothing is open: another way has to be taken.
+
+        Raises:
+            Disowned: as `count_fired`.
+        """
+        return False
+
+    def commit(self) -> None:
+        """Commit what `begin_together` has begun."""
+        with self.connection.wrap_database_errors:
+            self.connection.connection.commit()
+
+    def count_fired(self, cursor: CursorWrapper, count: int) -> None:
+        """
+        Count fired tasks in the row of their origin, in the transaction of their first write.
+
+        Raises:
+            Disowned: it was declared dead, or its row is gone. It must not record what others would rescue at once.
+        """
+        cursor.execute(self._count, [count, self._origin])
+        if not cursor.rowcount:
+            raise Disowned
+
+    def claim(self, cursor: CursorWrapper, wanted: Wanted, count: int, at: float) -> list[Row]:
+        """
+        Take up to `count` READY rows for this process, which are due at the moment `at`.
+
+        Returns:
+            Rows of what `_CLAIMED` names, the id as a number and the history as it is after the claim; JSON as text, or
+            read already.
+        """
+        moment = self.moment(at)
+        cursor.execute(
+            f"""UPDATE {self._table} SET {self._claim_changes}
+            WHERE id IN ({self._select_ready(wanted)}) AND status = 'READY' AND process IS NULL
+            RETURNING {self._claimed}""",  # noqa: S608  # Our own names.
+            [self._claim_entry(at), self._process, moment, *wanted.values, moment, count],
+        )
+        return [(number_of(row[0]), *row[1:]) for row in cursor.fetchall()]
+
+    def now(self, cursor: CursorWrapper) -> float:
+        """Return the moment by the database's clock, in seconds since the epoch: hosts' clocks may differ."""
+        return time.time()  # SQLite has none of its own.
+
+    def count_claimed(self, cursor: CursorWrapper, claimed: Sequence[Row]) -> int:
+        """Become the origin of the claimed rows that have none; return how many are to be counted as fired."""
+        uncounted = [f"{row[0]:032x}" for row in claimed if row[-1] is None]
+        for start in range(0, len(uncounted), MAX_PARAMETERS):
+            part = uncounted[start : start + MAX_PARAMETERS]
+            marks = ", ".join(["%s"] * len(part))
+            cursor.execute(
+                f"UPDATE {self._table} SET origin = %s WHERE id IN ({marks})",  # noqa: S608  # Our own names.
+                [self._process, *part],
+            )
+        return len(uncounted)
+
+    def note_places(self, cursor: CursorWrapper, rows: Sequence[Row]) -> None:
+        """Note where running tasks await: rows of (place as JSON, number, attempt)."""
+        cursor.executemany(
+            f"UPDATE {self._table} SET await_place = %s "  # noqa: S608  # Our own names.
+            "WHERE id = %s AND attempt = %s AND process = %s AND status = 'RUNNING'",
+            [(place, f"{number:032x}", attempt, self._process) for place, number, attempt in rows],
+        )
+
+    def find_cancels(self) -> list[int]:
+        """Return the numbers of the tasks that run in this process and that somebody asks to cancel."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT id FROM {self._table} {self.by_cancels} "  # noqa: S608  # Our own names.
+                "WHERE process = %s AND status = 'RUNNING' AND cancel_requested_at IS NOT NULL",
+                [self._process],
+            )
+            return [number_of(row[0]) for row in cursor.fetchall()]
+
+    def adopt(self, cursor: CursorWrapper, process: UUID) -> None:
+        """Take over what another id of this process runs and holds, unless it was given a verdict already."""
+        for status in ("RUNNING", "READY"):
+            cursor.execute(
+                f"UPDATE {self._table} SET process = %s "  # noqa: S608  # Our own names.
+                f"WHERE process = %s AND status = '{status}'",
+                [self._process, process.hex],
+            )
+
+    by_cancels = ""  # What has a look for requests to cancel take the index of these, and not read all running rows.
+    append_transition = ""  # An expression with one parameter, the new entry as JSON; its attempt is added by SQL.
+    claim_lock = ""  # How the claims of several processes keep out of each other's way: SQLite has one writer.
+
+    @property
+    def _claim_changes(self) -> str:
+        # The history first: MariaDB reads what the assignments before it have changed.
+        return (
+            f"transitions = {self.append_transition}, status = 'RUNNING', process = %s, started_at = %s, "
+            "attempt = attempt + 1"
+        )
+
+    @property
+    def _claimed(self) -> str:
+        return ", ".join(self.connection.ops.quote_name(name) for name in _CLAIMED)
+
+    def _claim_entry(self, at: float) -> str:
+        return self.transition((RUNNING, at, 0, "claimed")).replace('"attempt": 0, ', "")
+
+    def _select_ready(self, wanted: Wanted, columns: str = "id") -> str:
+        return f"""SELECT {columns} FROM {self._table}
+            WHERE status = 'READY' AND process IS NULL AND {wanted.condition}
+                AND (run_after IS NULL OR run_after <= %s)
+            ORDER BY priority DESC, id LIMIT %s {self.claim_lock}"""  # noqa: S608  # Our own names.
+
+    def read_back(self, cursor: CursorWrapper, numbers: Sequence[int]) -> dict[int, tuple[str, int, str | None]]:
+        """Return (status, attempt, process) of rows by number; ids that are not there are left out."""
+        found: dict[int, tuple[str, int, str | None]] = {}
+        for start in range(0, len(numbers), MAX_PARAMETERS):
+            part = numbers[start : start + MAX_PARAMETERS]
+            marks = ", ".join(["%s"] * len(part))
+            cursor.execute(
+                f"SELECT id, status, attempt, process FROM {self._table} WHERE id IN ({marks})",  # noqa: S608
+                [f"{number:032x}" for number in part],
+            )
+            found |= {number_of(row[0]): (row[1], row[2], _hex(row[3])) for row in cursor.fetchall()}
+        return found
+
+    def is_ours(self, process: str | None) -> bool:
+        return process == self._process
+
+
+def is_missing_table(error: Exception) -> bool:
+    """Tell whether the migrations have not been run: as SQLite says it, PostgreSQL and MariaDB by their codes."""
+    is_told = getattr(error.__cause__, "sqlstate", None) == "42P01" or error.args[:1] == (1146,)
+    return is_told or "no such table" in str(error)
+
+
+def _hex(value: Any) -> str | None:
+    return value if value is None else f"{number_of(value):032x}"
+
+
+def number_of(value: Any) -> int:
+    return value.int if isinstance(value, UUID) else int(str(value).replace("-", ""), 16)
+
+
+# The texts, made once.
+
+
+@lru_cache
+def insert_text(alias: str, shape: Shape) -> str:
+    """Return the INSERT of one row of a shape, with a parameter for each of its columns."""
+    values = ", ".join(["%s"] * len(shape.inserted) + [repr(value) for value in shape.constants.values()])
+    return f"INSERT INTO {table_text(alias)} ({names_text(alias, shape)}) VALUES ({values})"  # noqa: S608  # Our own names.
+
+
+@lru_cache
+def update_text(alias: str, shape: Shape) -> str:
+    """Return the fenced UPDATE of one row of a shape, with a parameter for each changed column and the fence."""
+    quote = connections[alias].ops.quote_name
+    changes = ", ".join(change_text(alias, name, "%s") for name in shape.changed)
+    fence = " AND ".join(f"{quote(name)} = %s" for name in FENCE)
+    return f"UPDATE {table_text(alias)} SET {changes} WHERE {fence}"  # noqa: S608  # Our own names.
+
+
+def change_text(alias: str, name: str, value: str) -> str:
+    """Return the assignment of an expression to a column."""
+    column = connections[alias].ops.quote_name(name)
+    return f"{column} = COALESCE({value}, {table_text(alias)}.{column})" if name in KEPT else f"{column} = {value}"
+
+
+def names_text(alias: str, shape: Shape) -> str:
+    quote = connections[alias].ops.quote_name
+    return ", ".join(quote(name) for name in (*shape.inserted, *shape.constants))
+
+
+def table_text(alias: str) -> str:
+    return str(connections[alias].ops.quote_name(BackgroundTask._meta.db_table))

@@ -1,1 +1,0 @@
-"""What a task's options decide while it runs: another attempt, the end of its time."""

@@ -1,0 +1,1 @@
+"""Processes other than an ASGI server with a lifespan: Daphne, `run_tasks`, and the victim of a kill test."""
