@@ -1,4 +1,4 @@
-"""A blocked event loop is shown, with what blocks it, and is not taken for dead."""
+"""A blocked event loop is reported with the line that blocks it. Its process does not count as dead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_blocked_loop_is_told_of_once(start_server: Callable[..., Server]) -> 
     server = start_server(TESTS_BLOCKED_AFTER="1", TESTS_DEAD_AFTER="3")
     watcher = start_server(TESTS_DEAD_AFTER="3")
     blocked = "SELECT blocked_by, blocked_since FROM bgtasks_process WHERE blocked_since IS NOT NULL"
-    with ThreadPoolExecutor(1) as pool:  # The loop may be blocked before it has sent the answer.
+    with ThreadPoolExecutor(1) as pool:  # The task may block the loop before the answer is sent.
         firing = pool.submit(server.fire, "block", 6, recorded=1)
         server.wait_until(lambda: server.query(blocked), "its row says so")
         [row] = server.query(blocked)

@@ -27,7 +27,7 @@ from tests.waiting import stays, wait_for
 
 
 class Program:
-    """Runs a piece of Python on a migrated database, and reads the rows it leaves."""
+    """Runs Python code on a migrated database, and reads the rows that it leaves."""
 
     def __init__(self, folder: Path, database: str) -> None:
         self.folder = folder
@@ -68,7 +68,7 @@ def program(database: str, tmp_path: Path) -> Program:
 
 
 def test_a_script_that_ends_at_once(program: Program) -> None:
-    """What it fired is drained before the interpreter is gone, ORM and threads included."""
+    """Its tasks are drained before the interpreter exits, those with ORM calls and threads included."""
     program.run(
         """
         bgtasks.fire(tasks.sleep, 0.3)
@@ -101,7 +101,7 @@ def test_an_unhandled_error_and_ctrl_c(program: Program) -> None:
 
 
 def test_asyncio_run_ends_and_its_tasks_go_on(program: Program) -> None:
-    """The loop of `asyncio.run` lasts as long as its main coroutine: a naive task on it would be cancelled."""
+    """The loop of `asyncio.run` ends with its main coroutine, which would cancel a plain asyncio task."""
     program.run(
         """
         async def main():
@@ -145,13 +145,13 @@ def test_threads(program: Program) -> None:
     )
     statuses = program.statuses()
     assert len(statuses) == 800
-    assert set(statuses) <= {"SUCCESSFUL", "READY"}  # What waits in the table is for the next process.
+    assert set(statuses) <= {"SUCCESSFUL", "READY"}  # The next process starts the tasks that wait in the table.
     objects = program.query("SELECT DISTINCT status FROM bgtasks_backgroundtask WHERE name = 'object'")
     assert objects == [{"status": "SUCCESSFUL"}]
 
 
 def test_a_fork(program: Program) -> None:
-    """The child has a runtime of its own; neither loses or repeats what the parent was doing."""
+    """The child has a runtime of its own. No task of the parent is lost or repeated."""
     out = program.run(
         """
         marks = os.environ["FOLDER"] + "/marks"
@@ -170,7 +170,7 @@ def test_a_fork(program: Program) -> None:
     assert len(program.query("SELECT id FROM bgtasks_process WHERE state = 'STOPPED'")) == 2
 
 
-@pytest.mark.databases("sqlite")  # It would stay locked for the child.
+@pytest.mark.databases("sqlite")  # Its file would stay locked for the child.
 def test_a_fork_waits_for_the_end_of_a_transaction(program: Program) -> None:
     program.run(
         """
@@ -236,7 +236,7 @@ def test_a_management_command(program: Program) -> None:
 
 
 def test_a_command_leaves_alone_what_waits_for_servers(program: Program) -> None:
-    """It would claim a task only to interrupt it when it ends."""
+    """A command ends soon, and would interrupt a task that it claimed."""
     program.run(
         """
         from django.utils import timezone

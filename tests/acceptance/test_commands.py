@@ -1,4 +1,4 @@
-"""The commands as people run them: real `manage.py` processes beside real servers."""
+"""The commands as users run them: `manage.py` processes beside servers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TASKS = ROOT / "tests/app/tasks.py"
 
 
 class Terminal:
-    """A command's terminal, as far as the command can tell."""
+    """The pseudo-terminal of a command."""
 
     HEIGHT, WIDTH = 40, 220
 
@@ -51,7 +51,7 @@ class Terminal:
         self.output = ""
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
-        """Read on until this is printed; not before what was waited for last."""
+        """Read until the text is printed, after the text of the last call."""
         end = time.monotonic() + seconds
         new = ""
         while text not in new:
@@ -61,12 +61,12 @@ class Terminal:
             new += more
 
     def read(self) -> str | None:
-        """Return what there is, None at the end."""
+        """Return the output that is there; None at the end."""
         if not select.select([self._end], [], [], 0.2)[0]:
             return ""
         try:
             read = os.read(self._end, 65536)
-        except OSError:  # As Linux tells that nobody has the other end.
+        except OSError:  # The error of Linux when no process has the other end open.
             return None
         more = self._decoder.decode(read)
         self.output += more
@@ -96,7 +96,7 @@ class Manage:
         return self._start(list(arguments), environment, stdout=pipe, stderr=pipe)
 
     def start_on_terminal(self, *arguments: str, **environment: str) -> Terminal:
-        """Start it as somebody who sits before it would."""
+        """Start a command on a terminal, as a person does."""
         ours, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", Terminal.HEIGHT, Terminal.WIDTH, 0, 0))
         environment = {"TERM": "xterm-256color", "COLUMNS": "", "LINES": "", **environment}
@@ -126,11 +126,11 @@ class Manage:
         process = self.start(*arguments, **environment)
         out, err = process.communicate(timeout=90)
         assert status is None or process.returncode == status, f"{process.returncode}\n{out}\n{err}"
-        assert status == 0 or "Traceback" not in err, err  # What tasks raise is logged.
+        assert status == 0 or "Traceback" not in err, err  # The exceptions of tasks are logged there.
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def read(self, *arguments: str, status: int = 0, **environment: str) -> Any:
-        """Run it with `--format json`; the whole of its output is the document."""
+        """Run a command with `--format json`; its whole output is one document."""
         return json.loads(self.run(*arguments, "--format", "json", status=status, **environment).stdout)
 
     @contextmanager
@@ -177,7 +177,7 @@ def wait_for_processes(server: Server, count: int, state: str = "ALIVE") -> list
 
 
 class Load:
-    """Requests that fire, one after the other, until told to stop."""
+    """Requests that fire tasks, one after the other, until the end of the `with` block."""
 
     def __init__(self, server: Server, path: str) -> None:
         self._url = f"http://127.0.0.1:{server.port}{path}"
@@ -201,7 +201,7 @@ class Load:
 
 
 def wait_for_beats(server: Server, count: int) -> None:
-    """Wait until each process has beaten so often from now on."""
+    """Wait until each process has beaten `count` times from now on."""
 
     def read_beats() -> dict[str, int]:
         return {row["id"]: row["beat"] for row in server.query("SELECT id, beat FROM bgtasks_process")}
@@ -228,7 +228,7 @@ def make_ready(manage: Manage, name: str, *args: object, queue: str = "default",
 
 @pytest.mark.slow
 def test_drain_of_two_servers_under_load(start_server: StartServer, manage: Manage) -> None:
-    """After exit 0 nothing starts; what is fired meanwhile is READY, and runs after `--undo`."""
+    """After exit code 0 no task starts. Tasks fired meanwhile are READY, and run after `--undo`."""
     servers = [start_server(), start_server()]
     wait_for_processes(servers[0], 2)
     for server in servers:
@@ -318,7 +318,7 @@ def test_drain_of_one_process(start_server: StartServer, manage: Manage) -> None
 
 @pytest.mark.slow
 def test_drain_does_not_wait_for_a_killed_process(start_server: StartServer, manage: Manage) -> None:
-    """Nothing ran in it. It is seen to be silent, and named."""
+    """The process ran no task. The command finds that it is silent, and names it."""
     server = start_server()
     wait_for_processes(server, 1)
     server.kill()
@@ -341,7 +341,7 @@ def test_drain_of_a_host(start_server: StartServer, manage: Manage) -> None:
 
 
 def test_drain_misused(manage: Manage) -> None:
-    """As an example of all commands; their options are tested in tests/integration."""
+    """One example for all commands: tests/integration has the other options."""
     assert "not a number of seconds" in manage.run("drain_tasks", "--timeout", "-1", status=2).stderr
 
 
@@ -353,7 +353,7 @@ def test_drain_without_processes(manage: Manage) -> None:
 
 
 def test_run_once(manage: Manage) -> None:
-    """It does what waits, and what that fires, and ends."""
+    """It runs the waiting tasks and the tasks that they fire, then ends."""
     make_ready(manage, "succeed", 1, times=30)
     make_ready(manage, "sleep", 0.3, times=5)
     make_ready(manage, "fail", times=2)
@@ -394,12 +394,12 @@ def test_run_of_a_queue(manage: Manage) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_run_until_a_signal(manage: Manage, number: int) -> None:
-    """What ends in time is successful, what does not is interrupted."""
+    """Tasks that end in time are successful, the others are interrupted."""
     marks = manage.folder / "marks"
     make_ready(manage, "mark", str(marks), "short", 1.0, times=3)
     make_ready(manage, "mark", str(marks), "long", 3600)
     process = manage.start("run_tasks", TESTS_DRAIN_TIMEOUT="2")
-    # The rows say so a moment before: what is claimed and not yet started would be given back.
+    # The rows change a moment earlier. A task that is claimed but not started would be given back.
     wait_for(lambda: marks.exists() and marks.read_text().count("start") == 4, "all run")
     wait_for(lambda: manage.statuses() == ["RUNNING"] * 4, "the rows say so")
 
@@ -446,7 +446,7 @@ def test_run_is_not_kept_by_a_thread(manage: Manage) -> None:
 
 
 def test_run_is_drained_by_the_command(manage: Manage) -> None:
-    """It is a process like any other; after its `--undo` it claims again."""
+    """The command drains it like any other process. After `--undo` it claims again."""
     process = manage.start("run_tasks")
     wait_for(lambda: manage.query("SELECT 1 FROM bgtasks_process WHERE state = 'ALIVE'"), "it lives")
     assert manage.read("drain_tasks", "--timeout", "30")["drained"]
@@ -546,7 +546,7 @@ def test_stuck_lists_what_waits_for_too_long(manage: Manage) -> None:
     ids = make_ready(manage, "succeed", times=2)
     assert manage.read("stuck_tasks") == {"count": 0, "tasks": []}
 
-    # The command above was a process of its own: since then they are older than that.
+    # The command above was a process of its own, so the rows are older than 0.2 s by now.
     report = manage.read("stuck_tasks", "--older-than", "0.2", status=1)
 
     assert {task["id"] for task in report["tasks"]} == set(ids)
@@ -557,7 +557,7 @@ def test_stuck_lists_what_waits_for_too_long(manage: Manage) -> None:
 def test_ten_thousand_live_tasks_are_all_seen_while_the_server_answers(
     start_server: StartServer, manage: Manage
 ) -> None:
-    """That a look at them is cut into slices is shown by `test_maintenance`; here nothing is timed."""
+    """Here nothing is timed: `test_maintenance` proves that the sampler works in slices."""
     server = start_server(TESTS_MAX_RUNNING="20000")
     for _ in range(10):
         server.fire("wait_deep_down", 3600, times=1000)
@@ -569,7 +569,7 @@ def test_ten_thousand_live_tasks_are_all_seen_while_the_server_answers(
 
     wait_for(is_all_seen, "all places are seen", 90)
 
-    assert manage.read("stuck_tasks", "--older-than", "1", status=1)["count"] == 1000  # As many as are listed.
+    assert manage.read("stuck_tasks", "--older-than", "1", status=1)["count"] == 1000  # The command lists no more.
     server.kill()
 
 
@@ -577,7 +577,7 @@ def test_ten_thousand_live_tasks_are_all_seen_while_the_server_answers(
 
 
 def test_audit_after_a_kill(start_server: StartServer, manage: Manage) -> None:
-    """Killed in the middle of its writing: what is in the table is counted, to the last row."""
+    """The server is killed while it writes. The count of fired tasks agrees with the table, to the last row."""
     server = start_server(TESTS_DEAD_AFTER="3")
     firing = threading.Thread(target=_fire_until_it_breaks, args=(server,))
     firing.start()
@@ -603,7 +603,7 @@ def test_prune(manage: Manage) -> None:
     make_ready(manage, "succeed", times=1200)
     old = "UPDATE bgtasks_backgroundtask SET status = 'SUCCESSFUL', finished_at = '2020-01-31 12:00:00'"
     manage.query(f"{old} WHERE id <> '{oldest(manage)}'")
-    # The id of a task is as old as the task; these are as if fired in 2020.
+    # An id holds the moment of firing: make it 2020.
     manage.query(AGE_IDS[databases.KIND])
 
     assert manage.read("prune_tasks", "--dry-run") == {"dry_run": True, "count": 1199, "pruned": {"SUCCESSFUL": 1199}}
@@ -624,7 +624,7 @@ AGE_IDS = {
 
 # top_tasks.
 
-HOSTILE = "\x1b]0;owned\x07\x1b[2J[bold red]x[/bold red]\u202e\n[/]"  # Escapes, markup, what turns the text around.
+HOSTILE = "\x1b]0;owned\x07\x1b[2J[bold red]x[/bold red]\u202e\n[/]"  # Escapes, markup, a mark that reverses text.
 HARMLESS = r"\x1b]0;owned\x07\x1b[2J[bold red]x[/bold red]\u202e\n[/]"
 
 
@@ -665,7 +665,7 @@ def test_top_shows_what_runs_and_what_has_ended(start_server: StartServer, manag
     assert (shown["processes"]["alive"], shown["processes"]["died"]) == (1, 0)
     functions = {one["name"].rpartition(".")[2]: (one["ended"], one["measured"]) for one in shown["functions"]}
     assert functions == {"succeed": (20, 20), "fail": (5, 5)}
-    out = manage.run("top_tasks").stdout  # Without a terminal it ends by itself.
+    out = manage.run("top_tasks").stdout  # Without a terminal the command ends by itself.
     assert "tests.app.tasks.wait_deep_down" in out
     assert "in _numbers, " in out
     assert "\x1b" not in out
@@ -707,7 +707,7 @@ def test_top_stays_on_a_terminal_until_ctrl_c(manage: Manage) -> None:
 
     make_running(manage, "shop.tasks.second")
     terminal.wait_for("shop.tasks.second")
-    manage.query("ALTER TABLE bgtasks_rollup RENAME TO bgtasks_gone")  # The database is away for a moment.
+    manage.query("ALTER TABLE bgtasks_rollup RENAME TO bgtasks_gone")  # As in a short outage of the database.
     terminal.wait_for("The database cannot be used")
     manage.query("ALTER TABLE bgtasks_gone RENAME TO bgtasks_rollup")
     make_running(manage, "shop.tasks.third")
@@ -717,8 +717,8 @@ def test_top_stays_on_a_terminal_until_ctrl_c(manage: Manage) -> None:
     shown = terminal.read_to_the_end()
     assert terminal.process.wait(60) == 0
     assert "Traceback" not in shown
-    assert shown.rindex("\x1b[?1049l") > shown.rindex("\x1b[?1049h")  # The screen is as it was before,
-    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # and its cursor is there.
+    assert shown.rindex("\x1b[?1049l") > shown.rindex("\x1b[?1049h")  # The screen is restored,
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # and the cursor is visible.
 
 
 def test_top_leaves_the_terminal_in_order_at_sigterm(manage: Manage) -> None:
@@ -757,7 +757,7 @@ def test_cancel_from_another_process(start_server: StartServer, manage: Manage) 
     out = manage.run("shell", "--no-imports", "-c", textwrap.dedent(code)).stdout
     asked_at = time.monotonic()
 
-    assert out.strip() == "Cancellation.ASKED"  # Its process does it.
+    assert out.strip() == "Cancellation.ASKED"  # The process of the task cancels it.
     server.wait_for_statuses({"CANCELLED": 1})
     assert time.monotonic() - asked_at < 10  # POLL_INTERVAL is 0.05 s here; the machine may be busy.
     server.stop()
@@ -789,10 +789,10 @@ def test_what_is_paused_starts_nowhere_until_it_is_resumed(start_server: StartSe
     servers = [start_server(), start_server()]
     wait_for_processes(servers[0], 2)
     assert "tests.app.tasks.succeed is paused" in manage.run("pause_tasks", "tests.app.tasks.succeed").stdout
-    wait_for_beats(servers[0], 2)  # A process looks for pauses more often than it beats.
+    wait_for_beats(servers[0], 2)  # A process reads the pauses more often than it beats.
 
     paused = [id_ for server in servers for id_ in server.fire("succeed", 5, times=3)]
-    for server in servers:  # What is not paused runs.
+    for server in servers:  # Functions that are not paused run.
         server.fire("sleep", 0.01, wait=1)
     servers[0].wait_until(lambda: manage.statuses().count("READY") == len(paused), "all that is paused waits")
     why = "thirty times POLL_INTERVAL, the time between two claims"

@@ -1,4 +1,4 @@
-"""The demo as its users meet it: a server process, its answers, its pages, and the ledger of `make smoke`."""
+"""The demo as its users see it: a server process, its answers, its pages, and the ledger of `make smoke`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.waiting import wait_for
 
 pytestmark = pytest.mark.databases("sqlite")  # The demo has a file of its own.
 
-# The ledger: it must be able to fail.
+# The ledger: each of its checks must be able to fail.
 
 
 def balanced() -> Ledger:
-    """A small run in which all is well: one task of each kind and end."""
+    """Return the ledger of a small run without problems: one task of each kind and end."""
     ends = {
         "m1": ("mail", "ada@example.com", "SUCCESSFUL"),
         "m2": ("mail", "bounce@example.com", "FAILED"),
@@ -293,7 +293,7 @@ def test_hook_refuses_what_is_no_json(demo, content):
 
 @pytest.mark.parametrize("content", [b"[" * 60 + b"]" * 60, b'{"a": "\\u0000"}'])
 def test_hook_says_what_cannot_be_stored(demo, content):
-    """Not every database holds all that JSON allows; nothing is fired then."""
+    """JSON that a database cannot store is refused, and no task is fired."""
     topic = f"odd-{len(content)}"
     subscribe(demo, topic, "ok/odd")
 

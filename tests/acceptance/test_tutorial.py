@@ -18,7 +18,7 @@ from tests.installed import install_metadata
 from tests.pages import BLOCKS, ROOT
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.databases("sqlite")  # The database of the tutorial, whichever the tests have.
+pytestmark = pytest.mark.databases("sqlite")  # The tutorial's project has a file of its own.
 
 
 @pytest.fixture(scope="module")
