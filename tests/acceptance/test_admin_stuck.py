@@ -9,9 +9,7 @@ from tests.acceptance.test_admin import log_in, press
 
 def test_the_task_of_a_killed_server_gets_its_verdict_from_the_page(start_server):
     runs = start_server(name="uvicorn")
-    shows = start_server(
-        name="gunicorn-sync", TESTS_DEAD_AFTER="1.5"
-    )  # WSGI: no runtime, no rescue.
+    shows = start_server(name="gunicorn-sync", TESTS_DEAD_AFTER="1.5")  # WSGI: no runtime, no rescue.
     [lost, left] = runs.fire("sleep", 3600, times=2, recorded=1)
     runs.wait_for_statuses({"RUNNING": 2})
     runs.kill()

@@ -173,7 +173,7 @@ def test_focus_stays_where_it_is_when_the_page_is_swapped(staff: Page, name: str
     swap(staff)
     swap(staff)
 
-    assert staff.evaluate(WHAT) == before
+    assert staff.evaluate(KEY) == before
 
 
 def test_focus_on_what_is_gone_goes_to_a_link_before_it(rows: Demo, staff: Page) -> None:
