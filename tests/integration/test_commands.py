@@ -1,4 +1,4 @@
-"""Wrong options of the commands, run in this process as `manage.py` runs them; tests/acceptance runs the rest."""
+"""Wrong options of the commands, run in the test's process. tests/acceptance has the other tests of commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MISUSE = 2  # Exit code.
 
 
 def read_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Run a command that is refused; return what it prints on stderr."""
+    """Run a command that must be refused; return its output on stderr."""
     with pytest.raises(SystemExit) as ended:
         execute_from_command_line(["manage.py", *arguments])
     assert ended.value.code == MISUSE

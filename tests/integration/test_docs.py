@@ -1,4 +1,4 @@
-"""The Python of the documentation runs, on a running runtime."""
+"""The Python blocks of the documentation run without an error."""
 
 from __future__ import annotations
 

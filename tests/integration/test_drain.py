@@ -1,4 +1,4 @@
-"""The drain inside one process: who is waited for, who is cut short, what is still recorded."""
+"""The drain of one process: which tasks finish, which are cut short, which are only recorded."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.waiting import next_turn
 
 @pytest.fixture
 def short(settings: Any) -> None:
-    """A drain whose deadline comes soon, though not before a short task is over on a busy machine."""
+    """A drain with a deadline that is early, but late enough for a short task on a busy machine."""
     settings.BGTASKS = {**settings.BGTASKS, "DRAIN_TIMEOUT": 1.5, "CANCEL_GRACE": 0.5, "MAX_RUNNING": 4}
 
 
 @pytest.fixture
 def patient(settings: Any) -> None:
-    """A drain that waits for all that ends by itself."""
+    """A drain that waits for each task that ends by itself."""
     settings.BGTASKS = {**settings.BGTASKS, "DRAIN_TIMEOUT": 30, "MAX_RUNNING": 4}
 
 
@@ -50,7 +50,7 @@ async def test_the_numbers(short: None, runtime: Runtime, caplog: pytest.LogCapt
     assert (drain.running_at_start, drain.finished_count, drain.cancelled_count, drain.left_count) == numbers
     assert drain.asked_by == "a call of bgtasks.drain()"
     assert drain.names["tests.app.tasks.ignore_cancellation"] == 1
-    assert drain.course[0][1] == 5  # The object that waits for a slot is waited for too.
+    assert drain.course[0][1] == 5  # It counts the object that waits for a slot too.
     assert drain.course[-1] == [pytest.approx(drain.seconds, abs=0.01), 1]
     assert [left for _, left in drain.course] == sorted((left for _, left in drain.course), reverse=True)
     assert 0 < drain.cut_short_after < drain.seconds
@@ -96,7 +96,7 @@ async def test_inside_a_task_it_is_an_error(runtime: Runtime) -> None:
 
 
 async def test_what_is_fired_while_draining(patient: None, runtime: Runtime) -> None:
-    """A task function is recorded for others; a coroutine cannot be, and is refused; a task's own child is drained."""
+    """A task function is recorded for other processes, a coroutine is refused, the child of a task is drained."""
     parent = bgtasks.fire(tasks.fire_child_when_draining, 0.05)
     draining = asyncio.ensure_future(bgtasks.drain())
     await next_turn()
@@ -148,7 +148,7 @@ async def test_waiting_functions_stay_in_the_table(patient: None, runtime: Runti
 
 
 async def test_the_order_of_the_signals(runtime: Runtime) -> None:
-    """Tasks drain first; receivers of `drained` may close what they used. A second start-up begins anew."""
+    """Tasks drain first, so receivers of `drained` may close resources. A second start-up begins anew."""
     seen: list[str] = []
 
     async def use_until_the_end() -> None:
@@ -248,7 +248,7 @@ async def test_an_inner_application_without_lifespan(transactional_db: None) -> 
 
 
 async def test_a_thread_that_cannot_be_cancelled(runtime: Runtime) -> None:
-    """A plain function goes on in its thread: the verdict is given at once, and a late end changes nothing."""
+    """A plain function goes on in its thread. Its verdict is given at once, and its late end changes nothing."""
 
     begun, gate = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Firing from async code: what may be fired, what is refused, what the row says."""
+"""Firing from async code: accepted and refused functions, and their rows."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ async def test_many_acknowledgements_at_once(runtime: Runtime) -> None:
 async def test_what_cannot_be_fired_is_a_type_error(runtime: Runtime, fire: Any, match: str) -> None:
     with pytest.raises(TypeError, match=match):
         fire()
-    gc.collect()  # A refused coroutine object that was not closed would warn, and warnings are errors.
+    gc.collect()  # A refused coroutine object must be closed: otherwise it warns, and warnings are errors.
     assert bgtasks.pending_task_count() == 0
 
 
@@ -178,7 +178,7 @@ async def test_hostile_but_printable_names_and_arguments_are_recorded(runtime: R
 
 
 async def test_arguments_arrive_as_they_are_stored(runtime: Runtime) -> None:
-    """A list that is changed after `fire` does not matter; a tuple or a date arrives as JSON gives it back."""
+    """A change of a list after `fire` has no effect. A tuple or a date arrives as JSON returns it."""
     items = [1, 2]
     handle = bgtasks.fire(tasks.succeed, {"items": items, "pair": (1, 2), "day": date(2026, 1, 2)})
     items.append(3)
@@ -371,7 +371,7 @@ async def test_a_task_may_finish_though_it_was_asked_to_stop(runtime: Runtime) -
 
 
 async def test_a_cancellation_from_outside_is_an_interruption(runtime: Runtime) -> None:
-    """As when a loop ends: nobody asked bgtasks, and the task did not raise by itself."""
+    """As at the end of a loop: neither bgtasks nor the task itself caused the CancelledError."""
     handle = bgtasks.fire(tasks.sleep, 100)
     await next_turn()
     [task] = [found for found in asyncio.all_tasks() if "tests.app.tasks.sleep" in found.get_name()]
@@ -396,7 +396,7 @@ async def test_admin_url(runtime: Runtime) -> None:
 
 
 async def test_from_threads(runtime: Runtime) -> None:
-    """From a thread the task runs on the home loop all the same."""
+    """A task fired from a thread runs on the home loop too."""
 
     def fire_some() -> list[bgtasks.TaskHandle[Any]]:
         return [bgtasks.fire(tasks.succeed, number) for number in range(50)]
@@ -428,7 +428,7 @@ async def test_every_history_follows_the_table(runtime: Runtime) -> None:
 
 
 def test_before_the_app_registry_is_ready() -> None:
-    """`import bgtasks` and the decorator need no Django set-up; firing says what is missing."""
+    """`import bgtasks` and the decorator need no Django set-up. Firing raises AppRegistryNotReady."""
     import subprocess
     import sys
 

@@ -20,7 +20,7 @@ BEFORE_DJANGO_IS_SET_UP = [
 
 
 def test_paths_that_are_imported_before_django_is_set_up() -> None:
-    """`asgi.py`, the pytest plugin and the modules of a project's tasks import them at that time."""
+    """`asgi.py`, the pytest plugin and a project's task modules import them that early."""
     imports = ";".join(f"import {path}" for path in BEFORE_DJANGO_IS_SET_UP)
     environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
 

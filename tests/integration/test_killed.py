@@ -1,4 +1,4 @@
-"""`bgtasks.testing.killed`, by real processes on the test's database, and `assert_accounted`."""
+"""`bgtasks.testing.killed`, with processes on the test's database, and `assert_accounted`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 @bgtasks.task
 async def declared_in_a_test(path: str) -> None:
-    """Another process finds it by importing this module."""
+    """Another process finds this function by importing the module."""
     Path(path).touch()
-    time.sleep(60)  # Not even a blocked loop is safe from SIGKILL.
+    time.sleep(60)  # SIGKILL ends even a blocked loop.
 
 
 @bgtasks.task
@@ -138,7 +138,7 @@ def test_in_a_transaction_it_refuses():
 def test_the_process_ends_with_that_of_the_test():
     with killed(tasks.sleep, 60) as victim:
         process = victim._victim
-        process.stdin.close()  # As the end of this process would.
+        process.stdin.close()  # As at the end of this process.
 
         assert process.wait(20) == 1
 

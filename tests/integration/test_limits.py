@@ -1,4 +1,4 @@
-"""How many run at once, how many start in a period, how many may wait, and what is paused."""
+"""Limits on running tasks, on starts in a period, on waiting tasks; and pauses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.waiting import astays
 
 
 class Highest:
-    """How many were inside at once, at most."""
+    """Counts how many tasks are inside at once."""
 
     def __init__(self) -> None:
         self.now = self.most = self.all = 0
@@ -66,7 +66,7 @@ async def test_a_function_runs_so_often_at_once(runtime: Runtime, highest: Highe
 
     handles = [bgtasks.fire(two, number) for number in range(20)]
     handles += list(await asyncio.gather(*[bgtasks.afire(two, number) for number in range(20, 30)]))
-    # Others are not kept by those that wait.
+    # Waiting tasks do not block other functions.
     assert await bgtasks.fire(tasks.succeed, 5).wait(timeout=20) == 5
 
     assert [await handle.wait(timeout=30) for handle in handles] == list(range(30))
@@ -268,7 +268,7 @@ async def is_paused(name: str) -> bool:
     return name in limits.paused_functions | limits.paused_queues
 
 
-# Pausing, by hand.
+# Pauses by hand.
 
 
 @pytest.fixture

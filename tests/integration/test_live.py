@@ -1,4 +1,4 @@
-"""The push to the admin's pages: from a task's end over the channel layer to the socket."""
+"""The push to the admin's pages: from the end of a task, over the channel layer, to the socket."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def opened(cookie: str) -> AsyncIterator[WebsocketCommunicator]:
     communicator = connect(cookie)
     is_accepted, _ = await communicator.connect(timeout=10)
     assert is_accepted
-    await communicator.receive_from(timeout=10)  # It may have changed before.
+    await communicator.receive_from(timeout=10)  # An earlier change may have been pushed.
     yield communicator
     await communicator.disconnect()
 
@@ -221,7 +221,7 @@ async def test_a_layer_that_fails_keeps_nothing_from_running(
 
 @pytest.mark.parametrize(("permission", "opens"), [("view_backgroundtask", True), ("view_process", False)])
 def test_a_page_opens_a_socket_for_those_who_are_let_in(db: None, permission: str, opens: bool) -> None:
-    """Whoever may see processes but no tasks would be refused, again and again."""
+    """A user who may see processes but no tasks would be refused at each attempt."""
     user = User.objects.create(username="ann", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=["view_process", permission]))
     client = Client()
@@ -251,7 +251,7 @@ async def test_the_socket_stays_open_and_tells_while_the_layer_fails(
 
 
 async def test_it_closes_at_once_when_the_process_is_told_to_stop(opened: WebsocketCommunicator) -> None:
-    """And ends, though the browser never says that it has closed its end."""
+    """It ends although the browser does not confirm the close."""
     await stop_asked.asend(None)
 
     assert (await opened.receive_output(timeout=10))["code"] == consumers.GONE

@@ -1,4 +1,4 @@
-"""The two halves of the push between processes. The test plays the other process, over the in-memory layer."""
+"""Both sides of the push between processes. The test acts as the other process, over the in-memory layer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.app import tasks
 from tests.conftest import Runtime, wait_until
 from tests.waiting import astays
 
-NEVER = 600  # Seconds between two polls: what a test hears of, it was told.
+NEVER = 600  # Seconds between two polls: news that arrive in a test were pushed.
 
 
 class FailingLayer:
@@ -51,7 +51,7 @@ class CountingLayer(InMemoryChannelLayer):
 
 
 class IdleLayer(InMemoryChannelLayer):
-    """One that raises when nothing has arrived for a while."""
+    """A layer that raises when no message has arrived for a while."""
 
     async def receive(self, channel: str) -> Any:
         if not channel.endswith(get_runner().state.id.hex):
@@ -61,7 +61,7 @@ class IdleLayer(InMemoryChannelLayer):
 
 
 class FullLayer(InMemoryChannelLayer):
-    """One whose channels hold a single message."""
+    """A layer whose channels hold a single message."""
 
     def __init__(self) -> None:
         super().__init__(capacity=1)
@@ -73,7 +73,7 @@ def use(settings: Any, layer: str, poll_interval: float) -> None:
 
 
 class OtherProcess:
-    """What a process says and hears."""
+    """Another process, as far as it sends and receives messages."""
 
     def __init__(self) -> None:
         self.id = uuid7()
@@ -94,7 +94,7 @@ class OtherProcess:
         await self.say(type="bgtasks.ended", tasks=[str(id_) for id_ in ids])
 
     async def run_a_task(self) -> BackgroundTask:
-        """Return a row as if this process ran it."""
+        """Return the row of a task that this process runs."""
         return await BackgroundTask.objects.acreate(
             name="tests.app.tasks.succeed",
             status="RUNNING",
@@ -152,7 +152,7 @@ def counting_layer(settings: Any) -> type[CountingLayer]:
     return CountingLayer
 
 
-# The process that runs the task.
+# In the process that runs the task.
 
 
 async def test_the_answer_comes_after_the_commit(layer: None, runtime: Runtime) -> None:
@@ -176,13 +176,13 @@ async def test_each_that_asks_has_one_answer_for_all(layer: None, runtime: Runti
 
     for other in others:
         await other.ask(*[handle.id for handle in handles])
-        await other.ask(handles[0].id)  # Asked twice, answered once.
+        await other.ask(handles[0].id)  # A second question about it.
     await wait_until(lambda: sum(map(len, get_runner().peers.asked_about.values())) == 6)
     go_on.set()
 
     for other in others:
         told: list[str] = []
-        while len(told) < 3:  # One message, unless the journal has written them in two batches.
+        while len(told) < 3:  # One message, or two if the journal wrote two batches.
             told += (await other.hear())["tasks"]
         assert sorted(told) == sorted(str(handle.id) for handle in handles)
 
@@ -201,7 +201,7 @@ async def test_who_asks_about_an_unknown_task_is_answered_at_once(layer: None, r
 
 
 async def test_a_task_that_will_be_tried_again_is_let_go(layer: None, runtime: Runtime) -> None:
-    """Any process may make the next attempt: who waits has to see which."""
+    """Any process may make the next attempt, so the waiting process has to find it."""
     go_on = asyncio.Event()
 
     @bgtasks.task(name="fails at first", max_attempts=2, backoff_first=600, backoff_cap=600)
@@ -250,7 +250,7 @@ async def test_what_is_no_question_is_ignored(layer: None, runtime: Runtime) -> 
         {"type": "bgtasks.ask", "by": by, "tasks": [id_] * 501},
         {"type": ["bgtasks.ask"], "by": by, "tasks": [id_]},
         {"type": "bgtasks.ended", "tasks": [None]},
-        {"type": "bgtasks.ended", "tasks": [id_]},  # Nobody has asked.
+        {"type": "bgtasks.ended", "tasks": [id_]},  # Without a question.
         {"type": "websocket.send", "text": "hello"},
     ]
 
@@ -275,7 +275,7 @@ async def test_what_nobody_asks_about_sends_nothing(counting_layer: type[Countin
     assert counting_layer.sent == 0
 
 
-# The process that waits.
+# In the process that waits.
 
 
 async def test_who_waits_asks_and_looks_when_told(layer: None, runtime: Runtime) -> None:
@@ -321,7 +321,7 @@ async def test_who_runs_the_next_attempt_is_asked(layer: None, runtime: Runtime)
 
 
 async def test_a_process_is_asked_once(counting_layer: type[CountingLayer], runtime: Runtime) -> None:
-    """Whatever the number of polls and of those who wait; once more if it has answered and runs it all the same."""
+    """One question, however many polls and callers; a second one if it has answered and still runs the task."""
     other = OtherProcess()
     row = await other.run_a_task()
     handles = [await bgtasks.aget(row.pk) for _ in range(3)]
@@ -333,7 +333,7 @@ async def test_a_process_is_asked_once(counting_layer: type[CountingLayer], runt
     await other.hear()
     await finish(row)
 
-    assert await asyncio.gather(*waiting) == ["made elsewhere"] * 3  # By polling: nobody has answered.
+    assert await asyncio.gather(*waiting) == ["made elsewhere"] * 3  # By polling, without an answer.
     assert counting_layer.sent == 3
 
 

@@ -1,4 +1,4 @@
-"""What finished tasks come to, counted by each process and added up for the pictures."""
+"""Rollups of finished tasks, counted by each process and summed for the pictures."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_what_ended_is_counted_in_each_resolution(runtime: Runtime) -> Non
 
 
 async def test_each_is_counted_once_however_often_it_is_written(runtime: Runtime) -> None:
-    """A retry is an attempt of the same task; a claimed row is counted where it ends."""
+    """A retry is an attempt of the same task. The process in which a claimed row ends counts it."""
     handle = bgtasks.fire(tasks.fail.using(max_attempts=3, backoff_first=0.01))
     with pytest.raises(bgtasks.TaskFailed):
         await handle.wait(timeout=20)
@@ -98,7 +98,7 @@ async def test_the_last_ones_are_written_by_the_drain(runtime: Runtime, monkeypa
 
 
 async def test_an_answer_that_gets_lost_counts_nothing_twice(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The row is written whole, so it is just written again."""
+    """The whole row is written, so the writer repeats it."""
     write, lost, is_answered = rollup_writer.RollupBucket.write, [0], threading.Event()
 
     def lose(self: Any, using: str) -> None:
@@ -117,7 +117,7 @@ async def test_an_answer_that_gets_lost_counts_nothing_twice(runtime: Runtime, m
 
 
 async def test_a_missing_table_keeps_nobody_from_recording(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
-    """A release that was rolled out before its migration."""
+    """As after the roll-out of a release before its migration."""
 
     def rename(old: str, new: str) -> None:
         with connection.cursor() as cursor:
@@ -211,7 +211,7 @@ def test_a_verdict_is_counted_by_who_gave_it(status: Status) -> None:
 
 
 def test_the_newest_that_failed_is_told() -> None:
-    """A process may have written its rollup before it knew of any."""
+    """A process may have written its rollup before its first failure."""
     old, new = sorted(str(uuid4()) for _ in range(2))
     told = [{"failed": new}, {}, {"failed": old}]
     buckets = [rollups.Bucket(timezone.now(), uuid4(), {"a": counts() | each}, None) for each in told]

@@ -1,4 +1,4 @@
-"""The spool where the journal's thread cannot write it, and a folder that others may write to."""
+"""The spool without the journal's thread, and a folder that other users may write to."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def own_spool(settings: Any, tmp_path: Path) -> None:
 
 
 async def test_a_thread_that_hangs_takes_nothing_along(own_spool: None, runtime: Runtime, tmp_path: Path) -> None:
-    """The database does not answer at all: what the journal holds is spooled beside it, and the next start reads it."""
+    """The database does not answer. Another thread spools the journal's records, and the next start reads them."""
     journal = apps.get_app_config("bgtasks").runtime.journal
     first = bgtasks.fire(tasks.succeed, 0)
     await read_row(first)
@@ -52,7 +52,7 @@ async def test_a_thread_that_hangs_takes_nothing_along(own_spool: None, runtime:
     assert {record.id for record in records} == {handle.id for handle in handles}
     kept = path.read_text()
     may_go_on.set()
-    journal._thread.join(20)  # It writes them after all, and nothing is there twice.
+    journal._thread.join(20)  # It writes them after all, and none is stored twice.
     await runtime.stop()
     path.write_text(kept)
     await runtime.start()
@@ -62,7 +62,7 @@ async def test_a_thread_that_hangs_takes_nothing_along(own_spool: None, runtime:
 
 
 class WriterThatFailsOnce(Writer):
-    """Its second batch meets a database that is away."""
+    """Its second batch fails, as in an outage."""
 
     calls = 0
 
@@ -126,7 +126,7 @@ async def test_a_process_that_was_never_registered(
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no such permissions.")
 def test_a_folder_that_others_may_write_to_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Who can write a spool file has tasks of the project run."""
+    """A user who can write a spool file can have the project's tasks run."""
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     folder = tmp_path / f"bgtasks-{os.getuid()}"
     folder.mkdir()
@@ -150,7 +150,7 @@ def test_a_line_that_was_changed_is_damaged() -> None:
 
 
 async def test_a_claimed_task_is_spooled_whatever_its_arguments(runtime: Runtime) -> None:
-    """Its row has them already: what follows is an update."""
+    """Its row has them already, and the next write is an update."""
 
     @bgtasks.task(name="waits")
     async def wait(parts: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The time of an attempt: its end, a word before it, and what ignores both."""
+"""The time limits of an attempt: the timeout, the soft timeout, and tasks that ignore both."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def hang_deep_down() -> None:
     await asyncio.sleep(HOUR)
 
 
-# The end.
+# The timeout.
 
 
 async def test_a_timeout_fails_it_and_says_where_it_was_waiting(runtime: Runtime) -> None:
@@ -150,7 +150,7 @@ async def test_a_timeout_may_be_given_up_on(runtime: Runtime) -> None:
 
 
 async def test_the_time_is_the_attempts_own(settings: Any, transactional_db: None) -> None:
-    """Waiting for a slot takes none of it."""
+    """The wait for a slot does not count."""
     settings.BGTASKS = {**settings.BGTASKS, "MAX_RUNNING": 1}
     runtime = Runtime()
     await runtime.start()
@@ -251,7 +251,7 @@ async def ask_in_the_row(handle: Any) -> None:
     await wait_until(lambda: record.cancel_reason == "asked")
 
 
-# A word before the end.
+# The soft timeout.
 
 
 async def test_the_hook_is_called_in_the_tasks_context_on_its_loop(runtime: Runtime) -> None:
@@ -316,11 +316,11 @@ async def test_each_attempt_has_its_own_word(runtime: Runtime) -> None:
     assert seen == [False, False]
 
 
-# What ignores its end.
+# Tasks that ignore their cancellation.
 
 
 class Deaf:
-    """A task that ignores its cancellation until it is told to end."""
+    """A task that ignores its cancellation until `go_on` is set."""
 
     def __init__(self, **options: Any) -> None:
         self.begun, self.go_on = asyncio.Event(), asyncio.Event()
@@ -479,6 +479,6 @@ async def test_a_drain_that_meets_a_timeout_leaves_nothing_running(short_grace: 
     assert row.status == "INTERRUPTED"
     assert handle.status is Status.INTERRUPTED
     deaf.go_on.set()
-    await asyncio.wait({attempt})  # Only the log notes its late result.
+    await asyncio.wait({attempt})  # Its late result is only logged.
     await row.arefresh_from_db()
     assert row.status == "INTERRUPTED"

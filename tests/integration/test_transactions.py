@@ -1,4 +1,4 @@
-"""Firing in sync code inside a transaction: the row is there with the caller's data, or not at all."""
+"""Firing in a transaction of sync code: the row is committed with the caller's data, or not at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_the_row_is_written_in_the_callers_transaction(runtime: Runtime) -
         with transaction.atomic():
             Group.objects.create(name="with the data")
             handle = bgtasks.fire(tasks.succeed, {"a": 1})
-            row = BackgroundTask.objects.get(pk=handle.id)  # Seen on this connection only.
+            row = BackgroundTask.objects.get(pk=handle.id)  # Visible on this connection only.
             assert (row.status, row.process, row.attempt) == ("READY", None, 0)
             return handle
 
@@ -132,13 +132,13 @@ async def test_coroutines_are_fired_at_the_commit_and_closed_on_rollback(runtime
     assert await asyncio.gather(*done) == ["object", "function"]
     with pytest.raises(bgtasks.RolledBack):
         await undone
-    gc.collect()  # A coroutine that was not closed would warn, and warnings are errors.
+    gc.collect()  # A coroutine that is not closed warns, and warnings are errors.
     assert sorted(started) == ["function", "object"]
 
 
 @pytest.mark.parametrize("how", ["option", "setting"])
 async def test_opting_out(settings: Any, transactional_db: None, how: str) -> None:
-    """Fired at once, whatever becomes of the transaction."""
+    """It is fired at once and does not depend on the transaction."""
     if how == "setting":
         settings.BGTASKS = {**settings.BGTASKS, "FIRE_ON_COMMIT": False}
     runtime = Runtime()
@@ -201,7 +201,7 @@ async def test_many_in_one_transaction(runtime: Runtime) -> None:
 
 
 async def test_a_plain_function_fires_in_its_transaction(runtime: Runtime) -> None:
-    """From a task in its thread, as from a view."""
+    """A plain task function in its thread fires as a view does."""
 
     @bgtasks.task(name="fires_in_atomic")
     def parent() -> str:
