@@ -43,7 +43,7 @@ def name_of(block: Block) -> str:
 
 
 def compile_block(block: Block) -> Any:
-    # Blank lines stand for the text before the block, so that a traceback shows the line number of the page.
+    # Blank lines replace the text before the block, so that a traceback has the line numbers of the page.
     return compile("\n" * (block.line - 1) + block.code, block.page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 

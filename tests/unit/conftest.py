@@ -25,4 +25,4 @@ def pytest_runtest_call() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def fresh_runtime() -> None:
-    """Replace the fixture of all other tests: without a thread or a connection there is nothing to end."""
+    """Replace the fixture of tests/conftest.py: without a thread or a connection there is nothing to end."""

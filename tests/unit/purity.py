@@ -18,7 +18,7 @@ import pytest
 
 ADVICE = "tests/unit does without. Move the test to tests/integration, or to tests/acceptance if it needs a server."
 
-# What an audit event of the interpreter stands for: https://docs.python.org/3/library/audit_events.html.
+# By audit event of the interpreter: https://docs.python.org/3/library/audit_events.html.
 _REFUSED = {
     "os.exec": "a process",
     "os.fork": "a process",
@@ -31,10 +31,10 @@ _REFUSED = {
     "socket.connect": "a server",
     "sqlite3.connect": "a database",
 }
-# Each fixture that needs a database asks for one of these: of pytest-django, and of tests/conftest.py.
+# Each fixture that needs a database depends on one of these, of pytest-django or of tests/conftest.py.
 _DATABASE_FIXTURES = {"django_db_setup", "migrated_database"}
 
-_faults: list[str] | None = None  # Of the test that goes on; None between tests.
+_faults: list[str] | None = None  # Of the current test; None between tests.
 
 
 class Impure(Exception):

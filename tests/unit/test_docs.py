@@ -158,7 +158,7 @@ def test_testing_tables_are_the_code():
 
 
 async def time_flies() -> None:
-    """Something to fire."""
+    """A function to fire."""
 
 
 def tables_of_testing(number: int) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Whoever waits for too long is answered, each at its moment, and one timer does for all."""
+"""Each wait that takes too long is answered at its moment, with one timer for all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_it_ends_with_the_last_who_waits():
     assert not expiry.forget_answered()
     assert first.result() is True
     assert expiry._timer is None
-    expiry.watch(late := loop.create_future())  # It begins anew.
+    expiry.watch(late := loop.create_future())  # The timer begins anew.
     assert expiry._timer is not None
     late.cancel()
     assert not expiry.forget_answered()

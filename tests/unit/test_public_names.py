@@ -133,7 +133,7 @@ USING_OPTIONS = [
     "on_conflict",
     "rate_key",
 ]
-OTHER_TASK_OPTIONS = [  # They can be given to the decorator only.
+OTHER_TASK_OPTIONS = [  # Only the decorator accepts them.
     "retry_on",
     "give_up_on",
     "on_soft_timeout",

@@ -1,4 +1,4 @@
-"""The rule of this folder holds: each thing that it excludes fails a test."""
+"""The rule of this folder: each excluded use fails a test."""
 
 from __future__ import annotations
 
