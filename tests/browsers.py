@@ -1,4 +1,4 @@
-"""A browser, and the demo that it looks at."""
+"""A browser on the demo's admin."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from playwright.sync_api import Locator, Page
 from bgtasks_project.smoke.evidence import read_rows
 from bgtasks_project.smoke.processes import Server as Demo
 from tests.sockets import PATH
+from tests.waiting import wait_for
 
-WAIT = 20_000  # Milliseconds, for what the page shows by itself.
+WAIT = 20_000  # Milliseconds until the page must show a change by itself.
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="There is no Chromium here.")
 
@@ -38,10 +39,10 @@ def fire_report(demo: Demo, seconds: float = 60) -> Fired:
 
 
 def wait_for_row(demo: Demo, task_id: str) -> Fired:
-    until = time.monotonic() + 20
-    while task_id not in {row.task_id for row in read_rows(demo.database)}:
-        assert time.monotonic() < until, demo.log.read_text()
-        time.sleep(0.02)
+    def is_recorded() -> bool:
+        return task_id in {row.task_id for row in read_rows(demo.database)}
+
+    wait_for(is_recorded, f"task {task_id} has a row", 20, demo.log.read_text)
     return Fired(task_id, f"/admin/bgtasks/backgroundtask/{task_id}/change/")
 
 
@@ -55,14 +56,14 @@ def open_pushed(page: Page, address: str = LIVE) -> Page:
 
 
 def note_pushes(page: Page) -> list[float]:
-    """Return the moments at which messages arrive at the sockets that the page opens from now on."""
+    """Return the list to which the moments of later messages to the page's sockets are added."""
     moments: list[float] = []
     page.on("websocket", lambda opened: opened.on("framereceived", lambda _frame: moments.append(time.monotonic())))
     return moments
 
 
 def is_the_same(page: Page) -> bool:
-    """Tell whether the page has not been loaded anew since `open_pushed`."""
+    """Report whether the page has not been reloaded since `open_pushed`."""
     return bool(page.evaluate("window.isTheSame === true"))
 
 
@@ -71,7 +72,7 @@ def row_of(page: Page, task_id: str) -> Locator:
 
 
 def wait_until_it_grows(page: Page, task_id: str) -> None:
-    """Wait until the bar of a running task is longer than now."""
+    """Wait until the bar of a running task has grown."""
     bar = f'[data-bgtasks-task="{task_id}"] .bgtasks-elapsed-bar'
     first = float(page.locator(bar).get_attribute("width") or 0)
     grown = "([bar, first]) => Number(document.querySelector(bar).getAttribute('width')) > first"

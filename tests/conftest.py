@@ -1,10 +1,12 @@
-"""Fixtures: the runtime inside a test, driven as a server drives it, and real server processes."""
+"""Fixtures: a runtime in the test's process, driven as a server drives it, and server processes."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from .servers import Server
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    share_bytecode(config)
     config.addinivalue_line("markers", "slow: takes long; `make test ALL=1` runs it, as .ci/run does")
     config.addinivalue_line("markers", "databases(*kinds): about these databases only, and not run on another")
     if is_controller(config):
@@ -38,13 +41,24 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         databases.drop_databases_of_run()
 
 
+def share_bytecode(config: pytest.Config) -> None:
+    """
+    Let the processes that the tests start share their bytecode, in a temporary folder.
+
+    Where the environment forbids it in the tree, each of some hundred processes would compile the package anew.
+    """
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        folder = os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="bgtasks-tests-bytecode-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
 def is_controller(config: pytest.Config) -> bool:
-    """Tell whether this is the process that was started, and not one that pytest-xdist has started for it."""
+    """Report whether this is the main process, not a worker of pytest-xdist."""
     return not hasattr(config, "workerinput")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about another database: it is not skipped, for it is not meant for this one."""
+    """Deselect tests of other databases. They are not skipped, since they do not apply to this one."""
     left_out = [
         item for item in items if any(databases.KIND not in found.args for found in item.iter_markers("databases"))
     ]
@@ -102,7 +116,7 @@ def keep_declarations() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def read_anew() -> None:
-    """Forget what the admin keeps of the database for a minute: each test has another one."""
+    """Empty the caches of the admin, which hold values of a test's database for a minute."""
     if (kept := sys.modules.get("bgtasks.admin.shared.cache")) is not None:
         kept.forget_all()
 
@@ -117,14 +131,14 @@ def fresh_runtime(request: pytest.FixtureRequest) -> Iterator[None]:
     config = apps.get_app_config("bgtasks")
     config.shut_down()
     config.begin_anew()
-    # The thread of the tests' own async ORM calls: PostgreSQL drops no database while it is connected.
+    # Of the thread for the tests' own async ORM calls: PostgreSQL drops no database while it is connected.
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()
     left = [thread.name for thread in threading.enumerate() if thread.name.startswith("bgtasks-")]
     assert not left, f"These threads outlived the test: {left}"
 
 
 async def wait_until(condition: Callable[[], Any], seconds: float = 20) -> None:
-    """Wait until the condition holds, which may be a coroutine function."""
+    """Wait until the condition holds. It may be a coroutine function."""
     async with asyncio.timeout(seconds):
         while True:
             found = condition()
@@ -135,11 +149,10 @@ async def wait_until(condition: Callable[[], Any], seconds: float = 20) -> None:
 
 async def read_row(handle: Any, seconds: float = 20) -> BackgroundTask:
     """Return the row of a task once it is finished."""
-    row: BackgroundTask | None = None
+    rows = BackgroundTask.objects.filter(pk=handle.id)
     async with asyncio.timeout(seconds):
-        while row is None or not row.is_finished:
+        while (row := await rows.afirst()) is None or not row.is_finished:
             await asyncio.sleep(0.01)
-            row = await BackgroundTask.objects.filter(pk=handle.id).afirst()
     return row
 
 
@@ -152,7 +165,7 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 @pytest.fixture
 def database(migrated_database: str, tmp_path: Path) -> str:
-    """A migrated database without rows, for processes outside this one: a file's path, or a name."""
+    """A migrated database without rows, for other processes: the path of a file, or a name."""
     if databases.KIND != "sqlite":
         databases.empty(migrated_database)
         return migrated_database
@@ -161,7 +174,7 @@ def database(migrated_database: str, tmp_path: Path) -> str:
 
 @pytest.fixture
 def start_server(database: str, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Start real servers, each a process of its own, on one database; none outlives the test."""
+    """Start server processes on one database; none outlives the test."""
     servers: list[Server] = []
 
     def start(**options: Any) -> Server:

@@ -1,4 +1,4 @@
-"""The database of a test run, chosen by TESTS_DB (sqlite, postgresql, mariadb), and a look at it from outside."""
+"""The database of a test run, chosen by TESTS_DB (sqlite, postgresql, mariadb), and connections from outside."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if KIND not in KINDS:
     raise ValueError(f"TESTS_DB is {KIND!r}. It may be: {', '.join(KINDS)}.")
 
 LANES = 1 if KIND == "sqlite" else 4
-MAINTENANCE = "mysql" if KIND == "mariadb" else "postgres"  # A database that is always there.
+MAINTENANCE = "mysql" if KIND == "mariadb" else "postgres"  # A database that always exists.
 
 _HOST = os.environ.get("TESTS_DB_HOST", "127.0.0.1")
 _PORT = int(os.environ.get("TESTS_DB_PORT") or (3306 if KIND == "mariadb" else 5432))
 _USER = os.environ.get("TESTS_DB_USER", "root" if KIND == "mariadb" else "postgres")
 _PASSWORD = os.environ.get("TESTS_DB_PASSWORD", "")
 
-# What the databases of this run have in their names: when it began, so that what a killed run left can be told, and a
+# A part of the names of this run's databases: the begin of the run, by which those of killed runs are found, and a
 # random part, for runs in other checkouts and containers. Child processes inherit it.
 RUN = os.environ.setdefault("TESTS_DB_RUN", f"{int(time.time())}_{secrets.token_hex(3)}")
 _OURS = re.compile(r"(?:test_)?bgtasks_(?P<began>\d{10})_(?P<rest>[0-9a-f]{6}.*)")
@@ -35,7 +35,7 @@ _LEFT_AFTER = 6 * 3600  # Seconds: longer than any run takes.
 
 
 def settings_for(folder: Path) -> dict[str, Any]:
-    """Return Django's settings of the database that the environment asks for."""
+    """Return Django's settings of the database that the environment chooses."""
     name = os.environ.get("TESTS_DB_NAME", f"bgtasks_{RUN}")
     server = {"NAME": name, "HOST": _HOST, "PORT": _PORT, "USER": _USER, "PASSWORD": _PASSWORD}
     if KIND == "postgresql":
@@ -45,7 +45,7 @@ def settings_for(folder: Path) -> dict[str, Any]:
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": folder / "db.sqlite3",
-        "TEST": {"NAME": folder / "test.sqlite3"},  # A file: threads of the runtime read it too.
+        "TEST": {"NAME": folder / "test.sqlite3"},  # A file, since threads of the runtime read it too.
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
@@ -55,7 +55,7 @@ def settings_for(folder: Path) -> dict[str, Any]:
 
 
 def libpq_settings() -> str:
-    """Return where PostgreSQL is, as its client library takes it."""
+    """Return the address of PostgreSQL in the form of its client library."""
     return f"host={_HOST} port={_PORT} user={_USER}" + (f" password={_PASSWORD}" if _PASSWORD else "")
 
 
@@ -97,7 +97,7 @@ def query(name: str, statement: str) -> list[dict[str, Any]]:
 
 
 def find_fault() -> str:
-    """Return why the database cannot be used; empty if it can."""
+    """Return the reason why the database cannot be used; empty if there is none."""
     if KIND == "sqlite":
         return ""
     try:
@@ -135,33 +135,33 @@ def make_database(folder: Path) -> str:
 
 
 def drop_database(name: str) -> None:
-    """Drop a database, whoever still uses it."""
+    """Drop a database even if it is in use."""
     if KIND == "postgresql":
         query(MAINTENANCE, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
     elif KIND == "mariadb":
-        # An open transaction would keep it waiting.
+        # The statement would wait for an open transaction.
         for row in query(MAINTENANCE, f"SELECT id FROM information_schema.processlist WHERE db = '{name}'"):
-            with suppress(Exception):  # It may have gone by itself.
+            with suppress(Exception):  # It may have ended by itself.
                 query(MAINTENANCE, f"KILL {row['id']}")
         query(MAINTENANCE, f"DROP DATABASE IF EXISTS {name}")
 
 
 def drop_databases_of_run() -> None:
-    """Drop what tests of this run have left: one that failed may have kept a connection that was in Django's way."""
+    """Drop databases that this run has left: a failed test may have kept a connection, which prevents the drop."""
     for name, _, rest in _find_ours():
         if rest.startswith(RUN.partition("_")[2]):
             drop_database(name)
 
 
 def drop_old_databases() -> None:
-    """Drop what killed runs have left; one that may still go on keeps what it has."""
+    """Drop the databases of killed runs, but not of recent ones, which may still go on."""
     for name, began, _ in _find_ours():
         if began < time.time() - _LEFT_AFTER:
             drop_database(name)
 
 
 def _find_ours() -> list[tuple[str, int, str]]:
-    """Return the databases of test runs: name, when the run began, the rest of its name."""
+    """Return the databases of test runs: name, begin of the run, rest of the name."""
     if KIND == "sqlite":
         return []
     tables = {"postgresql": "SELECT datname AS name FROM pg_database", "mariadb": "SHOW DATABASES"}
@@ -171,14 +171,14 @@ def _find_ours() -> list[tuple[str, int, str]]:
 
 
 def empty(name: str) -> None:
-    """Delete the rows that tests make."""
+    """Delete the rows of earlier tests."""
     ours = ("backgroundtask", "process", "drain", "ledger", "rollup")
     for table in (*(f"bgtasks_{one}" for one in ours), "auth_group"):
         query(name, f"DELETE FROM {table}")
 
 
 def count_connections(name: str) -> int:
-    """Count the connections to a database other than our own; not on SQLite, which has no server to ask."""
+    """Count the other connections to a database; not on SQLite, which has no server to ask."""
     if KIND == "postgresql":
         found = query(MAINTENANCE, f"SELECT count(*) AS number FROM pg_stat_activity WHERE datname = '{name}'")
     else:
@@ -187,7 +187,7 @@ def count_connections(name: str) -> int:
 
 
 class WriteLock:
-    """Another program keeps everybody from writing tasks."""
+    """Blocks writes of tasks, as a transaction of another program does."""
 
     def __init__(self, name: str, tables: Sequence[str] = ("bgtasks_backgroundtask",)) -> None:
         self._name = name

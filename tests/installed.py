@@ -1,4 +1,4 @@
-"""The package as pip would tell of it, also where another checkout is installed."""
+"""The metadata of the package, for processes that run where another checkout is installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def install_metadata(folder: Path) -> Path:
-    """Return a folder for PYTHONPATH in which Python finds what pyproject.toml says of the plugin for pytest."""
+    """Return a folder for PYTHONPATH with the metadata of pyproject.toml about the plugin for pytest."""
     metadata = folder / "bgtasks-0.dist-info"
     metadata.mkdir(parents=True, exist_ok=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -1,4 +1,4 @@
-"""A private PgBouncer before PostgreSQL, in transaction mode: a server connection serves many clients in turn."""
+"""A private PgBouncer for PostgreSQL, in transaction mode: one server connection serves many clients in turn."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests import databases
 from tests.servers import find_port
+from tests.waiting import wait_for
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
-POOL_SIZE = 3  # Fewer than one server process has connections.
+POOL_SIZE = 3  # Fewer than the connections of one server process.
 
-# Round robin: two transactions one after the other never meet the same session.
+# Round robin: two successive transactions never get the same session.
 _INI = """
 [databases]
 * = {server}
@@ -43,9 +44,9 @@ class PgBouncer:
 
     def settings_of_sessions(self, database: str) -> list[dict[str, Any]]:
         """
-        Return what each of its server connections has that outlives a transaction, as a client finds it there.
+        Return the state of each of its server connections that outlives a transaction, as a client finds it.
 
-        All of them are held at once, by a transaction each: so none is seen twice.
+        One transaction holds each of them at the same time, so none is read twice.
         """
         with ExitStack() as stack:
             connections = [
@@ -69,7 +70,7 @@ _SESSION = """
 
 @contextmanager
 def start_pgbouncer() -> Iterator[PgBouncer]:
-    """Run a PgBouncer; as another user if we are root, which it refuses."""
+    """Run a PgBouncer; for root as another user, since it refuses to run as root."""
     assert PROGRAM is not None
     as_nobody: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
     port = find_port()
@@ -84,20 +85,17 @@ def start_pgbouncer() -> Iterator[PgBouncer]:
         with log_path.open("wb") as log:
             process = subprocess.Popen([PROGRAM, str(ini)], stdout=log, stderr=log, cwd="/", **as_nobody)
         try:
-            end = time.monotonic() + 20
-            while not _answers(port):
-                assert process.poll() is None, log_path.read_text()
-                assert time.monotonic() < end, log_path.read_text()
-                time.sleep(0.02)
+            wait_for(partial(_answers, process, port), "PgBouncer answers", 20, log_path.read_text)
             yield PgBouncer(port)
         finally:
             process.terminate()
             process.wait(20)
 
 
-def _answers(port: int) -> bool:
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     import psycopg
 
+    assert process.poll() is None, "PgBouncer has ended."
     try:
         databases.connect(databases.MAINTENANCE, port=port).close()
     except psycopg.OperationalError:

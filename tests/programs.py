@@ -18,6 +18,7 @@ import django
 django.setup()
 import bgtasks
 from tests.app import tasks
+from tests.waiting import stays, wait_for
 """
 
 

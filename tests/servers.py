@@ -1,4 +1,4 @@
-"""Real server processes for the acceptance tests, and a look at their database from outside."""
+"""Server processes for the acceptance tests, and queries of their database from outside."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from typing import Any
 import httpx
 
 from tests import databases
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent
 
 _GUNICORN = "gunicorn --bind 127.0.0.1:{port} --log-level warning --worker-class"
 
-# What follows `python -m`, by the name under which tests ask for it.
+# The arguments after `python -m`, by the name that tests use.
 COMMANDS = {
     "uvicorn": "uvicorn tests.app.asgi:application --port {port} --log-level warning --loop asyncio",
     "hypercorn": "hypercorn tests.app.asgi:application --bind 127.0.0.1:{port} --log-level warning",
@@ -46,7 +48,7 @@ class Server:
 
     Args:
         name: a key of COMMANDS.
-        flags: more of its command line.
+        flags: further arguments of its command line.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Server:
         }
 
     def manage(self, *arguments: str, **environment: str) -> str:
-        """Run a management command on its database; return what it printed."""
+        """Run a management command on its database; return its output."""
         command = [sys.executable, "manage.py", *arguments]
         environment = {**self._environment, **environment}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
@@ -81,7 +83,7 @@ class Server:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
-        # A connection kept alive may be closed just when a request is sent, and some servers wait for it to end.
+        # A server may close an idle connection just when a request is sent, and some servers wait for its end.
         limits = httpx.Limits(max_keepalive_connections=0)
         self.client = httpx.Client(base_url=self.address, timeout=30, limits=limits)
         self.wait_until(self._answers, "it answers")
@@ -95,10 +97,10 @@ class Server:
 
     def fire(self, name: str, *args: object, times: int = 1, sync: bool = False, **query: Any) -> list[str]:
         """
-        Fire a task by a request; return the ids. "{}" among the arguments stands for the number of the firing.
+        Fire a task by a request; return the ids. "{}" in the arguments is replaced by the number of the firing.
 
         Args:
-            sync: by the sync view.
+            sync: use the sync view.
         """
         path = f"/fire-sync/{name}" if sync else f"/fire/{name}"
         answer = self.client.get(path, params={"args": json.dumps(args), "times": times, **query})
@@ -119,14 +121,14 @@ class Server:
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # Its workers with it, also when it is gone and they are not.
+            os.killpg(self.process.pid, signal.SIGKILL)  # With its workers, even if only they still run.
         self.process.wait()
         self.client.close()
 
     def count_connections(self) -> int:
         if databases.KIND == "sqlite":
             return int(self.client.get("/state").json()["connections"])
-        # The smaller of two counts: one that a query of ours has just closed may still be listed.
+        # The smaller of two counts: the server may still list a connection that our own query has closed.
         first = databases.count_connections(self.database)
         time.sleep(0.02)
         return min(first, databases.count_connections(self.database))
@@ -144,8 +146,5 @@ class Server:
     def wait_for_statuses(self, expected: dict[str, int], seconds: float = 60) -> None:
         self.wait_until(lambda: self.count_by_status() == expected, f"the rows are {expected}", seconds)
 
-    def wait_until(self, condition: Any, what: str, seconds: float = 30) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, f"Not within {seconds} s: {what}. {self.count_by_status()}\n{self.log}"
-            time.sleep(0.02)
+    def wait_until(self, condition: Callable[[], Any], expected: str, seconds: float = 30) -> None:
+        wait_for(condition, expected, seconds, lambda: f"{self.count_by_status()}\n{self.log}")

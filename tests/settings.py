@@ -1,4 +1,4 @@
-"""Settings of the tests. The environment chooses the database and what the server tests vary."""
+"""Settings of the tests. The environment chooses the database and the variations of the server tests."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ STATIC_URL = "static/"
 USE_TZ = "TESTS_TIME_ZONE" not in os.environ
 if not USE_TZ:  # Moments are naive, in this zone.
     TIME_ZONE = os.environ["TESTS_TIME_ZONE"]
-if offset := os.environ.get("TESTS_CLOCK_OFFSET"):  # Seconds: the clock of another machine goes wrong.
+if offset := os.environ.get("TESTS_CLOCK_OFFSET"):  # Seconds by which the clock of this process is wrong.
     import time_machine
 
     time_machine.travel(datetime.now(UTC) + timedelta(seconds=float(offset)), tick=True).start()
 
-if prefix := os.environ.get("TESTS_REDIS_PREFIX"):  # Of the names that a test's servers share.
+if prefix := os.environ.get("TESTS_REDIS_PREFIX"):  # For the names in Redis that a test's servers share.
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": os.environ.get("TESTS_LAYER", "channels_redis.core.RedisChannelLayer"),

@@ -20,16 +20,16 @@ from wsproto.events import (
 )
 
 PATH = "/bgtasks/live/"
-LOST = 1006  # What a browser says of a connection that ended without a word.
+LOST = 1006  # The code that a browser reports for a connection that ended without a close frame.
 
 
 class Socket:
     """
-    A connection to the socket of a server at `http://…`.
+    A connection to the WebSocket of a server at `http://…`.
 
     Args:
-        headers: those of the request, such as Origin and Cookie.
-        buffer: how many bytes the system keeps of what was not read yet.
+        headers: of the request, such as Origin and Cookie.
+        buffer: the size in bytes of the system's receive buffer.
     """
 
     def __init__(self, address: str, buffer: int | None = None, **headers: str) -> None:
@@ -50,7 +50,7 @@ class Socket:
         Return the next message.
 
         Raises:
-            TimeoutError: when none comes.
+            TimeoutError: none arrives.
         """
         for event in self._until(seconds):
             if isinstance(event, TextMessage):
@@ -58,7 +58,7 @@ class Socket:
         raise TimeoutError
 
     def wait_for_close(self, seconds: float = 20) -> int:
-        """Read until it is closed; return the code."""
+        """Read until the close; return its code."""
         for event in self._until(seconds):
             if isinstance(event, CloseConnection):
                 if event.code != LOST:
@@ -67,10 +67,10 @@ class Socket:
         raise AssertionError("It never ends.")
 
     def fill(self) -> None:
-        """Ask for answers, and read none of them, until the server can send no more of them than it keeps itself."""
+        """Request answers without reading them, until all buffers to this client are full."""
         ping = self._protocol.send(Ping(payload=b"x" * 125))
         for _ in range(8):
-            self._connection.sendall(ping * 1000)  # 1 MB of answers in all, more than the system keeps.
+            self._connection.sendall(ping * 1000)  # 1 MB of answers in all, more than the system buffers.
 
     def close(self) -> None:
         self._connection.close()

@@ -1,4 +1,4 @@
-"""Members of staff, logged in to the admin."""
+"""Members of staff with a login to the admin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.test import Client
 
 
 def log_in(*permissions: str, name: str = "ann", sees_tasks: bool = True) -> Client:
-    """Return the client of a member of staff who has these permissions, and that to look at tasks."""
+    """Return the client of a member of staff with these permissions and that to view tasks."""
     names = {*permissions, *(["view_backgroundtask"] if sees_tasks else [])}
     user = User.objects.create(username=name, is_staff=True)
     wanted = Permission.objects.filter(codename__in=names)
@@ -20,7 +20,7 @@ def log_in(*permissions: str, name: str = "ann", sees_tasks: bool = True) -> Cli
     return client
 
 
-# For a server that is another process.
+# For a server in another process.
 
 
 class Manageable(Protocol):
@@ -51,11 +51,11 @@ print("KEY", session.session_key)
 
 
 def make_viewer(server: Manageable) -> None:
-    """Make a member of staff, "viewer", who may only look."""
+    """Make a member of staff, "viewer", with view permissions only."""
     server.manage("shell", "-c", MAKE_VIEWER)
 
 
 def cookie_of(server: Manageable, name: str) -> str:
-    """Log somebody in; return the cookie."""
+    """Log a user in; return the cookie."""
     printed = server.manage("shell", "-c", MAKE_SESSION.format(name=name))
     return f"sessionid={printed.split('KEY ')[1].split()[0]}"

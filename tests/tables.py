@@ -1,4 +1,4 @@
-"""A table of tasks with a past, and what the runtime asks of it: for the tests of plans and `benchmarks.tables`."""
+"""A table of tasks with a past, and the runtime's queries of it: for the tests of plans and `benchmarks.tables`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from bgtasks.status import Status
 from bgtasks.uuid7 import uuid7_int
 from tests.app import tasks
 
-PAST_SECONDS = 30 * 86_400  # The finished rows are as old as this, or younger; half of them are due to be pruned.
+PAST_SECONDS = 30 * 86_400  # The largest age of finished rows; half of them are due to be pruned.
 OTHER_PROCESSES = [UUID(int=uuid7_int(number)) for number in range(10)]
 
 _TABLE = BackgroundTask._meta.db_table
 
 
 class Table:
-    """The rows of one process of ours, `live` RUNNING and as many READY, among those of others and of the past."""
+    """`live` RUNNING rows of one process, and as many READY ones, among rows of others and of the past."""
 
     def __init__(self, live: int) -> None:
         self.live = live
@@ -45,7 +45,7 @@ class Table:
         self._records: list[Record] = []
 
     def fill(self, finished: int, waiting: int = 0) -> None:
-        """Write the rows, oldest first, as time would; `waiting` more are READY."""
+        """Write the rows, oldest first; `waiting` more are READY."""
         now = time.time()
         ages = sorted((random.uniform(0, PAST_SECONDS) for _ in range(finished)), reverse=True)
         for start in range(0, finished, 5000):
@@ -56,7 +56,7 @@ class Table:
     def _new_record(self, task: Task[..., Any], status: Status) -> Record:
         moment = time.time_ns()
         entry = (status, moment / 1e9, int(status is Status.RUNNING), "fired")
-        loop: Any = None  # Nobody starts it.
+        loop: Any = None  # It is never started.
         return Record(uuid7_int(moment), task.name, task, (1,), {}, loop, Context(), entry)
 
     def _write(self, records: list[Record]) -> None:
@@ -70,7 +70,7 @@ class Table:
 
     @property
     def questions(self) -> dict[str, Callable[[], None]]:
-        """What the runtime asks, each as it does, in an order in which each finds the rows that it is about."""
+        """The runtime's queries by name, in an order in which each finds its rows."""
         return {
             "look for READY": self.look_for_ready,
             "read back": self.read_back,
@@ -124,7 +124,7 @@ class Table:
         config: Any = apps.get_app_config("bgtasks")
         runner = config.go_live()
         [requests] = [service for service in make_services(runner).all if isinstance(service, Requests)]
-        runner.slots.take()  # It looks only while something runs.
+        runner.slots.take()  # The service looks only while a task runs.
         requests._follow_cancel_requests("default")
         runner.slots.give_back()
 
@@ -161,7 +161,7 @@ def _finished_row(at: float) -> BackgroundTask:
 
 
 def analyze() -> None:
-    """Have the database take its statistics of the table, as it is now."""
+    """Have the database take its statistics of the present table."""
     with connection.cursor() as cursor:
         cursor.execute({"mysql": "ANALYZE TABLE "}.get(connection.vendor, "ANALYZE ") + _TABLE)
         if connection.vendor == "mysql":
@@ -170,11 +170,11 @@ def analyze() -> None:
 
 @contextmanager
 def frozen_statistics() -> Iterator[None]:
-    """Keep the database from taking its statistics anew by itself, as it sooner or later would."""
+    """Keep the database from taking new statistics by itself."""
     off, on = {
         "postgresql": (f"ALTER TABLE {_TABLE} SET (autovacuum_enabled = {value})" for value in ("false", "true")),
         "mysql": (f"ALTER TABLE {_TABLE} STATS_AUTO_RECALC = {value}" for value in ("0", "DEFAULT")),
-        "sqlite": ("SELECT 1", "SELECT 1"),  # It never does.
+        "sqlite": ("SELECT 1", "SELECT 1"),  # SQLite never does.
     }[connection.vendor]
     with connection.cursor() as cursor:
         cursor.execute(off)
@@ -186,7 +186,7 @@ def frozen_statistics() -> Iterator[None]:
 
 
 def count_work(work: Callable[[], None]) -> int:
-    """Return how many rows the database reads for something, by its own count; on SQLite the steps that it takes."""
+    """Return the number of rows that the database reads for a call, by its own count; on SQLite the steps."""
     if connection.vendor == "sqlite":
         return _count_steps(work)
     before = _count_reads()
@@ -199,7 +199,7 @@ def _count_reads() -> int:
         if connection.vendor == "mysql":
             cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
             return sum(int(row[1]) for row in cursor.fetchall())
-        # What this session has not told the others yet, then what all have told.
+        # Report the counts of this session, and read the present counts of all sessions.
         cursor.execute("SELECT pg_stat_force_next_flush()")
         cursor.execute("SELECT pg_stat_clear_snapshot()")
         cursor.execute(

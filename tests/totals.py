@@ -1,4 +1,4 @@
-"""What rollups come to in all."""
+"""The total of rollups."""
 
 from __future__ import annotations
 

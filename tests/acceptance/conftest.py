@@ -54,7 +54,7 @@ def redis() -> str:
 
 @pytest.fixture
 def start_with_layer(start_server: Callable[..., Server]) -> Callable[..., Server]:
-    """Start servers that share the channel layer at an address, with names that nobody else uses."""
+    """Start servers that share the channel layer at an address, under a prefix of their own."""
     prefix = f"bgtasks-tests-{uuid4().hex}"
 
     def start(address: str, **options: Any) -> Server:
@@ -84,16 +84,16 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_as(open_at: OpenAs, demo: Demo) -> OpenAs:
-    """Log somebody in to the demo's admin."""
+    """Log a user in to the demo's admin."""
     return partial(open_at, demo.address)
 
 
 @pytest.fixture
 def open_at(browser: Browser) -> Iterator[OpenAs]:
     """
-    Log somebody in to the admin of a server.
+    Log a user in to the admin of a server.
 
-    An error on a page or its console, or a file that it misses, fails the test.
+    An error on a page or in its console, or a missing file, fails the test.
     """
     problems: list[str] = []
     contexts = []

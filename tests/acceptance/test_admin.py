@@ -1,4 +1,4 @@
-"""The admin as staff meet it: in a browser, on a server with tasks that really run, and in a process of its own."""
+"""The admin as staff use it: in a browser, on a server that runs tasks, and in a process without a runtime."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_running_task_is_cancelled_by_the_action(demo, open_as):
 @in_the_demo
 @needs_browser
 def test_a_running_task_is_cancelled_by_its_button(demo, open_as):
-    """The page says so by itself, without a reload. The one test in a browser that is not slow: all start a server."""
+    """The page shows it without a reload. The only browser test that is not marked slow: each starts a server."""
     fired = fire_report(demo)
     page = open_as("demo")
     page.goto(fired.page)
@@ -88,7 +88,7 @@ class Answer(BaseHTTPRequestHandler):
 @needs_browser
 @pytest.mark.parametrize("way", ["action", "button"])
 def test_a_failed_task_is_fired_again_and_succeeds(demo, open_as, way):
-    """A webhook finds nobody there; once somebody is, it is fired again."""
+    """A webhook is refused, since no server listens. Once one listens, the task is fired again."""
     port = find_port()
     fired = fire_webhook(demo, port)
     page = open_as("demo")
@@ -158,7 +158,7 @@ def press(client: httpx.Client, page: str, address: str, **values: str) -> str:
 
 
 def test_a_process_without_tasks_cancels_and_fires_what_another_one_runs(start_server):
-    """The admin is served by WSGI, in a worker that has no event loop and fires nothing."""
+    """A WSGI worker serves the admin. It has no event loop and fires nothing."""
     runs = start_server(name="uvicorn")
     shows = start_server(name="gunicorn-sync")
     [running] = runs.fire("sleep", 3600)
@@ -177,4 +177,4 @@ def test_a_process_without_tasks_cancels_and_fires_what_another_one_runs(start_s
     assert new == f"{root}/{again}/change/"
     processes = {UUID(row["id"]): row["server"] for row in runs.query("SELECT id, server FROM bgtasks_process")}
     assert processes[UUID(rows[again]["process"])] == "uvicorn"
-    assert set(processes.values()) == {"uvicorn"}  # The other one has not even a row.
+    assert set(processes.values()) == {"uvicorn"}  # The process of the admin has no row.

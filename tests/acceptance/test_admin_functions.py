@@ -1,4 +1,4 @@
-"""The page of a task function as staff meet it: in a browser, firing tasks that really run."""
+"""The page of a task function as staff use it: in a browser, on a server that runs the fired tasks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fire(page: Page, function: str, **typed: str) -> None:
 
 
 def test_a_task_is_fired_grows_and_ends_on_its_page(open_as):
-    """Without a reload by hand."""
+    """The page shows it without a reload by hand."""
     page = open_as("demo")
 
     fire(page, "wait", seconds="13")

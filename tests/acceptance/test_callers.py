@@ -11,7 +11,7 @@ from tests.programs import Program
 
 
 def test_a_script_that_ends_at_once(program: Program) -> None:
-    """What it fired is drained before the interpreter is gone, ORM and threads included."""
+    """Its tasks are drained before the interpreter exits, those with ORM calls and threads included."""
     program.run(
         """
         bgtasks.fire(tasks.sleep, 0.3)
@@ -44,7 +44,7 @@ def test_an_unhandled_error_and_ctrl_c(program: Program) -> None:
 
 
 def test_asyncio_run_ends_and_its_tasks_go_on(program: Program) -> None:
-    """The loop of `asyncio.run` lasts as long as its main coroutine: a naive task on it would be cancelled."""
+    """The loop of `asyncio.run` ends with its main coroutine, which would cancel a plain asyncio task."""
     program.run(
         """
         async def main():
@@ -88,20 +88,21 @@ def test_threads(program: Program) -> None:
     )
     statuses = program.statuses()
     assert len(statuses) == 800
-    assert set(statuses) <= {"SUCCESSFUL", "READY"}  # What waits in the table is for the next process.
+    assert set(statuses) <= {"SUCCESSFUL", "READY"}  # The next process starts the tasks that wait in the table.
     objects = program.query("SELECT DISTINCT status FROM bgtasks_backgroundtask WHERE name = 'object'")
     assert objects == [{"status": "SUCCESSFUL"}]
 
 
 def test_a_fork(program: Program) -> None:
-    """The child has a runtime of its own; neither loses or repeats what the parent was doing."""
+    """The child has a runtime of its own. No task of the parent is lost or repeated."""
     out = program.run(
         """
-        bgtasks.fire(tasks.mark, os.environ["FOLDER"] + "/marks", "before", 0.5)
-        time.sleep(0.1)
+        marks = os.environ["FOLDER"] + "/marks"
+        bgtasks.fire(tasks.mark, marks, "before", 0.5)
+        wait_for(lambda: os.path.exists(marks), "the first one has begun")
         pid = os.fork()
         name = "parent" if pid else "child"
-        handle = bgtasks.fire(tasks.mark, os.environ["FOLDER"] + "/marks", name, 0.2)
+        handle = bgtasks.fire(tasks.mark, marks, name, 0.2)
         if pid:
             os.waitpid(pid, 0)
         """
@@ -112,7 +113,7 @@ def test_a_fork(program: Program) -> None:
     assert len(program.query("SELECT id FROM bgtasks_process WHERE state = 'STOPPED'")) == 2
 
 
-@pytest.mark.databases("sqlite")  # It would stay locked for the child.
+@pytest.mark.databases("sqlite")  # Its file would stay locked for the child.
 def test_a_fork_waits_for_the_end_of_a_transaction(program: Program) -> None:
     program.run(
         """
@@ -124,7 +125,7 @@ def test_a_fork_waits_for_the_end_of_a_transaction(program: Program) -> None:
             answer = execute(sql, *args)
             if "fired_count" in sql and os.getpid() == parent and not is_writing.is_set():
                 is_writing.set()
-                time.sleep(1)
+                time.sleep(1)  # The fork has to wait so long.
             return answer
 
         def slow_down(connection, **kwargs):
@@ -178,7 +179,7 @@ def test_a_management_command(program: Program) -> None:
 
 
 def test_a_command_leaves_alone_what_waits_for_servers(program: Program) -> None:
-    """It would claim a task only to interrupt it when it ends."""
+    """A command ends soon, and would interrupt a task that it claimed."""
     program.run(
         """
         from django.utils import timezone
@@ -186,7 +187,13 @@ def test_a_command_leaves_alone_what_waits_for_servers(program: Program) -> None
         BackgroundTask.objects.create(name="tests.app.tasks.sleep", args=[0.1], created_at=timezone.now())
         """
     )
-    program.run("bgtasks.fire(tasks.sleep, 0.5); time.sleep(0.3)")
+    program.run(
+        """
+        from bgtasks.models import BackgroundTask
+        bgtasks.fire(tasks.sleep, 0.5)
+        stays(BackgroundTask.objects.filter(status="READY").exists, 0.3, why="six times POLL_INTERVAL")
+        """
+    )
     assert program.statuses() == ["READY", "SUCCESSFUL"]
 
 

@@ -1,4 +1,4 @@
-"""The demo as its users meet it: a server process, its answers, its pages, and the ledger of `make smoke`."""
+"""The demo as its users see it: a server process, its answers, its pages, and the ledger of `make smoke`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,14 +22,15 @@ from bgtasks_project.smoke.ledger import Arrival, Fired, Ledger, Row, Stop
 from bgtasks_project.smoke.processes import ROOT, ProcessFailed, Server, receiver
 from bgtasks_project.smoke.receivers import digest
 from bgtasks_project.templatetags import demo as templatetags
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.databases("sqlite")  # The demo has a file of its own.
 
-# The ledger: it must be able to fail.
+# The ledger: each of its checks must be able to fail.
 
 
 def balanced() -> Ledger:
-    """A small run in which all is well: one task of each kind and end."""
+    """Return the ledger of a small run without problems: one task of each kind and end."""
     ends = {
         "m1": ("mail", "ada@example.com", "SUCCESSFUL"),
         "m2": ("mail", "bounce@example.com", "FAILED"),
@@ -194,16 +194,6 @@ def demo(tmp_path_factory) -> Iterator[Demo]:
         yield Demo(server, http, f"http://127.0.0.1:{webhook_port}", mail_log, webhook_log)
 
 
-def wait_until(is_true: Callable[[], object], seconds: float = 15) -> bool:
-    """Ask again and again: what another process writes sends this one no event."""
-    until = time.monotonic() + seconds
-    while not is_true():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def subscribe(demo: Demo, topic: str, path: str) -> None:
     answer = demo.http.post("/subscriptions", json={"topic": topic, "url": f"{demo.webhooks}/{path}"})
     assert answer.status_code == 201, answer.text
@@ -284,7 +274,11 @@ def test_hook_delivers_any_json_as_it_came(demo, payload):
     assert answer.status_code == 202
     ids = {delivery["task_id"] for delivery in answer.json()["deliveries"]}
     assert len(ids) == 2
-    assert wait_until(lambda: ids <= {arrival.task_id for arrival in read_arrivals("webhook", demo.webhook_log)})
+
+    def have_arrived() -> bool:
+        return ids <= {arrival.task_id for arrival in read_arrivals("webhook", demo.webhook_log)}
+
+    wait_for(have_arrived, "both webhooks have arrived")
     arrived = [arrival for arrival in read_arrivals("webhook", demo.webhook_log) if arrival.task_id in ids]
     assert [arrival.key for arrival in arrived] == [digest(payload)] * 2
 
@@ -299,7 +293,7 @@ def test_hook_refuses_what_is_no_json(demo, content):
 
 @pytest.mark.parametrize("content", [b"[" * 60 + b"]" * 60, b'{"a": "\\u0000"}'])
 def test_hook_says_what_cannot_be_stored(demo, content):
-    """Not every database holds all that JSON allows; nothing is fired then."""
+    """JSON that a database cannot store is refused, and no task is fired."""
     topic = f"odd-{len(content)}"
     subscribe(demo, topic, "ok/odd")
 
@@ -336,7 +330,7 @@ def test_report_writes_its_file(demo):
     assert answer.status_code == 202
     number = str(answer.json()["report"])
     folder = demo.server.folder / "reports"
-    assert wait_until(lambda: number in {arrival.key for arrival in read_reports(folder)})
+    wait_for(lambda: number in {arrival.key for arrival in read_reports(folder)}, "the report has arrived")
     assert (folder / f"report-{number}.csv").read_text().startswith("day,signups,tasks,failed\n")
 
 
@@ -360,7 +354,7 @@ def test_notify_now_answers_with_the_outcome(demo):
     assert nobody.status_code == 404
     rows = {answer.json()["task_id"]: "SUCCESSFUL" for answer in (delivered, slow)}
     rows[refused.json()["task_id"]] = "FAILED"
-    assert wait_until(lambda: {id: row.status for id in rows if (row := find_row(demo, id))} == rows)
+    wait_for(lambda: {id: row.status for id in rows if (row := find_row(demo, id))} == rows, "the rows are as expected")
 
 
 def test_visitor_who_goes_away_ends_the_waiting_and_not_the_task(demo):
@@ -375,7 +369,7 @@ def test_visitor_who_goes_away_ends_the_waiting_and_not_the_task(demo):
         demo.http.get("/notify-now?topic=left&timeout=30", timeout=1)
 
     (task_id,) = find_notified() - before
-    assert wait_until(lambda: (row := find_row(demo, task_id)) and row.status == "SUCCESSFUL")
+    wait_for(lambda: (row := find_row(demo, task_id)) and row.status == "SUCCESSFUL", "the task is successful")
 
 
 def test_buttons_need_the_token(demo):
@@ -391,7 +385,7 @@ def test_button_fires(demo, button, ends):
 
     assert answer.status_code == 202
     (task_id,) = answer.json()["task_ids"]
-    assert wait_until(lambda: (row := find_row(demo, task_id)) and row.status == ends)
+    wait_for(lambda: (row := find_row(demo, task_id)) and row.status == ends, "the task has ended")
 
 
 def test_button_without_script_leads_back_to_the_page(demo):

@@ -1,4 +1,4 @@
-"""The admin's pages without a mouse: what Tab reaches, what one sees of it, and that a swapped page keeps it."""
+"""The admin's pages without a mouse: Tab reaches each control, the focus is visible, and a page swap keeps it."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ PAGES = {
     "drains": f"{ROOT}/drain/",
 }
 
-# Each control of the content that can be seen, in the order of the document.
+# Each visible control of the content, in the order of the document.
 LIST_CONTROLS = """
 () => [...document.querySelectorAll("#content :is(a[href], button, input, select, textarea, summary)")]
     .filter((each) => each.checkVisibility({visibilityProperty: true}) && !each.disabled && each.type !== "hidden")
     .map((each, index) => { each.dataset.number = index; return each.outerHTML.slice(0, 200); })
 """
 FOCUSED = "() => Number(document.activeElement.dataset.number ?? -1)"
-# What one sees of the focus: how the control looks with it, and without it a moment later.
+# How a control looks with the focus, and a moment later without it.
 LOOK = """
 () => {
     const look = (each) => {
@@ -89,7 +89,7 @@ LOOK = """
 
 @pytest.fixture(scope="module")
 def rows(demo: Demo) -> Demo:
-    """The demo with something on each of its pages."""
+    """The demo with rows for each of its pages."""
     demo.manage("shell", "-c", MAKE_ROWS)
     return demo
 
@@ -100,7 +100,7 @@ def staff(rows: Demo, open_as: OpenAs) -> Page:
 
 
 def stand_still(page: Page) -> None:
-    """Keep the page from being swapped while it is walked through, as when it is left."""
+    """Keep the page from being swapped while Tab walks through it."""
     page.evaluate("dispatchEvent(new Event('pagehide'))")
 
 
@@ -141,12 +141,12 @@ def swap(page: Page) -> None:
 
 
 def focus(page: Page, selector: str) -> Any:
-    """Focus the first of these; return what tells it from others."""
+    """Focus the first matching control; return the key that identifies it."""
     page.locator(selector).first.focus()
-    return page.evaluate(WHAT)
+    return page.evaluate(KEY)
 
 
-WHAT = """
+KEY = """
 () => {
     const focused = document.activeElement;
     return [focused.tagName, ...["href", "value", "aria-label"].map((name) => focused.getAttribute(name))].slice(0, 3);
@@ -173,7 +173,7 @@ def test_focus_stays_where_it_is_when_the_page_is_swapped(staff: Page, name: str
     swap(staff)
     swap(staff)
 
-    assert staff.evaluate(WHAT) == before
+    assert staff.evaluate(KEY) == before
 
 
 def test_focus_on_what_is_gone_goes_to_a_link_before_it(rows: Demo, staff: Page) -> None:
@@ -221,7 +221,7 @@ def test_a_selected_text_stays_selected(staff: Page) -> None:
     page.evaluate("getSelection().selectAllChildren(document.querySelector('.bgtasks-live-task .bgtasks-name'))")
     before = page.evaluate("String(getSelection())")
 
-    page.wait_for_timeout(3000)  # Several swaps, were it not for the selection.
+    page.wait_for_timeout(3000)  # Long enough for several swaps, which the selection prevents.
 
     assert before
     assert page.evaluate("String(getSelection())") == before
@@ -243,7 +243,7 @@ def test_tasks_are_chosen_and_cancelled_by_keys(rows: Demo, staff: Page) -> None
 
 
 def test_nothing_that_is_swapped_is_read_out(staff: Page) -> None:
-    """Screen readers would read it again each second."""
+    """A screen reader would read the page again each second."""
     for address in PAGES.values():
         staff.goto(address)
         live = "[aria-live]:not([aria-live=off]), [role=status], [role=alert], [role=log]"

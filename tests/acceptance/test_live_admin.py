@@ -32,7 +32,7 @@ from tests.staff import cookie_of
 # The demo has a file of its own.
 pytestmark = [pytest.mark.slow, pytest.mark.databases("sqlite"), needs_browser]
 
-PUSHED = 4000  # Milliseconds. Without a push the page asks every 5 s, so what shows up before was pushed.
+PUSHED = 4000  # Milliseconds. Without a push the page asks every 5 s: a change that it shows earlier was pushed.
 
 
 def press(demo: Demo, button: str) -> list[str]:
@@ -154,7 +154,7 @@ isHidden => {
 
 @pytest.mark.parametrize("way", ["pushed", "polls"])
 def test_a_hidden_tab_asks_for_nothing(demo: Demo, open_as: OpenAs, way: str) -> None:
-    """Without a window no tab of Chromium is ever hidden, so the page is told that it is."""
+    """A headless Chromium hides no tab, so the test changes the page's visibility."""
     page = open_as("viewer")
     if way == "polls":
         page.route_web_socket(re.compile(PATH), lambda opened: opened.close())
@@ -167,7 +167,7 @@ def test_a_hidden_tab_asks_for_nothing(demo: Demo, open_as: OpenAs, way: str) ->
     page.on("request", lambda request: asked.append(request.url))
 
     fired = fire_report(demo)
-    page.wait_for_timeout(7000)  # It would have asked each second, or every five.
+    page.wait_for_timeout(7000)  # A visible page would have asked each second, or every five.
 
     assert [address for address in asked if address.endswith(LIVE)] == []
     page.evaluate(HIDE, False)
@@ -175,7 +175,7 @@ def test_a_hidden_tab_asks_for_nothing(demo: Demo, open_as: OpenAs, way: str) ->
 
 
 def test_a_page_finds_a_server_that_was_started_again(demo: Demo, open_as: OpenAs) -> None:
-    """It tries again after longer and longer, and knows what happened meanwhile."""
+    """The page connects again after growing pauses, and shows the changes of the meantime."""
     page = open_pushed(open_as("viewer", is_strict=False))
     tries: list[float] = []
     page.on("websocket", lambda _opened: tries.append(time.monotonic()))
@@ -197,7 +197,7 @@ def test_a_page_finds_a_server_that_was_started_again(demo: Demo, open_as: OpenA
 
 
 def test_who_is_logged_out_elsewhere_sees_no_more(demo: Demo, open_as: OpenAs) -> None:
-    """Not even what is on the screen: the next time that the page asks for itself it goes to the login."""
+    """The next request of the open page leads to the login."""
     fired = fire_report(demo)
     page = open_pushed(open_as("demo"))
     expect(row_of(page, fired.id)).to_be_visible()
@@ -249,7 +249,7 @@ def hostile(demo: Demo) -> Demo:
 
 
 def addresses(demo: Demo, page: Page) -> list[str]:
-    """Return all pages, and that of a task of each status and of a process."""
+    """Return the addresses of all pages, with a task of each status and a process."""
     found = list(PAGES)
     for model in ("backgroundtask", "process"):
         page.goto(f"{ROOT}/{model}/")
@@ -270,7 +270,7 @@ def test_hostile_texts_stay_texts(hostile: Demo, open_as: OpenAs) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_pages_fit(hostile: Demo, open_as: OpenAs, scheme: str, width: int) -> None:
-    """Nothing is cut off, and no page scrolls sideways."""
+    """No text is cut off, and no page scrolls sideways."""
     page = open_as("demo", viewport={"width": width, "height": 900}, color_scheme=scheme)
     for address in addresses(hostile, page):
         page.goto(address)
@@ -281,7 +281,7 @@ def test_pages_fit(hostile: Demo, open_as: OpenAs, scheme: str, width: int) -> N
 
 
 def shake_hands(demo: Demo, **headers: str) -> int:
-    """Ask for a WebSocket as a browser does; return the status of the answer."""
+    """Ask for a WebSocket as a browser does; return the status code."""
     with closing(Socket(demo.address, **headers)) as opened:
         return opened.status
 

@@ -16,7 +16,7 @@ from tests.staff import make_viewer
 pytestmark = [pytest.mark.slow, needs_browser]
 
 COUNT = 10_000
-MAX_BYTES = 600_000  # Of a page: two hundred rows.
+MAX_BYTES = 600_000  # Bytes of a page with two hundred rows.
 LARGEST = """
 () => Math.max(...performance.getEntriesByType("resource")
     .filter(({initiatorType}) => initiatorType === "fetch").map(({decodedBodySize}) => decodedBodySize))

@@ -1,4 +1,4 @@
-"""The push to the admin's pages on real servers: each that speaks WebSockets, two over Redis, and their ends."""
+"""The push to the admin's pages: on each server with WebSockets, on two servers over Redis, and at their ends."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from tests.staff import cookie_of, make_viewer
 from .test_push import LAYERS
 from .test_servers import ASGI_SERVERS, EXIT_STATUS
 
-# Each starts servers, and the database is not what any of them is about.
+# Each starts servers; none depends on the kind of database.
 pytestmark = [pytest.mark.slow, pytest.mark.databases("sqlite")]
 
 StartServer = Callable[..., Server]
 
-HUNG_UP = (GONE, 1012)  # uvicorn may be quicker, and closes sockets itself.
+HUNG_UP = (GONE, 1012)  # uvicorn may be faster, and closes the sockets itself.
 
 
 def open_socket(server: Server, name: str = "viewer", buffer: int | None = None) -> Socket:
@@ -64,13 +64,13 @@ def test_a_page_shows_what_another_server_runs(
 
     [task_id] = runs.fire("wait_for_file", str(gate))
 
-    expect(row_of(page, task_id)).to_be_visible(timeout=WAIT)  # Before it asks by itself: nothing ran.
+    expect(row_of(page, task_id)).to_be_visible(timeout=WAIT)  # It asks by itself only later, since no task ran.
     wait_until_it_grows(page, task_id)
     gate.touch()
     expect(row_of(page, task_id)).to_have_count(0, timeout=WAIT)
     assert is_the_same(page)
     assert len(pushes) >= 2
-    page.close()  # It would look for its server again, which its console tells as an error.
+    page.close()  # It would connect again, and the browser's console would report an error.
     for server in (shows, runs):
         server.stop()
         assert "Traceback" not in server.log
@@ -78,7 +78,7 @@ def test_a_page_shows_what_another_server_runs(
 
 @pytest.mark.parametrize("fault", ["times out", "is away"])
 def test_a_layer_that_fails_costs_no_page_its_socket(start_with_layer: StartServer, fault: str) -> None:
-    """redis-py gives up a read after 5 s unless told otherwise, while channels-redis waits longer. Here it is 0.2 s."""
+    """By default redis-py gives up a read after 5 s, before channels-redis does. Here it gives up after 0.2 s."""
     if fault == "times out":
         pytest.importorskip("channels_redis", reason="channels-redis is not installed: `make test` installs it")
     address = f"redis://127.0.0.1:{6379 if fault == 'times out' else find_port()}/0"
@@ -86,7 +86,7 @@ def test_a_layer_that_fails_costs_no_page_its_socket(start_with_layer: StartServ
     make_viewer(server)
 
     with closing(open_socket(server)) as opened:
-        for _ in range(2):  # Nothing is fired: the page asks as often as it would without a socket.
+        for _ in range(2):  # No task is fired: the page asks as often as without a socket.
             assert opened.next_message() == {"changed": True}
         server.process.send_signal(signal.SIGTERM)
         assert opened.wait_for_close() in HUNG_UP
@@ -98,7 +98,7 @@ def test_a_layer_that_fails_costs_no_page_its_socket(start_with_layer: StartServ
 @needs_browser
 @pytest.mark.parametrize("name", ASGI_SERVERS)
 def test_a_server_pushes_and_ends_with_pages_open(start: StartServer, open_at: OpenAs, name: str) -> None:
-    """A browser, a program, and one that answers nothing any more: no server waits for any of them."""
+    """The server waits for no client: not for a browser, a program, or a client that no longer answers."""
     server = start(name, TESTS_LIVE="1", TESTS_DRAIN_TIMEOUT="20")
     make_viewer(server)
     page = open_pushed(open_at(server.address, "viewer", is_strict=False))
@@ -109,7 +109,7 @@ def test_a_server_pushes_and_ends_with_pages_open(start: StartServer, open_at: O
         expect(row_of(page, task_id)).to_be_visible(timeout=WAIT)
         server.process.send_signal(signal.SIGTERM)
 
-        # Granian may drop a connection without a word as soon as it is told to stop.
+        # Granian may drop a connection as soon as it receives the signal.
         assert program.wait_for_close() in (*HUNG_UP, *([LOST] if name == "granian" else []))
         assert server.wait() == EXIT_STATUS.get(name, 0)
 
@@ -132,7 +132,7 @@ def test_a_lifespan_in_the_router_hangs_up_as_well(start: StartServer, name: str
 
 
 def test_who_reads_nothing_holds_up_nobody(start: StartServer) -> None:
-    """Its way is full: what the server sends it waits. Tasks go on, memory stays, and the drain is done in time."""
+    """Its buffers are full, so messages wait. Tasks run on, memory stays bounded, and the drain ends in time."""
     server = start("uvicorn", TESTS_LIVE="1", flags=("--timeout-graceful-shutdown", "2"))
     make_viewer(server)
     process = psutil.Process(server.process.pid)
@@ -146,7 +146,7 @@ def test_who_reads_nothing_holds_up_nobody(start: StartServer) -> None:
     server.fire("use_orm_until_drained", 1)
     server.wait_for_statuses({"SUCCESSFUL": 5000, "RUNNING": 1})
 
-    assert process.memory_info().rss - before < 100_000_000  # Of which the records of 5,000 tasks take most.
+    assert process.memory_info().rss - before < 100_000_000  # The records of 5,000 tasks take most of it.
     with closing(open_socket(server)) as reads:
         server.process.send_signal(signal.SIGTERM)
         assert reads.wait_for_close() in HUNG_UP

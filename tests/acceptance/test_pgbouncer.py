@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode: each transaction may meet another session, and bgtasks needs nothing of one."""
+"""PgBouncer in transaction mode: each transaction may get another session, and bgtasks keeps no state in one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pytest_django import DjangoDbBlocker
 
 from tests import databases
 from tests.acceptance.test_commands import Manage
@@ -29,17 +30,21 @@ def pgbouncer() -> Iterator[PgBouncer]:
 
 
 def test_two_servers_behind_one_small_pool(
-    start_server: StartServer, pgbouncer: PgBouncer, database: str, tmp_path: Path
+    start_server: StartServer,
+    pgbouncer: PgBouncer,
+    database: str,
+    tmp_path: Path,
+    django_db_blocker: DjangoDbBlocker,
 ) -> None:
-    """Tasks with ORM calls, claims, a cancel from elsewhere, the commands and a drain; sessions stay as they were."""
+    """ORM calls, claims, a cancellation from another process, commands and a drain leave the sessions unchanged."""
     through = {"TESTS_DB_PORT": str(pgbouncer.port)}
+    manage = Manage(tmp_path, database, django_db_blocker)
     servers = [start_server(TESTS_MAX_RUNNING="20", TESTS_DRAIN_TIMEOUT="1", **through) for _ in range(2)]
     first, second = servers
-    manage = Manage(tmp_path, database)
     marks = tmp_path / "marks"
     [before] = {tuple(list(session.values())[1:]) for session in pgbouncer.settings_of_sessions(database)}
 
-    # Far more than there are slots: most wait in the table, and both processes claim them.
+    # Many more tasks than slots: most wait in the table, and both processes claim them.
     first.fire("use_orm", "{}", 0.02, times=200)
     second.fire("use_orm", "{}", 0.02, times=100, first=200, sync=True)
     first.fire("mark", str(marks), "{}", 0.02, times=200)

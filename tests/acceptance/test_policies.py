@@ -1,4 +1,4 @@
-"""Keys, checkpoints, results and options among real processes, some of which are killed."""
+"""Keys, checkpoints, results and options in several processes, some of which are killed."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_result_is_had_in_another_process(start: Callable[..., Server]) -> Non
 
 
 def test_options_of_the_firing_hold_in_the_process_that_claims(start: Callable[..., Server], tmp_path: Path) -> None:
-    """The one that fired it has no slot, and is killed before it has one."""
+    """The process that fired it is killed before it has a free slot."""
     first = start(TESTS_MAX_RUNNING="1")
     first.fire("sleep", 3600, recorded=1)
     options = {

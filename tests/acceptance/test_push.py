@@ -1,4 +1,4 @@
-"""Processes that wait for each other's tasks, over a real Redis or without one."""
+"""Processes await each other's tasks, over Redis or without it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.servers import ROOT, Server, find_port
 
 pytestmark = pytest.mark.slow  # Each starts servers.
 
-NEVER = "60"  # Seconds between two polls: what a process hears of before, it was told.
+NEVER = "60"  # Seconds between two polls: news that arrive earlier were pushed.
 SOON = 5  # Seconds, far fewer. Most of them are for a loaded machine.
-ENDED = (0, -signal.SIGTERM)  # Newer versions of uvicorn end by the signal that they were sent.
+ENDED = (0, -signal.SIGTERM)  # Newer versions of uvicorn end by the signal that they received.
 LAYERS = ("channels_redis.core.RedisChannelLayer", "channels_redis.pubsub.RedisPubSubChannelLayer")
 
 Start = Callable[..., Server]
@@ -32,7 +32,7 @@ def start(start_with_layer: Start) -> Start:
 
 
 def wait_in(server: Server, id_: str, timeout: float = 25) -> Future[dict[str, Any]]:
-    """Have a server wait for a task."""
+    """Have a server await a task."""
     pool = ThreadPoolExecutor(1)
     try:
         return pool.submit(lambda: server.client.get(f"/await/{id_}", params={"timeout": timeout}).json())
@@ -66,12 +66,12 @@ def test_who_waits_in_another_process_hears_at_once(redis: str, start: Start, tm
     for server in (first, second):
         assert server.stop() in ENDED
         assert "channel layer" not in server.log
-        assert "never" not in server.log  # Awaited, or retrieved.
+        assert "never" not in server.log  # As in "was never awaited" and "was never retrieved".
         assert "destroyed" not in server.log
 
 
 def test_who_waits_hears_of_a_drain(redis: str, start: Start) -> None:
-    """SIGTERM in the middle: the verdict is told before the process ends."""
+    """SIGTERM while it is awaited: the process pushes the verdict before it ends."""
     first = start(redis, TESTS_POLL_INTERVAL=NEVER, TESTS_DRAIN_TIMEOUT="0.2")
     second = start(redis, TESTS_POLL_INTERVAL=NEVER)
     [id_] = first.fire("sleep", 3600, recorded=1)
@@ -114,7 +114,7 @@ def test_who_waits_for_a_killed_process_hears_by_polling(redis: str, start: Star
 
 
 def test_polling_goes_on_where_redis_does_not(start: Start, tmp_path: Path) -> None:
-    """Nothing listens at the address: all works as without a layer, and the log says so once."""
+    """No server listens at the address: bgtasks works as without a layer, and logs that once."""
     pytest.importorskip("channels_redis", reason="channels-redis is not installed: `make test` installs it")
     first, second = (start(f"redis://127.0.0.1:{find_port()}/0", TESTS_POLL_INTERVAL="0.5") for _ in range(2))
     gate = tmp_path / "gate"

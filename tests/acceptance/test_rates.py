@@ -1,4 +1,4 @@
-"""A rate holds over real processes, against an API that refuses what comes too fast."""
+"""A rate holds over several processes, measured by an API that refuses requests above it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import pytest
 
 from tests.servers import Server
 
-PER_SECOND = 22  # What is fired, while the API takes five.
+PER_SECOND = 22  # Tasks fired per second, while the API takes five.
 ALLOWED = 5
-# RATE_SECONDS=45 takes four minutes; nothing but the length is different.
+# RATE_SECONDS=45 takes four minutes; only the length differs.
 SECONDS = float(os.environ.get("RATE_SECONDS", "3"))
 
 
 class Api:
     """
-    Takes five requests in any second, and refuses more with 429.
+    Takes five requests in any second, and answers further ones with 429.
 
-    It goes by the moment when a request was sent: it lives in the process of the tests, which may be slow to look.
+    The moment at which a request was sent counts, since the test's process may be slow to read it.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Api:
             return True
 
     def _is_too_much(self, sent: float) -> bool:
-        """Tell whether some second with this one would have more than it takes; they may come in another order."""
+        """Report whether some second with this request has more than five; requests may arrive in another order."""
         near = sorted([at for at, _ in self.taken if abs(at - sent) < 1] + [sent])
         return any(last - first < 1 for first, last in zip(near, near[ALLOWED:], strict=False))
 
@@ -84,6 +84,6 @@ def test_two_processes_never_call_an_api_too_often(start_server: Callable[..., S
     assert {number for _, number in taken.taken} == set(range(len(ids)))
     rows = servers[0].rows()
     assert {row["status"] for row in rows} == {"SUCCESSFUL"}
-    # And it is used: no process keeps what the other could have.
+    # The rate is used: no process keeps starts that the other one could have.
     times = sorted(at for at, _ in taken.taken)
     assert times[-1] - times[0] < 2 + len(ids) / ALLOWED * 3

@@ -1,10 +1,9 @@
-"""Processes that die, or are taken for dead: real servers, real signals, and marks in a file outside the database."""
+"""Processes that die or count as dead: servers, signals, and marks in a file outside the database."""
 
 from __future__ import annotations
 
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from tests import databases
 from tests.servers import Server
+from tests.waiting import stays
 
 DEAD_AFTER = 3
 
@@ -34,7 +34,7 @@ def marks(tmp_path: Path) -> Path:
 
 
 def read_starts(marks: Path) -> Counter[str]:
-    """Return how often each task was started, by what it was called."""
+    """Return how often each task was started, by the name of its mark."""
     return Counter(line.removeprefix("start ") for line in marks.read_text().splitlines() if line.startswith("start"))
 
 
@@ -48,7 +48,7 @@ def wait_for(server: Server, ids: list[str], expected: dict[str, int]) -> None:
 
 
 def test_the_tasks_of_a_killed_process_get_their_verdicts(start: Callable[..., Server], marks: Path) -> None:
-    """One process is killed; the other one sees it die, starts what waited, and rescues what ran."""
+    """One process is killed. The other one observes it, starts its waiting tasks and rescues its running ones."""
     first = start(TESTS_MAX_RUNNING="10")
     plain = first.fire("mark", str(marks), "{}", 3600, times=3, recorded=1)
     again = first.fire("mark_and_rerun", str(marks), "again", 3600, times=3, recorded=1)
@@ -79,7 +79,7 @@ def test_the_tasks_of_a_killed_process_get_their_verdicts(start: Callable[..., S
 
 @pytest.mark.slow
 def test_a_task_that_kills_its_process_cannot_do_so_for_ever(start: Callable[..., Server], marks: Path) -> None:
-    """Three attempts with "rerun": the fourth process stays alive, and the task is LOST."""
+    """With "rerun" it has three attempts: the fourth process stays alive, and the task is LOST."""
     server = start()
     [id_] = server.fire("die", str(marks), recorded=1)
     for _ in range(3):
@@ -90,7 +90,7 @@ def test_a_task_that_kills_its_process_cannot_do_so_for_ever(start: Callable[...
 
 
 def test_a_stopped_process_goes_on_under_another_id(start: Callable[..., Server], marks: Path) -> None:
-    """SIGSTOP for longer than DEAD_AFTER: what was taken from it is cancelled there, and nothing is started twice."""
+    """SIGSTOP for longer than DEAD_AFTER: the process cancels the tasks that it lost, and none is started twice."""
     first = start()
     plain = first.fire("mark", str(marks), "{}", 3600, times=3, recorded=1)
     again = first.fire("mark_and_rerun", str(marks), "again", 3600, times=3, recorded=1)
@@ -113,11 +113,12 @@ def test_a_stopped_process_goes_on_under_another_id(start: Callable[..., Server]
 
 @pytest.mark.slow
 def test_a_long_lock_kills_nobody(start: Callable[..., Server]) -> None:
-    """A transaction of somebody else's keeps everybody from writing for three times DEAD_AFTER."""
+    """The transaction of another program blocks all writes for three times DEAD_AFTER."""
     servers = [start(), start()]
     ids = [id_ for server in servers for id_ in server.fire("sleep", 3 * DEAD_AFTER + 3, recorded=1)]
     with databases.WriteLock(servers[0].database, ("bgtasks_backgroundtask", "bgtasks_process")):
-        time.sleep(3 * DEAD_AFTER)  # The time is what this is about.
+        why = "a process is declared dead after DEAD_AFTER without a beat"
+        stays(lambda: not any("goes on as" in server.log for server in servers), 3 * DEAD_AFTER, why=why)
     wait_for(servers[0], ids, {"SUCCESSFUL": 2})
     assert [row["state"] for row in servers[0].query("SELECT state FROM bgtasks_process")] == ["ALIVE"] * 2
     assert not any("goes on as" in server.log for server in servers)
@@ -125,7 +126,7 @@ def test_a_long_lock_kills_nobody(start: Callable[..., Server]) -> None:
 
 @pytest.mark.slow
 def test_clocks_that_differ_kill_nobody(start: Callable[..., Server]) -> None:
-    """Two hosts whose clocks are 10 minutes apart, each way."""
+    """The clock of one host is 10 minutes ahead, that of another 10 minutes behind."""
     servers = [start(), start(TESTS_CLOCK_OFFSET="600"), start(TESTS_CLOCK_OFFSET="-600")]
     ids = [id_ for server in servers for id_ in server.fire("sleep", 2 * DEAD_AFTER, recorded=1)]
     wait_for(servers[0], ids, {"SUCCESSFUL": 3})
@@ -133,7 +134,7 @@ def test_clocks_that_differ_kill_nobody(start: Callable[..., Server]) -> None:
 
 
 def test_the_next_boot_rescues_what_a_drain_left_in_a_thread(start: Callable[..., Server]) -> None:
-    """A thread cannot be cancelled: one that may run again is left to the rescue, and gets its attempt back."""
+    """A thread cannot be cancelled. A task that may rerun is left to the rescue, which does not count the attempt."""
     first = start(TESTS_DRAIN_TIMEOUT="0.2")
     [thread] = first.fire("sleep_in_thread_and_rerun", 30, recorded=1)
     first.stop()

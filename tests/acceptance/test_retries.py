@@ -1,4 +1,4 @@
-"""What waits for its next attempt, or for its moment, outlives the process that put it there."""
+"""A task that waits for its next attempt, or for its moment, outlives the process that fired it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_another_process_makes_the_next_attempt(start_server: Callable[..., Serv
 def test_a_second_process_makes_the_attempts_of_one_that_lives(
     start_server: Callable[..., Server], marks: Path
 ) -> None:
-    """Each is made once, by whichever process is first."""
+    """Each attempt is made once, by the first process that claims it."""
     servers = [start_server(), start_server()]
     for server in servers:
         server.fire("mark_and_fail", str(marks), "{}", 3, 0.2, times=40, first=100 * servers.index(server))

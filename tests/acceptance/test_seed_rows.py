@@ -1,4 +1,4 @@
-"""`python -m benchmarks.seed_rows`, as somebody fills a database with it."""
+"""`python -m benchmarks.seed_rows` fills a database."""
 
 from __future__ import annotations
 

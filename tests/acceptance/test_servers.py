@@ -1,4 +1,4 @@
-"""Each server that Django runs under: what it does to tasks while it serves, and when it is told to stop."""
+"""Each server that Django supports: tasks while it serves, and tasks when it stops."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ StartServer = Callable[..., Server]
 pytestmark = pytest.mark.slow
 
 JOURNAL = 1
-DRAIN_TIMEOUT = "5"  # Seconds: many times what the tasks that finish need, also on a busy machine.
+DRAIN_TIMEOUT = "5"  # Seconds: many times the time of the tasks that finish, also on a busy machine.
 BEFORE_THE_STOP = "SELECT 1 FROM auth_group WHERE name LIKE 'before 2__'"
 
-# uvicorn ends as if nobody had handled the signal; under gunicorn only its worker does.
+# uvicorn ends as by an unhandled signal; under gunicorn only its worker does.
 EXIT_STATUS = {"uvicorn": -signal.SIGTERM}
 
 ASGI_SERVERS = ["uvicorn", "hypercorn", "granian", "daphne", "gunicorn-uvicorn"]
@@ -56,7 +56,7 @@ def test_a_wsgi_server(start: StartServer, name: str) -> None:
 
 
 def test_hypercorn_that_loses_patience(start: StartServer) -> None:
-    """Its shutdown_timeout is shorter than the drain: it cancels everything. The last states are still written."""
+    """hypercorn's shutdown_timeout is shorter than the drain: it cancels all tasks. Their last states are written."""
     server = start("hypercorn", flags=("--config", "python:tests.app.impatient_hypercorn"), TESTS_DRAIN_TIMEOUT="20")
     fire_what_a_stop_meets(server)
     began = time.monotonic()
@@ -68,7 +68,7 @@ def test_hypercorn_that_loses_patience(start: StartServer) -> None:
 
 
 def test_daphne_serves_while_it_drains(start: StartServer) -> None:
-    """What is fired then waits for another process; what no other process could start is refused."""
+    """Tasks fired then wait for another process; coroutines, which no other process could start, are refused."""
     server = start("daphne")
     server.fire("sleep", 1.5)
     server.process.send_signal(signal.SIGTERM)
@@ -86,7 +86,7 @@ def test_daphne_serves_while_it_drains(start: StartServer) -> None:
 
 
 def test_daphne_without_lifespan_wrapper(start: StartServer) -> None:
-    """The first `fire` finds the reactor as well as the wrapper does."""
+    """The first `fire` finds the reactor, as the wrapper does."""
     server = start("daphne", TESTS_UNWRAPPED="1")
     server.fire("sleep", 0.5, sync=True)
     assert server.stop() == 0
@@ -96,7 +96,7 @@ def test_daphne_without_lifespan_wrapper(start: StartServer) -> None:
 
 @pytest.mark.parametrize("unwrapped", ["", "1"], ids=["lifespan-off", "unwrapped"])
 def test_a_server_that_sends_no_lifespan(start: StartServer, unwrapped: str) -> None:
-    """One warning says that running tasks will be killed, and so they are: their rows stay as they were."""
+    """One warning announces that running tasks will be killed. They are killed, and their rows stay RUNNING."""
     server = start("uvicorn", flags=("--lifespan", "auto" if unwrapped else "off"), TESTS_UNWRAPPED=unwrapped)
     server.fire("sleep", 3600)
     server.fire("sleep", 3600)
@@ -108,7 +108,7 @@ def test_a_server_that_sends_no_lifespan(start: StartServer, unwrapped: str) -> 
 
 
 def test_ctrl_c_with_a_task_that_ignores_it(start: StartServer) -> None:
-    """uvicorn's loop then ends as `asyncio.run` does, which waits for all tasks that it knows: not for this one."""
+    """uvicorn's loop ends as `asyncio.run` does, which waits for all tasks that asyncio knows: not for this one."""
     server = start("uvicorn", TESTS_DRAIN_TIMEOUT="0")
     server.fire("ignore_cancellation", 3600)
     server.stop(signal.SIGINT, timeout=20)
@@ -121,17 +121,16 @@ def check_orm_after_the_response(server: Server) -> None:
     highest = 0
     server.fire("use_orm", "{}", 0.3, times=100)
     server.fire("use_orm", "{}", 0.3, times=100, first=100, sync=True)
-    while server.client.get("/state").json()["pending"]:  # A query of ours would be counted while it is closed.
+    while server.client.get("/state").json()["pending"]:  # The connection of a query of ours would be counted.
         highest = max(highest, server.count_connections())
     server.wait_for_statuses({"SUCCESSFUL": 200})
     assert highest <= databases.LANES + JOURNAL
     assert len(server.query("SELECT 1 FROM auth_group")) == 400
-    time.sleep(2)
-    assert server.count_connections() <= JOURNAL
+    server.wait_until(lambda: server.count_connections() <= JOURNAL, "no connection is left idle", seconds=10)
 
 
 def check_stop(server: Server) -> None:
-    """SIGTERM with tasks running: each row says what became of its task, and the process is gone in time."""
+    """SIGTERM with tasks running: each row has the final state of its task, and the process ends in time."""
     server.fire("ignore_cancellation", 3600)
     fire_what_a_stop_meets(server)
     server.fire("use_orm_until_drained", "{}", times=20, first=200)
@@ -156,7 +155,7 @@ def fire_what_a_stop_meets(server: Server) -> None:
 
 
 def check_rows_after_stop(server: Server, finished: int, left: int) -> None:
-    """Every row says what became of its task; nothing is left of the process."""
+    """Each row has the final state of its task; no process and no connection is left."""
     assert "RUNNING" not in server.count_by_status()
     interrupted = server.query("SELECT id FROM bgtasks_backgroundtask WHERE status = 'INTERRUPTED'")
     assert len(interrupted) == 7 + left

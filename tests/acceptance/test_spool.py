@@ -1,4 +1,4 @@
-"""What the database did not take before a process ended is there after the next start."""
+"""Rows that could not be written before the end of a process are written after the next start."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def files(tmp_path: Path) -> list[str]:
 
 
 def stop_during_an_outage(start: Callable[..., Server], tmp_path: Path) -> list[str]:
-    """Fire and finish tasks while nobody can write, then stop the server; return the ids."""
+    """Fire and finish tasks while the database is locked, then stop the server; return the ids."""
     server = start()
     before = server.fire("sleep", 1, times=3, recorded=1)
     server.fire("sleep_and_rerun", 3600, recorded=1)
@@ -55,7 +55,7 @@ def test_nothing_is_missing_after_the_next_start(start: Callable[..., Server], t
 
 @pytest.mark.slow
 def test_reading_it_twice_changes_nothing(start: Callable[..., Server], tmp_path: Path) -> None:
-    """The reader died before it deleted the file; and a part of the file is damaged."""
+    """The reader died before it deleted the file, a part of which is damaged."""
     stop_during_an_outage(start, tmp_path)
     [name] = files(tmp_path)
     kept = (tmp_path / "spool" / name).read_text()

@@ -1,4 +1,4 @@
-"""A project that has adopted bgtasks runs its own tests: by Django's runner and by pytest, on each kind of database."""
+"""The tests of a project that uses bgtasks: by Django's runner and by pytest, on each kind of database."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    """Run Python in the adopter's project and return what it prints."""
+    """Run Python in the adopter's project and return its output."""
     project = tmp_path / "project"
     shutil.copytree(ADOPTER, project, ignore=shutil.ignore_patterns("__pycache__"))
     name = f"bgtasks_shop_{os.getpid()}"
@@ -54,7 +54,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 
 def assert_databases_are_dropped(kind: str, project: Path, output: str) -> None:
-    assert "teardown test databases" not in output  # How pytest-django says that it could not.
+    assert "teardown test databases" not in output  # The words of pytest-django for a failure to do so.
     if databases.KIND == "postgresql":
         names = databases.query("postgres", "SELECT datname AS name FROM pg_database")
     elif databases.KIND == "mariadb":
@@ -87,7 +87,7 @@ def test_pytest(run: Run, tmp_path: Path, kind: str, processes: str):
 
 
 def test_tasks_run_in_the_process_of_a_live_daphne(run: Run):
-    """What is captured in another process nobody sees."""
+    """A task captured in another process would be invisible to the test."""
     assert "OK" in run("manage.py", "test", "shop.behind_daphne")
 
 

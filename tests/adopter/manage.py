@@ -1,4 +1,4 @@
-"""The adopter's own entry, as Django makes it."""
+"""The adopter's entry point, as Django generates it."""
 
 import os
 import sys

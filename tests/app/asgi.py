@@ -1,4 +1,4 @@
-"""The ASGI application of the test project, with what the environment asks for."""
+"""The ASGI application of the test project, as the environment configures it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bgtasks.lifespan import Lifespan
 from bgtasks.signals import drained, lifespan_startup
 
 application = get_asgi_application()
-if os.environ.get("TESTS_LIVE"):  # The admin as browsers meet it: with its files, and pushed to.
+if os.environ.get("TESTS_LIVE"):  # The admin for browsers: with static files and the push.
     from channels.routing import ProtocolTypeRouter
     from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 

@@ -1,3 +1,3 @@
-"""A configuration of Hypercorn: there is no flag for this limit."""
+"""A configuration of Hypercorn, which has no flag for this limit."""
 
 shutdown_timeout = 1.0

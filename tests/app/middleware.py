@@ -1,4 +1,4 @@
-"""A middleware as many projects have one: sync only, so that asgiref moves every request to a thread and back."""
+"""A sync-only middleware, as in many projects: asgiref moves each request to a thread and back."""
 
 
 class SyncOnlyMiddleware:

@@ -1,4 +1,4 @@
-"""A handful of tiny tasks for the tests."""
+"""Small tasks for the tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import httpx
 from django.contrib.auth.models import Group
 
 import bgtasks
@@ -46,7 +45,7 @@ async def use_orm(number: int, seconds: float = 0.0) -> int:
 
 @bgtasks.task
 async def use_orm_until_drained(number: int) -> int:
-    """Be in the middle of it when the drain begins, and then finish, however long either takes."""
+    """Run until the drain begins, and then finish, with an ORM call before and after."""
     await Group.objects.acreate(name=f"before {number}")
     while not bgtasks.current().draining:
         await asyncio.sleep(0.05)
@@ -95,14 +94,14 @@ async def mark(path: str, line: str, seconds: float = 0.0) -> None:
 
 @bgtasks.task(on_lost="rerun")
 async def mark_and_rerun(path: str, line: str, seconds: float = 0.0) -> None:
-    """Take that long in the first attempt only."""
+    """Take `seconds` in the first attempt only."""
     attempt = bgtasks.current().attempt
     await mark.func(path, f"{line} attempt {attempt}", seconds if attempt == 1 else 0)
 
 
 @bgtasks.task(max_attempts=5)
 async def mark_and_fail(path: str, line: str, fails: int, after: float) -> int:
-    """Mark each attempt and its process; fail in the first ones, and wait so many seconds after each."""
+    """Mark each attempt and its process; raise in the first `fails` attempts, and retry `after` seconds later."""
     attempt = bgtasks.current().attempt
     append_line(path, f"start {line} attempt {attempt} in {os.getpid()}")
     if attempt <= fails:
@@ -117,7 +116,7 @@ async def mark_later(path: str, line: str) -> None:
 
 @bgtasks.task(on_lost="rerun")
 async def report(path: str, pages: int, stop_at: int) -> list[int]:
-    """Write pages, each once, and go on after the last one that is kept; wait for the end at one, in attempt 1."""
+    """Write each page once, beginning after the checkpoint. Attempt 1 stops at page `stop_at` until it is killed."""
     current = bgtasks.current()
     first = current.checkpoint or 0
     for page in range(first, pages):
@@ -144,9 +143,9 @@ def report_in_thread(path: str, pages: int, stop_at: int) -> list[int]:
 
 @bgtasks.task(on_lost="rerun")
 async def die(path: str) -> None:
-    """Kill the process, as a crash in C code does."""
+    """Kill the process, as a crash in C code would."""
     append_line(path, "start")
-    await asyncio.sleep(0.3)  # Whoever fired it gets the answer.
+    await asyncio.sleep(0.3)  # The request that fired it is answered first.
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -199,7 +198,7 @@ async def sleep_in_a_thread_of_asyncio(path: str, seconds: float) -> None:
 
 
 def append_line(path: str, line: str) -> None:
-    """Append in one write, which a kill cannot cut in two."""
+    """Append a line in one write, which a kill cannot cut in two."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, f"{line}\n".encode())
@@ -209,7 +208,9 @@ def append_line(path: str, line: str) -> None:
 
 @bgtasks.task(rate="5/s")
 async def call_api(url: str, number: int) -> int:
-    """Call an API that takes five requests a second; what it refuses fails."""
+    """Call an API that takes five requests a second; a refused request fails the task."""
+    import httpx  # Here, since it takes longer than bgtasks and each process of the tests imports this module.
+
     async with httpx.AsyncClient(timeout=30) as client:
         answer = await client.post(url, content=f"{time.time()} {number}")
     answer.raise_for_status()

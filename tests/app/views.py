@@ -1,4 +1,4 @@
-"""Views of the test project: each fires what its query asks for."""
+"""Views of the test project: each fires the tasks that its query describes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import tasks
 
 
 async def fire(request: HttpRequest, name: str) -> JsonResponse:
-    """Fire the task `name`, `times` times, with the JSON list `args`; "{}" in it becomes a number from `first` on."""
+    """Fire the task `name` `times` times with the JSON list `args`, whose "{}" becomes a number from `first` on."""
     task = getattr(tasks, name)
     if options := json.loads(request.GET.get("using", "{}")):
         task = task.using(**options)
@@ -40,7 +40,7 @@ async def fire(request: HttpRequest, name: str) -> JsonResponse:
 
 
 async def fire_together(task: Any, calls: list[list[object]]) -> JsonResponse:
-    """Fire all at once, each recorded; tell the ids, and how often another task had the key."""
+    """Fire all at once, each recorded; answer with the ids and the number of conflicts about the key."""
     found = await asyncio.gather(*(bgtasks.afire(task, *args) for args in calls), return_exceptions=True)
     ids = [str(one.id) for one in found if isinstance(one, bgtasks.TaskHandle)]
     errors = [type(one).__name__ for one in found if isinstance(one, BaseException)]
@@ -58,13 +58,13 @@ def result_sync(request: HttpRequest, task_id: str) -> JsonResponse:
 
 
 def fire_sync(request: HttpRequest, name: str) -> JsonResponse:
-    """Do the same in a sync view."""
+    """Fire as `fire` does, in a sync view."""
     handles = [bgtasks.fire(getattr(tasks, name), *args) for args in read_args(request)]
     return JsonResponse({"ids": [str(handle.id) for handle in handles]})
 
 
 def read_args(request: HttpRequest) -> list[list[object]]:
-    """Return the arguments of each firing that the query asks for."""
+    """Return the arguments of each firing that the query describes."""
     template = json.loads(request.GET.get("args", "[]"))
     first = int(request.GET.get("first", "0"))
     times = int(request.GET.get("times", "1"))
@@ -82,16 +82,16 @@ async def fire_coroutine(request: HttpRequest) -> JsonResponse:
 
 async def state(request: HttpRequest) -> JsonResponse:
     answer = {"pending": bgtasks.pending_task_count(), "asked_about": len(get_runner().peers.asked_about)}
-    # Only where there is no server to ask: whoever looks at all objects keeps another thread's cursor for a moment, and
-    # then closes it in the wrong thread.
+    # Only on SQLite, which has no server to ask: a walk over all objects holds another thread's cursor for a moment,
+    # and closes it in the wrong thread.
     if connection.vendor == "sqlite":
-        # Open file descriptors would say less: SQLite keeps one of a closed connection for the next.
+        # A count of file descriptors would be wrong: SQLite keeps that of a closed connection for the next one.
         answer["connections"] = sum(type(found) is sqlite3.Connection for found in gc.get_objects())
     return JsonResponse(answer)
 
 
 async def wait(request: HttpRequest, task_id: UUID) -> JsonResponse:
-    """Wait up to `timeout` seconds for a task of any process; tell how it ended and how long that took."""
+    """Wait up to `timeout` seconds for a task of any process; answer with its end and the seconds until then."""
     handle = await bgtasks.aget(task_id)
     began = time.monotonic()
     try:
@@ -102,7 +102,7 @@ async def wait(request: HttpRequest, task_id: UUID) -> JsonResponse:
 
 
 async def eager(request: HttpRequest) -> JsonResponse:
-    """Tell whether a task's body, and that of a bare asyncio task, runs before the call that makes it returns."""
+    """Report whether a task, and a bare asyncio task, runs before the call that creates it returns."""
     seen: list[str] = []
 
     async def note(what: str) -> None:
@@ -116,5 +116,5 @@ async def eager(request: HttpRequest) -> JsonResponse:
 
 
 async def collect(request: HttpRequest) -> JsonResponse:
-    """Run the garbage collector until it finds nothing more."""
+    """Run the garbage collector until it finds no more garbage."""
     return JsonResponse({"collected": sum(gc.collect() for _ in range(3))})

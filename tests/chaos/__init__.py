@@ -1,5 +1,5 @@
 """
-The chaos harness: real servers, real requests, random disasters, and a verdict from marks outside the database.
+The chaos harness: servers, requests, random disasters, and a verdict from marks outside the database.
 
-`python -m tests.chaos --help` says how to run it; docs/reliability.md says what it does and what it found.
+`python -m tests.chaos --help` lists its options; docs/reliability.md describes the harness and its results.
 """

@@ -1,4 +1,4 @@
-"""The command: runs rounds until there were enough kills; exits 0 when every promise held, 1 when one was broken."""
+"""The command: runs rounds until there were enough kills. It exits with 0 if each promise held, with 1 otherwise."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace, folder: Path, database: Database, told: Console) -> Figures:
-    """Run rounds until there were enough kills or something is wrong."""
+    """Run rounds until there were enough kills, or until one has problems."""
     figures = Figures()
     prepare(folder, database)
     harness = Harness(folder, database, options.seed, options.processes, figures)

@@ -1,4 +1,4 @@
-"""The acts: what is done to servers and database, each at a moment that the seed decides."""
+"""The acts against servers and database, each at a moment that the seed decides."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .traffic import Traffic, ask
 
 DEAD_AFTER = 2.0  # Seconds, as `project.settings` has it.
 
-STOPPED_IN_OUTAGE = 0.5  # The part of the outages in which a server is told to stop: it spools what it cannot write.
+STOPPED_IN_OUTAGE = 0.5  # The part of the outages in which a server gets SIGTERM: it spools its rows.
 
 
 @dataclass(frozen=True)
 class Act:
-    """One act: what, when (seconds from the start of its round), and the chance that decides its details."""
+    """One act: its name, its moment (seconds from the start of its round), and the random numbers for its details."""
 
     at: float
     name: str
@@ -38,7 +38,7 @@ def plan(random: Random, kills: int, disturbances: int, database: Database) -> l
 
 
 class Actor:
-    """Performs acts; those that take their time do so in threads of their own."""
+    """Performs acts; long ones run in threads of their own."""
 
     def __init__(self, fleet: Fleet, database: Database, traffic: Traffic) -> None:
         self._fleet = fleet
@@ -47,7 +47,7 @@ class Actor:
         self._threads: list[threading.Thread] = []
         self._one_outage = threading.Lock()
         self.errors: list[str] = []
-        self.outages: list[tuple[float, float]] = []  # From when until when, in seconds since the epoch.
+        self.outages: list[tuple[float, float]] = []  # Begin and end of each, in seconds since the epoch.
 
     def perform(self, act: Act) -> None:
         thread = threading.Thread(target=self._perform, args=(act,), daemon=True)
@@ -65,7 +65,7 @@ class Actor:
             self.errors.append(f"{act.name}: {type(error).__name__}: {error}")
 
     def join(self) -> None:
-        """Wait until all acts are over, and have the database as it was."""
+        """Wait until all acts are over, and restore the database."""
         for thread in self._threads:
             thread.join(120)
         self._threads.clear()
@@ -80,7 +80,7 @@ class Actor:
     def _strike(self, act: Act) -> None:
         with self._one_outage:
             if act.name == "fill_disk":
-                threading.Timer(0.05, self._tell_of_full_disk).start()
+                threading.Timer(0.05, self._announce_full_disk).start()
             began = time.time()
             seconds = act.random.uniform(0.2, 2.5 * DEAD_AFTER)
             if act.random.random() < STOPPED_IN_OUTAGE:
@@ -88,7 +88,7 @@ class Actor:
             getattr(self._database, act.name)(seconds)
             self.outages.append((began, time.time()))
 
-    def _tell_of_full_disk(self) -> None:
+    def _announce_full_disk(self) -> None:
         for server in self._fleet.alive():
             ask(server, "/fill", timeout=2)
 
@@ -104,14 +104,14 @@ class Actor:
             self._fleet.signal(server, signal.SIGKILL, "kill", ends=True)
 
     def stop_impatiently(self, random: Random) -> None:
-        """SIGTERM, and SIGKILL before the drain may be over."""
+        """SIGTERM, and soon SIGKILL, perhaps during the drain."""
         if server := self.pick(random):
             self._fleet.signal(server, signal.SIGTERM, "terminate", ends=True)
             time.sleep(random.uniform(0.0, 1.0))
             self._fleet.signal(server, signal.SIGKILL, "kill", ends=True)
 
     def stop(self, random: Random) -> None:
-        """SIGTERM, and all the time for the drain."""
+        """SIGTERM, with enough time for the drain."""
         if server := self.pick(random):
             self._fleet.signal(server, signal.SIGTERM, "terminate", ends=True)
 
@@ -141,7 +141,7 @@ class Actor:
         self._fire(random, "exhaust_memory", random.uniform(0.0, 0.5))
 
 
-# By weight: how often each happens.
+# With the weight of each in the random choice.
 KILLS: dict[str, tuple[Callable[[Actor, Random], None], int]] = {
     "kill": (Actor.kill, 12),
     "kill_all": (Actor.kill_all, 1),

@@ -1,7 +1,7 @@
 """
-Private databases for the harness to mistreat: one class each, with what can be done to it.
+Private databases for the harness to mistreat: one class for each kind, with its outages.
 
-A server of ours is started as another user when we are root, since neither PostgreSQL nor MariaDB runs as root.
+For root the database server is started as another user, since neither PostgreSQL nor MariaDB runs as root.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ LONGEST_START = 60  # Seconds.
 
 
 class Missing(Exception):
-    """This database is not installed here."""
+    """The database is not installed on this machine."""
 
 
 class Database:
     """
-    What every database is to the harness.
+    The interface of each database for the harness.
 
-    `outages` names the acts that make it unusable for a while. Each is a method that takes the seconds.
+    `outages` names the methods that make it unusable for a number of seconds, their argument.
     """
 
     outages: tuple[str, ...] = ()
@@ -42,17 +42,17 @@ class Database:
         self.folder = folder
 
     def settings(self) -> dict[str, Any]:
-        """Return Django's settings of it."""
+        """Return its settings for Django."""
         raise NotImplementedError
 
     def start(self) -> None:
-        """Make it, or start it again."""
+        """Create the database, or start its server again."""
 
     def stop(self) -> None:
-        """End it for good."""
+        """Stop the server and delete its data."""
 
     def mend(self) -> None:
-        """Undo whatever an act left."""
+        """Undo the effects of an outage."""
 
 
 class SQLite(Database):
@@ -70,14 +70,14 @@ class SQLite(Database):
         }
 
     def lock(self, seconds: float) -> None:
-        """Keep everybody else from writing, by a transaction."""
+        """Lock the database for writers by a transaction."""
         with closing(self._connect()) as connection:
             connection.execute("BEGIN IMMEDIATE")
             time.sleep(seconds)
             connection.rollback()
 
     def fill_disk(self, seconds: float) -> None:
-        """See `project.disk`; whoever does this also tells the servers."""
+        """Fill the disk, as far as `project.disk` is concerned; the caller informs the servers."""
         path = self.folder / "disk-is-full"
         path.touch()
         time.sleep(seconds)
@@ -91,7 +91,7 @@ class SQLite(Database):
 
 
 class _Cluster(Database):
-    """A database server of our own."""
+    """A database server of the harness."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -102,10 +102,10 @@ class _Cluster(Database):
 
     def _run(self, *command: object) -> None:
         """
-        Run a program of the database's.
+        Run a program of the database.
 
         Raises:
-            RuntimeError: it failed; with what it said.
+            RuntimeError: the program failed; with its output.
         """
         parts = [str(part) for part in command]
         found = subprocess.run(parts, capture_output=True, text=True, cwd="/", **self._as_user())
@@ -119,7 +119,7 @@ class _Cluster(Database):
         return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
     def _make_folder(self) -> Path:
-        """Make the folder of its data in the system's temporary folder: ours may be closed to the other user."""
+        """Make the data folder in the system's temporary folder: the other user may not enter ours."""
         self.data = Path(tempfile.mkdtemp(prefix=f"chaos-{self.user}-"))
         if os.getuid() == 0:
             shutil.chown(self.data, self.user)
@@ -168,7 +168,7 @@ class PostgreSQL(_Cluster):
         if self.data is None:
             data = self._make_folder()
             self._run(self.bin / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", "--locale=C.UTF-8")
-            # No power is cut here, only processes are killed: the system keeps what they wrote.
+            # Only processes are killed, never the system, which keeps the pages that they wrote.
             with (data / "postgresql.conf").open("a") as file:
                 file.write(
                     f"\nport = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n"
@@ -180,10 +180,10 @@ class PostgreSQL(_Cluster):
             self._up()
 
     def _up(self) -> None:
-        assert self.data is not None  # It was made before.
+        assert self.data is not None  # `start` has made it.
         log = self.data / "log"
         end = time.monotonic() + LONGEST_START
-        while True:  # After a crash its last children may still be there for a moment.
+        while True:  # After a crash the last child processes may live for a moment.
             try:
                 self._run(self.bin / "pg_ctl", "start", "-D", self.data, "-l", log, "-w", "-t", LONGEST_START)
             except RuntimeError:
@@ -202,21 +202,21 @@ class PostgreSQL(_Cluster):
         self._remove_folder()
 
     def restart(self, seconds: float) -> None:
-        """Stop it as an administrator does, and start it again."""
+        """Stop the server as an administrator does, and start it again."""
         self._down("fast")
         time.sleep(seconds)
         self._up()
 
     def crash(self, seconds: float) -> None:
-        """Kill it; it recovers from its log."""
-        assert self.data is not None  # It runs.
+        """Kill the server; it recovers from its log."""
+        assert self.data is not None  # The server runs.
         pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
         os.kill(pid, signal.SIGKILL)
         time.sleep(seconds)
         self._up()
 
     def refuse(self, seconds: float) -> None:
-        """Cut all connections and take no new ones, as when there are too many."""
+        """Cut all connections and refuse new ones, as when there are too many."""
         self._execute("ALTER DATABASE chaos ALLOW_CONNECTIONS false")
         self.cut(0)
         time.sleep(seconds)
@@ -228,13 +228,13 @@ class PostgreSQL(_Cluster):
         time.sleep(seconds)
 
     def lock(self, seconds: float) -> None:
-        """Keep everybody from writing tasks and beats, by a transaction."""
+        """Block writes of tasks and beats, by a transaction."""
         with closing(self._connect("chaos", autocommit=False)) as connection:
             connection.execute("LOCK TABLE bgtasks_backgroundtask, bgtasks_process IN EXCLUSIVE MODE")
             time.sleep(seconds)
 
     def make_read_only(self, seconds: float) -> None:
-        """Refuse writes to new connections, and cut the old ones: as behind an address that moved to a replica."""
+        """Cut all connections and make new ones read-only, as behind an address that moved to a replica."""
         self._execute("ALTER DATABASE chaos SET default_transaction_read_only = on")
         self.cut(0)
         time.sleep(seconds)
@@ -243,7 +243,7 @@ class PostgreSQL(_Cluster):
     def mend(self) -> None:
         self._execute("ALTER DATABASE chaos ALLOW_CONNECTIONS true")
         self._execute("ALTER DATABASE chaos RESET default_transaction_read_only")
-        # Those who came while it was read-only keep that until they are cut.
+        # Connections made while it was read-only stay read-only until they are cut.
         self.cut(0)
 
     def _connect(self, name: str = "postgres", autocommit: bool = True) -> Any:
@@ -298,7 +298,7 @@ class MariaDB(_Cluster):
             self._up()
 
     def _up(self) -> None:
-        # No power is cut here, only processes are killed: the system keeps what they wrote.
+        # Only processes are killed, never the system, which keeps the pages that they wrote.
         options = f"""--no-defaults --datadir={self.data} --port={self.port} --bind-address=127.0.0.1
             --socket={self.data}/socket --pid-file={self.data}/pid --innodb-flush-log-at-trx-commit=2
             --innodb-buffer-pool-size=32M --skip-name-resolve --log-error={self.data}/error.log"""
@@ -323,13 +323,13 @@ class MariaDB(_Cluster):
         self._remove_folder()
 
     def restart(self, seconds: float) -> None:
-        """Stop it as an administrator does, and start it again."""
+        """Stop the server as an administrator does, and start it again."""
         self._down(signal.SIGTERM)
         time.sleep(seconds)
         self._up()
 
     def crash(self, seconds: float) -> None:
-        """Kill it; it recovers from its log."""
+        """Kill the server; it recovers from its log."""
         self._down(signal.SIGKILL)
         time.sleep(seconds)
         self._up()
@@ -340,13 +340,13 @@ class MariaDB(_Cluster):
         time.sleep(seconds)
 
     def lock(self, seconds: float) -> None:
-        """Keep everybody from writing tasks and beats."""
+        """Block writes of tasks and beats."""
         with closing(self._connect("chaos")) as connection:
             connection.cursor().execute("LOCK TABLES bgtasks_backgroundtask READ, bgtasks_process READ")
             time.sleep(seconds)
 
     def make_read_only(self, seconds: float) -> None:
-        """Refuse writes, as a server does that has become a replica."""
+        """Refuse writes, as a server that has become a replica."""
         self._execute("SET GLOBAL read_only = 1")
         time.sleep(seconds)
         self.mend()

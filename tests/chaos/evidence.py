@@ -1,4 +1,4 @@
-"""Evidence: what everybody has to say of a round, as plain values that can be kept in a folder and read again."""
+"""The evidence of a round from all its sources, as plain values that a folder can hold."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 from .marks import Mark, read_marks
 
-Final = tuple[str, int, str]  # Status, attempt and finished_at of a row that is finished.
+Final = tuple[str, int, str]  # Status, attempt and finished_at of a finished row.
 
 
 @dataclass(frozen=True)
 class Fired:
-    """What whoever fired a task was told of it."""
+    """The answer to the request that fired a task."""
 
     tag: str
     name: str
     mode: str  # "afire", "fire", "object" (by `fire`), "commit" (in a transaction), "rollback".
-    outcome: str  # "acknowledged", "refused" (surely not recorded, not started), "unknown" (no answer).
+    outcome: str  # "acknowledged", "refused" (neither recorded nor started), "unknown" (no answer).
     id: str | None
-    pid: int  # Of the server that was asked.
+    pid: int  # Of the server that got the request.
     at: float
 
 
@@ -42,7 +42,7 @@ class Row:
 
     @property
     def changes(self) -> list[dict[str, Any]]:
-        """The history without the notes, which repeat the status that they find."""
+        """The history without notes, which repeat the status before them."""
         followed = zip([None, *self.transitions], self.transitions, strict=False)
         return [entry for previous, entry in followed if not (previous and is_note(previous, entry))]
 
@@ -65,7 +65,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of a server, and what was done to it."""
+    """The end of a server, and the acts against it."""
 
     pid: int
     ended_at: float | None
@@ -74,23 +74,23 @@ class Fate:
 
     @property
     def was_killed(self) -> bool:
-        """Whether it had no chance to drain. Else it lives, or was told to stop and did."""
+        """Whether it ended without a drain: a drained server exits with 0, or by SIGTERM."""
         return self.ended_at is not None and self.code not in (0, -15)
 
 
 @dataclass
 class Evidence:
     fired: list[Fired] = field(default_factory=list)
-    cancelled: set[str] = field(default_factory=set)  # Ids of tasks that somebody asked to stop.
+    cancelled: set[str] = field(default_factory=set)  # Ids of tasks whose cancellation was requested.
     marks: list[Mark] = field(default_factory=list)
     rows: dict[str, Row] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
     fates: dict[int, Fate] = field(default_factory=dict)
-    finals: dict[str, Final] = field(default_factory=dict)  # Of each row, when it was first seen finished.
-    outages: list[tuple[float, float]] = field(default_factory=list)  # Of the database, from when until when.
+    finals: dict[str, Final] = field(default_factory=dict)  # By row: when it was first seen finished.
+    outages: list[tuple[float, float]] = field(default_factory=list)  # Of the database: begin and end of each.
 
     def save(self, folder: Path) -> None:
-        """Write all but the marks, which are a file already."""
+        """Write all except the marks, which are a file already."""
         _write(folder / "fired.jsonl", self.fired)
         _write(folder / "rows.jsonl", self.rows.values())
         _write(folder / "processes.jsonl", self.processes)
@@ -101,7 +101,7 @@ class Evidence:
 
 
 def load(folder: Path) -> Evidence:
-    """Read what `Evidence.save` wrote, and the marks."""
+    """Read the files of `Evidence.save`, and the marks."""
     finals = json.loads((folder / "finals.json").read_text())
     return Evidence(
         fired=[Fired(**values) for values in _read(folder / "fired.jsonl")],

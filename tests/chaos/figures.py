@@ -1,4 +1,4 @@
-"""The figures of a run: what the documentation shows, computed from the evidence."""
+"""The figures of a run for the documentation, computed from the evidence."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from bgtasks.status import Status
 
 from .evidence import Evidence, Fate, Process
 
-FATAL = ("freeze",)  # Acts after which others rightly take a server for dead, though it lives.
+FATAL = ("freeze",)  # Acts after which other processes rightly declare a live server dead.
 
 
 @dataclass(frozen=True)
 class Rescue:
-    """How long after a kill a task that ran in the process got its verdict."""
+    """The verdict of a task that ran in a killed process, and its delay after the kill."""
 
     seconds: float
-    is_in_peace: bool  # Whether there was no outage of the database meanwhile.
+    is_in_peace: bool  # Whether the database had no outage meanwhile.
 
 
 @dataclass
@@ -31,12 +31,12 @@ class Figures:
     rounds: int = 0
     tasks: int = 0  # Rows.
     acknowledged: int = 0  # By `afire` or a commit.
-    forgotten: int = 0  # Taken by `fire`, in a process that was killed before it wrote them. Allowed.
-    forgotten_in_peace: int = 0  # Those of them that no outage kept from being written.
-    forgotten_oldest: float | None = None  # Seconds from the request to the kill, of these.
-    late: int = 0  # Results that came after a verdict and were noted.
-    begun_anew: int = 0  # Processes that went on under another id.
-    hung: int = 0  # Servers that ran out of memory, answered no more, and were killed for it.
+    forgotten: int = 0  # Accepted by `fire` in a process that was killed before it wrote them. Allowed.
+    forgotten_in_peace: int = 0  # Those of them that were not delayed by an outage.
+    forgotten_oldest: float | None = None  # Seconds from the request to the kill, for these.
+    late: int = 0  # Results that arrived after a verdict and were noted.
+    begun_anew: int = 0  # Processes that continued under another id.
+    hung: int = 0  # Servers that ran out of memory, did not answer, and were therefore killed.
     false_deaths: int = 0
     rescues: dict[tuple[str, int], Rescue] = field(default_factory=dict)
     endings: Counter[str] = field(default_factory=Counter)  # How servers ended.
@@ -63,7 +63,7 @@ class Figures:
 
 def find_false_deaths(evidence: Evidence, deadly: frozenset[str]) -> list[Process]:
     """
-    Return processes that were declared dead, though nothing was done to them that should have that effect.
+    Return processes that were declared dead without an act or a task that explains it.
 
     Args:
         deadly: kinds of tasks that silence or end their process.
@@ -102,15 +102,15 @@ def find_rescues(evidence: Evidence) -> dict[tuple[str, int], Rescue]:
 
 
 def is_in_outage(evidence: Evidence, began: float, ended: float) -> bool:
-    # A second more: the journals try again after a while.
+    # With one more second, since the journals try again after a pause.
     return any(start <= ended and began <= end + 1 for start, end in evidence.outages)
 
 
 def find_forgotten_ages(evidence: Evidence) -> list[float]:
     """
-    Return how old the tasks were that `fire` had taken and that were forgotten with their process, in seconds.
+    Return the ages in seconds of the tasks that `fire` accepted and that were forgotten with their process.
 
-    Only of those that no outage kept from being written.
+    Tasks whose write was delayed by an outage are left out.
     """
     ages = []
     for fired in evidence.fired:

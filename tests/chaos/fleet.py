@@ -1,4 +1,4 @@
-"""The fleet: the servers that live now, what became of those before them, and the signals that they are sent."""
+"""The fleet: the servers that live, the ends of earlier ones, and the signals to them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ ROOT = Path(__file__).parent.parent.parent
 
 @dataclass
 class Server:
-    """One server process. It is `dying` once it was sent a signal that ends it."""
+    """One server process. It is `dying` from the signal that ends it."""
 
     pid: int
     port: int
-    started_at: float  # Seconds since the epoch, as all moments of the harness.
+    started_at: float  # Seconds since the epoch, as are all moments of the harness.
     ended_at: float | None = None
     code: int | None = None
     dying: bool = False
-    acts: list[tuple[float, str]] = field(default_factory=list)  # What was done to it, and when.
+    acts: list[tuple[float, str]] = field(default_factory=list)  # The acts against it, with their moments.
 
 
 class Fleet:
-    """Keeps `size` servers alive: one that ends is replaced at once."""
+    """Keeps `size` servers alive: a server that ends is replaced at once."""
 
     def __init__(self, folder: Path, environment: dict[str, str], size: int) -> None:
         self.size = size
@@ -43,7 +43,7 @@ class Fleet:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # A Ctrl-C is for the harness, which ends the servers itself.
+            start_new_session=True,  # Ctrl-C must reach only the harness, which ends the servers.
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -69,7 +69,7 @@ class Fleet:
                 self._changed.notify_all()
 
     def alive(self) -> list[Server]:
-        """Return the servers that live and are not about to end, oldest first."""
+        """Return the live servers that are not dying, oldest first."""
         with self._changed:
             return [server for server in self.servers.values() if not server.dying]
 

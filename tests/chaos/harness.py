@@ -1,4 +1,4 @@
-"""The harness: runs rounds of traffic and acts, lets each come to rest, and has the evidence verified."""
+"""The harness: runs rounds of traffic and acts, waits until each has come to rest, and verifies its evidence."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from .verifier import Expectations, Problem, find_problems
 
 KILLS_PER_ROUND = 10
 DISTURBANCES_PER_ROUND = 3
-LONGEST_REST = 90.0  # Seconds until everything must have come to its end; the spool is looked at once a minute.
-LONGEST_SILENCE = 15.0  # Seconds for which a server need not answer: longer than any loop is blocked.
-LEAST = 20  # Tasks that `afire` has acknowledged before the first act of a round.
-SAMPLING = 0.5  # Seconds between two looks at what is final.
+LONGEST_REST = 90.0  # Seconds until all tasks must have ended; the spool is read once a minute.
+LONGEST_SILENCE = 15.0  # Seconds for which a server may be silent: longer than any loop is blocked.
+LEAST = 20  # Tasks that `afire` acknowledges before the first act of a round.
+SAMPLING = 0.5  # Seconds between two samples of the finished rows.
 
 EXPECTATIONS = Expectations(
     objects=frozenset({"work_as_object"}),
@@ -54,7 +54,7 @@ class Harness:
     def __init__(self, folder: Path, database: Database, seed: int, size: int, figures: Figures) -> None:
         """
         Args:
-            size: how many servers live at a time.
+            size: the number of servers that live at a time.
         """
         self.figures = figures
         self.round = 0
@@ -67,7 +67,7 @@ class Harness:
 
     @contextmanager
     def started(self) -> Iterator[None]:
-        """Have the database and the servers for a while."""
+        """Run the database and the servers for the time of a `with` block."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._database.stop)
             self._database.start()
@@ -81,7 +81,7 @@ class Harness:
             yield
 
     def run_round(self, kills: int = KILLS_PER_ROUND, disturbances: int = DISTURBANCES_PER_ROUND) -> list[Problem]:
-        """Run one round and return what is wrong after it."""
+        """Run one round and return its problems."""
         self.round += 1
         acts = plan(Random(f"{self._seed} {self.round}"), kills, disturbances, self._database)
         is_over = threading.Event()
@@ -93,7 +93,7 @@ class Harness:
             time.sleep(max(began + act.at - time.monotonic(), 0))
             self.figures.acts[act.name] += 1
             self._actor.perform(act)
-        time.sleep(0.5)
+        time.sleep(0.5)  # The last act has some traffic too.
         self._traffic.pause()
         self._actor.join()
         is_over.set()
@@ -108,7 +108,7 @@ class Harness:
         return problems
 
     def _begin_in_peace(self) -> None:
-        """Let the servers acknowledge some tasks, or on a loaded machine there would be none to prove anything with."""
+        """Wait for acknowledged tasks: without them, as on a loaded machine, a round would prove nothing."""
         before = len(self._traffic.fired)
         self._traffic.go()
 
@@ -119,7 +119,7 @@ class Harness:
         wait_until(are_enough, 2 * LONGEST_SILENCE)
 
     def _sample(self, is_over: threading.Event) -> None:
-        """Remember what was final when, while the round goes on."""
+        """Record when rows became final, while the round goes on."""
         from django.db import Error, connection
 
         from . import table
@@ -127,17 +127,17 @@ class Harness:
         while not is_over.wait(SAMPLING):
             try:
                 self._finals |= table.read_finals(self._finals.keys())
-            except Error:  # The database is away, and that is an act.
+            except Error:  # An act has made the database unusable.
                 connection.close()
         connection.close()
 
     def _find_restless(self) -> list[Problem]:
-        """Wait until nothing is live and every server answers; tell which do not."""
+        """Wait until no task is live and each server answers; return the exceptions as problems."""
         from django.db import connection
 
         from . import table
 
-        connection.close()  # It may have been cut.
+        connection.close()  # An act may have cut it.
         self._fleet.wait_until_whole()
         problems = self._end_what_hangs()
         spool = self._folder / "spool"
@@ -153,10 +153,10 @@ class Harness:
 
     def _end_what_hangs(self) -> list[Problem]:
         """
-        Kill servers whose loop answers no more, as an administrator would. Only one that ran out of memory may.
+        Kill servers whose loop no longer answers, as an administrator would. Only a lack of memory excuses them.
 
-        `threading.Thread.start` waits for ever for a thread that could not begin, and whoever calls it on the loop too:
-        asgiref does for each first request of its kind.
+        Without memory a thread cannot begin, and `threading.Thread.start` waits for it for ever. asgiref calls that on
+        the loop, for the first request of each kind.
         """
         problems = []
         for server in self._fleet.alive():
@@ -190,7 +190,7 @@ class Harness:
         )
 
     def _audit(self) -> list[Problem]:
-        """Ask bgtasks itself."""
+        """Run bgtasks' own audit."""
         found = self._manage("audit_tasks", "--format", "json", "--wait", "15", check=False)
         if found.returncode == 0:
             return []
@@ -244,12 +244,12 @@ def _answers(server: Server) -> bool:
 
 
 def _rests(server: Server) -> bool:
-    """Tell whether a server has nothing to do any more. One that was taken for dead may even end itself yet."""
+    """Report whether a server is idle or has ended: one that was declared dead may end itself."""
     return server.ended_at is not None or ask(server, "/state") == _AT_REST
 
 
 def prepare(folder: Path, database: Database) -> None:
-    """Tell this process and all that it starts of the database and the folder; set up Django."""
+    """Set up Django, with the database and the folder in the environment of this process and its children."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.chaos.project.settings"
     os.environ["CHAOS_FOLDER"] = str(folder)
     os.environ["CHAOS_DATABASE"] = json.dumps(database.settings())

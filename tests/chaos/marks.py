@@ -1,7 +1,7 @@
 """
-Marks: what tasks really did, told by a file outside the database that no kill can cut in two.
+Marks: the starts and ends of tasks, in a file outside the database.
 
-Any task may write them. A mark is one line and one write, appended by the kernel: it is there as a whole or not at all.
+A mark is one line in one write, appended by the kernel: no kill can cut it in two.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Mark:
     id: str
     attempt: int
     pid: int
-    kind: str  # What the task does: its function's short name.
-    tag: str  # What whoever fired it calls it.
+    kind: str  # The short name of the task function.
+    tag: str  # The name that its request gave it.
 
 
 @contextmanager
 def marked(path: Path, kind: str, tag: str) -> Iterator[None]:
-    """Mark the start of the current attempt, and its end if it comes to it."""
+    """Mark the start of the current attempt, and its end if it is reached."""
     current = bgtasks.current()
     rest = f"{current.id} {current.attempt} {os.getpid()} {kind} {tag}"
     append(path, f"{time.time():.6f} {START} {rest}")

@@ -1,8 +1,8 @@
 """
 The nursery: a process that imports Django once and forks servers, so that a start costs milliseconds.
 
-What it forks are real servers all the same: a process of its own each, with uvicorn, its own socket and signals. Orders
-come as JSON lines by standard input, reports go the same way to standard output:
+Each fork is a complete server: a process with uvicorn, a socket and signals of its own. Orders are JSON lines on
+standard input, reports are JSON lines on standard output:
 
     {"start": "/folder/of/logs"}            → {"started": pid, "port": 8123}
     {"signal": 9, "pid": pid}               → nothing
@@ -22,12 +22,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MEMORY = 1 << 30  # Bytes of address space that a server may take beyond what it has at its start.
+MEMORY = 1 << 30  # Bytes of address space that a server may add to those at its start.
 GRACE = 2  # Seconds that a stopped server gives its open requests.
 
 
 def main() -> None:
-    from tests.chaos.project.asgi import application  # Imports all of Django: once, before the forks.
+    from tests.chaos.project.asgi import application  # Imports all of Django, once before the forks.
 
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
@@ -61,7 +61,7 @@ def main() -> None:
                     children.add(pid)
                     _report(started=pid, port=listener.getsockname()[1])
                     listener.close()
-                elif order["pid"] in children:  # Not reaped yet, so the number is still its own.
+                elif order["pid"] in children:  # Its exit status is not collected yet, so its number is still its own.
                     os.kill(order["pid"], order["signal"])
     for pid in children:
         with contextlib.suppress(ProcessLookupError):

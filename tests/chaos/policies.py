@@ -1,4 +1,4 @@
-"""What the tasks with policies are declared with: the project declares it so, the verifier checks it so."""
+"""The options of the tasks with policies, for their declarations and for the verifier."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ MOST_PER_SECOND = 10
 
 
 def key_of(tag: str) -> str:
-    """Return the key of what whoever fired it calls "t12"."""
+    """Return the key of a task by the name that its request gave it, such as "t12"."""
     return f"key {int(tag[1:]) % KEYS}"

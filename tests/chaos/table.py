@@ -1,4 +1,4 @@
-"""Reads the rows as evidence, with Django's ORM: nothing here writes."""
+"""Reads the rows as evidence, with Django's ORM; it writes none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_rows() -> dict[str, evidence.Row]:
     return {row.id: row for row in map(_make_row, BackgroundTask.objects.order_by("id").values_list(*_COLUMNS))}
 
 
-def _make_row(values: tuple) -> evidence.Row:  # type: ignore[type-arg]  # As the ORM has them.
+def _make_row(values: tuple) -> evidence.Row:  # type: ignore[type-arg]  # As the ORM returns them.
     id_, name, args, status, on_lost, attempt, max_attempts, finished_at, error_type, transitions = values
     tag = str(args[0]) if args else ""
     finished = finished_at.isoformat() if finished_at else ""
@@ -33,7 +33,7 @@ def read_processes() -> list[evidence.Process]:
 
 
 def read_finals(known: set[str]) -> dict[str, evidence.Final]:
-    """Return the final states of the rows that are finished and not known yet."""
+    """Return the final states of finished rows that are not known yet."""
     rows = BackgroundTask.objects.filter(status__in=FINISHED).order_by()
     found = rows.values_list("id", "status", "attempt", "finished_at")
     return {str(row[0]): (row[1], row[2], row[3].isoformat()) for row in found if str(row[0]) not in known}

@@ -1,7 +1,7 @@
 """
-A short run of the harness, for every run of the tests, and what happens to its evidence when somebody forges it.
+A short run of the harness, as part of each test run. The verifier must also detect forged evidence.
 
-`python -m tests.chaos` runs longer. CHAOS_SEED repeats a run that failed; how a machine's load falls is in no seed.
+`python -m tests.chaos` runs longer. CHAOS_SEED repeats a failed run, except for the load of the machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .verifier import find_problems
 KILLS = 5
 
 
-@pytest.mark.timeout(240)  # It has its own, shorter ones; this is for a machine that does nothing else for minutes.
+@pytest.mark.timeout(240)  # The harness has shorter limits; this one is for a machine that stalls for minutes.
 def test_no_task_gets_lost_and_forged_evidence_is_noticed(tmp_path: Path) -> None:
     seed = os.environ.get("CHAOS_SEED") or str(random.SystemRandom().randrange(1_000_000))
     command = (
@@ -54,7 +54,7 @@ def test_no_task_gets_lost_and_forged_evidence_is_noticed(tmp_path: Path) -> Non
 
 def delete_a_row(evidence: Evidence) -> None:
     fired = next(fired for fired in evidence.fired if fired.outcome == "acknowledged" and fired.mode == "afire")
-    assert fired.id is not None  # It was acknowledged.
+    assert fired.id is not None  # Acknowledged tasks have one.
     del evidence.rows[fired.id]
     evidence.finals.pop(fired.id, None)
 

@@ -1,4 +1,4 @@
-"""The verifier notices each kind of broken promise, and nothing in evidence that is in order."""
+"""The verifier finds each kind of broken promise, and no problem in sound evidence."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def mark(what: str, id_: str, attempt: int = 1, pid: int = 1) -> Mark:
 
 @pytest.fixture
 def evidence() -> Evidence:
-    """Process 1 was killed at 10 s; "lost" and "rerun" ran in it, "forgotten" was not written yet."""
+    """Process 1 was killed at 10 s, while "lost" and "rerun" ran and before "forgotten" was written."""
     rows = [
         row("done", "work", "fail", entry("RUNNING", 1), entry("SUCCESSFUL", 2)),
         row(
@@ -170,7 +170,10 @@ def run(kind: str, number: int, began: float, ended: float, pid: int = 1) -> lis
         (run("bounded", 1, 1, 2) + run("bounded", 2, 1.5, 3), "too many at once"),
         (run("rated", 1, 1, 2) + run("rated", 2, 1.1, 2) + run("rated", 3, 2.0, 2), None),
         (run("rated", 1, 1, 2) + run("rated", 2, 1.1, 2) + run("rated", 3, 1.9, 2, pid=2), "too fast"),
-        (run("rated", 1, 1, 2) + run("rated", 2, 1.1, 2) + run("rated", 3, 1.9, 2, pid=3), None),  # It was frozen.
+        (
+            run("rated", 1, 1, 2) + run("rated", 2, 1.1, 2) + run("rated", 3, 1.9, 2, pid=3),
+            None,
+        ),  # It was frozen.
         (run("later", 1, 8, 9), None),
         (run("later", 1, 7.9, 9), "too early"),
     ],

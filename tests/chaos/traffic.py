@@ -1,4 +1,4 @@
-"""The traffic: threads that send requests to whichever server lives, and note what they were told of each task."""
+"""The traffic: threads that send requests to live servers, and record the answer about each task."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .evidence import Fired
 from .fleet import Fleet, Server
 
 THREADS = 8
-PATIENCE = 4  # Seconds that a request waits for its answer.
+PATIENCE = 4  # Seconds until a request gives up.
 PAUSE = 0.18  # Seconds between two requests of a thread, on average.
 MOST_TASKS = 5  # Of a request.
-CANCELLED = 0.05  # The part of the acknowledged tasks that are asked to stop.
+CANCELLED = 0.05  # The part of the acknowledged tasks that are cancelled.
 
 MODES = ("afire", "afire", "afire", "fire", "fire", "object", "commit", "rollback")
 NAMES = (
@@ -28,7 +28,7 @@ NAMES = (
 
 
 class Traffic:
-    """Fires tasks until it is told to stop."""
+    """Fires tasks until the end of its `with` block."""
 
     def __init__(self, fleet: Fleet, random: Random) -> None:
         self.fired: list[Fired] = []
@@ -57,7 +57,7 @@ class Traffic:
         self._may_send.set()
 
     def pause(self) -> None:
-        """Send no more; return when every request was answered or given up."""
+        """Send no more requests; return when each was answered or given up."""
         self._may_send.clear()
         for _ in self._threads:
             self._idle.acquire(timeout=3 * PATIENCE)
@@ -114,7 +114,7 @@ def ask(server: Server, path: str, body: Any = None, timeout: float = PATIENCE) 
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Tell whether the condition came to hold within the time."""
+    """Wait for the condition; return whether it held within the time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

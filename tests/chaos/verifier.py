@@ -1,8 +1,8 @@
 """
-The verifier: compares what was promised with what the evidence shows, and names each task with which it does not agree.
+The verifier: compares the promises of bgtasks with the evidence, and names each task that breaks one.
 
-It knows nothing of the harness's own tasks: what may fail, and what is a coroutine object, it is told. Each check is a
-function of the evidence.
+`Expectations` describes the harness's tasks: which may fail, which are coroutine objects. Each check is a function of
+the evidence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .marks import END, START, Mark
 
 @dataclass(frozen=True)
 class Problem:
-    """A promise that was broken with a task."""
+    """A broken promise, and the task that shows it."""
 
     promise: str
     task: str
@@ -32,25 +32,25 @@ class Problem:
 
 @dataclass(frozen=True)
 class Expectations:
-    """What the evidence cannot tell by itself."""
+    """Facts about the harness's tasks that the evidence does not contain."""
 
-    objects: frozenset[str] = frozenset()  # Names of coroutine objects: nobody can run them again.
-    may_fail: dict[str, str] = field(default_factory=dict)  # Error types by the short names of those that raise.
-    starving: frozenset[str] = frozenset()  # Kinds of tasks that take all memory: near them anything may raise.
+    objects: frozenset[str] = frozenset()  # Names of coroutine objects, which cannot run again.
+    may_fail: dict[str, str] = field(default_factory=dict)  # The error types of tasks that raise, by short name.
+    starving: frozenset[str] = frozenset()  # Kinds of tasks that take all memory: beside them any code may raise.
     keys: dict[str, Callable[[str], str]] = field(default_factory=dict)  # By kind: the key of a tag.
     most_at_once: dict[str, int] = field(default_factory=dict)  # By kind, in a process.
     most_per_second: dict[str, int] = field(default_factory=dict)  # By kind.
-    delaying: frozenset[str] = frozenset()  # Acts that keep a process from starting what it has counted.
-    later: dict[str, float] = field(default_factory=dict)  # By kind: seconds from being fired to the start, at least.
+    delaying: frozenset[str] = frozenset()  # Acts that keep a process from starting tasks that it has counted.
+    later: dict[str, float] = field(default_factory=dict)  # By kind: the least seconds from the firing to the start.
 
 
 def find_problems(evidence: Evidence, expectations: Expectations) -> list[Problem]:
-    """Return all that is wrong. The evidence is of a time when nothing is going on any more."""
+    """Return all problems in the evidence of a round that has come to rest."""
     return [problem for check in CHECKS for problem in check(evidence, expectations)]
 
 
 def check_none_is_missing(evidence: Evidence, expectations: Expectations) -> Iterator[Problem]:
-    """What `afire` or a commit acknowledged has a row, whatever happened; what `fire` took, unless it was killed."""
+    """Each task acknowledged by `afire` or a commit has a row; one accepted by `fire` too, unless its process died."""
     for fired in evidence.fired:
         if fired.outcome != "acknowledged" or fired.id in evidence.rows:
             continue
@@ -61,7 +61,7 @@ def check_none_is_missing(evidence: Evidence, expectations: Expectations) -> Ite
 
 
 def check_refused_is_nowhere(evidence: Evidence, expectations: Expectations) -> Iterator[Problem]:
-    """What was refused or rolled back is neither stored nor started, then or later."""
+    """A refused or rolled-back task is never stored or started."""
     refused = {fired.tag: fired for fired in evidence.fired if fired.outcome == "refused"}
     for row in evidence.rows.values():
         if row.tag in refused:
@@ -78,7 +78,7 @@ def check_none_lives_for_ever(evidence: Evidence, expectations: Expectations) ->
 
 
 def check_starts(evidence: Evidence, expectations: Expectations) -> Iterator[Problem]:
-    """Each start has its entry in the history; what is not to run again was started once."""
+    """Each start has its entry in the history, and a task that may not rerun was started once."""
     starts: dict[str, Counter[int]] = defaultdict(Counter)
     for mark in evidence.marks:
         if mark.what == START:
@@ -91,7 +91,7 @@ def check_starts(evidence: Evidence, expectations: Expectations) -> Iterator[Pro
             yield Problem("started twice", id_, f"{row.name} started {attempts.total()} times: {dict(attempts)}")
         recorded = Counter(entry["attempt"] for entry in row.changes if entry["status"] == Status.RUNNING)
         if row.name in expectations.objects and row.status == Status.LOST:
-            # One that waited is started without being asked for, and its process may be killed before that is written.
+            # A waiting task is started without a request, and its process may be killed before that is written.
             recorded[1] = 1
         for attempt, count in (attempts - recorded).items():
             yield Problem("started unrecorded", id_, f"{row.name}, attempt {attempt}, {count} more than its history")
@@ -100,7 +100,7 @@ def check_starts(evidence: Evidence, expectations: Expectations) -> Iterator[Pro
 
 
 def check_what_ran_has_a_row(evidence: Evidence, expectations: Expectations) -> Iterator[Problem]:
-    """`afire` and a commit record first; `fire` may be forgotten with a process that is killed at once."""
+    """`afire` and a commit record first; a task of `fire` may be forgotten with a process that is killed at once."""
     modes = {fired.tag: fired.mode for fired in evidence.fired}
     for mark in evidence.marks:
         if mark.id in evidence.rows or mark.what != START:
@@ -119,7 +119,7 @@ def check_success_was_real(evidence: Evidence, expectations: Expectations) -> It
 
 
 def check_verdicts(evidence: Evidence, expectations: Expectations) -> Iterator[Problem]:
-    """Each task ended as it was declared, and for a reason."""
+    """The end of each task agrees with its declaration and with an act."""
     states = {process.id: process.state for process in evidence.processes}
     pids = {process.id: process.pid for process in evidence.processes}
     starved = {mark.pid for mark in evidence.marks if mark.kind in expectations.starving}
@@ -143,21 +143,21 @@ def check_verdicts(evidence: Evidence, expectations: Expectations) -> Iterator[P
 
 
 def check_histories(evidence: Evidence, expectations: Expectations) -> Iterator[Problem]:
-    """Each history is one that the table of transitions allows. A note repeats the status that it stands at."""
+    """The table of transitions allows each history. A note repeats the status before it."""
     for row in evidence.rows.values():
         if detail := find_illegal(row):
             yield Problem("illegal history", row.id, f"{row.name}: {detail}")
 
 
 def find_illegal(row: Row) -> str:
-    """Return what is illegal in the history of a row, "" if nothing is."""
+    """Return the illegal step in the history of a row; "" if there is none."""
     previous: Status | None = None
     attempt = 0
     for entry in row.changes:
         status = Status(entry["status"])
         if not may_follow(previous, status):
             return f"{status} after {previous}"
-        # A drain gives an attempt back.
+        # A drain does not count the attempt.
         if entry["attempt"] < attempt - (status is Status.READY):
             return f"attempt {entry['attempt']} after {attempt}"
         previous, attempt = status, entry["attempt"]
@@ -179,8 +179,8 @@ def check_keys(evidence: Evidence, expectations: Expectations) -> Iterator[Probl
     """
     Tasks with one key never run at the same time.
 
-    But for those that were given a verdict: of one that was killed nobody knows until when it ran, and one that was
-    silenced goes on for a moment when its key is free already.
+    Tasks with a verdict are exempt: the end of a killed one is unknown, and a silenced one goes on for a moment after
+    its key is free.
     """
     spans: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
     for mark, ended in _runs(evidence):
@@ -197,7 +197,7 @@ def check_keys(evidence: Evidence, expectations: Expectations) -> Iterator[Probl
 
 
 def check_limits(evidence: Evidence, expectations: Expectations) -> Iterator[Problem]:
-    """Never do more run at once in a process than may."""
+    """No process runs more tasks at once than its limits allow."""
     runs: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     for mark, ended in _runs(evidence):
         if mark.kind in expectations.most_at_once and ended is not None:
@@ -210,7 +210,7 @@ def check_limits(evidence: Evidence, expectations: Expectations) -> Iterator[Pro
 
 
 def check_rates(evidence: Evidence, expectations: Expectations) -> Iterator[Problem]:
-    """Never do more start in a second than may, in all processes together that nothing kept from their work."""
+    """In no second do more tasks start than the rate allows, over all processes that no act delayed."""
     delayed = {pid for pid, fate in evidence.fates.items() if any(act in expectations.delaying for _, act in fate.acts)}
     for kind, most in expectations.most_per_second.items():
         started = [mark for mark in evidence.marks if mark.what == START and mark.kind == kind]
@@ -221,7 +221,7 @@ def check_rates(evidence: Evidence, expectations: Expectations) -> Iterator[Prob
 
 
 def check_later(evidence: Evidence, expectations: Expectations) -> Iterator[Problem]:
-    """What is for later does not start before. The clocks of this machine are one."""
+    """No task starts before its moment. All processes have the clock of this machine."""
     fired = {each.tag: each for each in evidence.fired}
     for mark in evidence.marks:
         wait = expectations.later.get(mark.kind)
@@ -235,7 +235,7 @@ def _ended_by_itself(evidence: Evidence, mark: Mark) -> bool:
 
 
 def _runs(evidence: Evidence) -> Iterator[tuple[Mark, float | None]]:
-    """Return each start, and when it ended if it did."""
+    """Return each start, with its end if there is one."""
     ends = {(mark.id, mark.attempt, mark.pid): mark.at for mark in evidence.marks if mark.what == END}
     for mark in evidence.marks:
         if mark.what == START:

@@ -1,4 +1,4 @@
-"""What goes on, as the commands and the admin are told: from real rows, at a cost that finished ones do not raise."""
+"""The activity for the commands and the admin, read from rows, at a cost that finished rows do not raise."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make_running(age: float = 5.0, **more: Any) -> BackgroundTask:
 
 
 def make_rollup(ago: timedelta, took: dict[float, int], name: str = NAME, **statuses: int) -> None:
-    """Write what ended so long ago, as the writer does: in each resolution."""
+    """Write tasks that ended so long ago as the rollup writer does: in each resolution."""
     moment = timezone.now() - ago
     tasks = {name: {"statuses": statuses, "took": {bin_of(s): n for s, n in took.items()}, "waited": {}}}
     for resolution in Rollup.Resolution:
@@ -57,7 +57,7 @@ def moment(ago: float) -> str:
     return (timezone.now() - timedelta(seconds=ago)).isoformat()
 
 
-# What runs.
+# Running tasks.
 
 
 def test_a_running_task_is_told_beside_what_its_function_takes() -> None:
@@ -172,7 +172,7 @@ def test_processes_are_counted_by_how_they_are() -> None:
     now = timezone.now()
     silent = now - timedelta(seconds=get_settings().dead_after + 60)
     make_process()
-    make_process(beat_at=None)  # It has just booted.
+    make_process(beat_at=None)  # It has just started.
     make_process(blocked_since=now)
     make_process(state=Process.State.DRAINING)
     make_process(beat_at=silent)
@@ -226,7 +226,7 @@ def test_no_more_are_counted_than_matter(monkeypatch: pytest.MonkeyPatch) -> Non
     assert look_now().running_count == 2
 
 
-# What it costs.
+# Cost.
 
 
 def test_it_takes_the_same_queries_however_much_there_is() -> None:
@@ -247,7 +247,7 @@ def test_it_takes_the_same_queries_however_much_there_is() -> None:
 @pytest.mark.parametrize("analyzed", ["empty", "full"])
 @pytest.mark.django_db(transaction=True)
 def test_it_reads_no_finished_rows(analyzed: str) -> None:
-    """Whatever statistics the database has."""
+    """The plan does not depend on the database's statistics."""
     with tables.frozen_statistics():
         tables.analyze()
         tables.Table(live=20).fill(4000)

@@ -1,4 +1,4 @@
-"""The admin: what it shows, what it does not do, what it asks of the database, and that no data breaks it."""
+"""The admin: its pages, its permissions, its queries, and its behaviour with odd data."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ PAGES = {"backgroundtask": BackgroundTask, "process": Process, "drain": Drain}
 
 @pytest.fixture
 def admin_client(client):
-    """A superuser's client; without a password, whose hash takes longer than most of the tests."""
+    """The client of a superuser without a password, whose hash would take longer than most tests."""
     client.force_login(User.objects.create(username="root", is_staff=True, is_superuser=True))
     return client
 
 
 @pytest.fixture
 def page(admin_client):
-    """Fetch a page that must be there, as the text of its body without the places where long names may break."""
+    """Fetch a page that must exist; return its body without the breaks in long names."""
 
     def fetch(address: str, **query) -> str:
         response = admin_client.get(address, query)
@@ -48,7 +48,7 @@ def page(admin_client):
 
 @pytest.fixture
 def declare():
-    """Declare a task function for the length of a test."""
+    """Declare a task function for the time of a test."""
     names = []
 
     def make(name: str, function=None):
@@ -90,17 +90,17 @@ def address_of(row) -> str:
 
 
 def orders_in(queries) -> list[str]:
-    """Return how the queries for tasks were ordered."""
+    """Return the order of each query for tasks."""
     asked = [each["sql"] for each in queries if "ORDER BY" in each["sql"]]
     ordered = [sql.split("ORDER BY")[1].split("LIMIT")[0].strip() for sql in asked if "bgtasks_backgroundtask" in sql]
-    return [order.replace("`", '"') for order in ordered]  # As MariaDB quotes.
+    return [order.replace("`", '"') for order in ordered]  # The quotes of MariaDB.
 
 
 def ids_in(body: str) -> set[str]:
     return set(re.findall(r"/backgroundtask/([0-9a-f-]{36})/change/", body))
 
 
-# Nobody changes anything.
+# Rows are read-only.
 
 
 @pytest.fixture(params=PAGES)
@@ -266,7 +266,7 @@ def test_search(page, declare):
         assert ids_in(page(TASKS, q=term)) == {str(one.pk)}, term
     for term in (str(other.pk), "7", "ann@exa"):
         assert ids_in(page(TASKS, q=term)) == {str(other.pk)}, term
-    assert ids_in(page(TASKS, q="order:")) == set()  # A key is found whole.
+    assert ids_in(page(TASKS, q="order:")) == set()  # A key is found only as a whole.
     assert ids_in(page(TASKS, q=str(uuid4()))) == set()
 
 
@@ -288,7 +288,7 @@ def test_search_beyond_the_newest_rows_finds_ids_live_keys_and_names(page, monke
 
 @pytest.mark.parametrize(("limit", "value"), [("MAX_DIFFERENT", 2), ("MAX_NAMES", 1)])
 def test_parts_of_too_many_names_are_looked_for_among_the_newest_rows(page, declare, monkeypatch, limit, value):
-    """Those of declared functions among all."""
+    """Tasks of declared functions, among all tasks."""
     monkeypatch.setattr(search_window, "RECENT", 3)
     monkeypatch.setattr(task_search, limit, value)
     declare("shop.tasks.declared")
@@ -342,7 +342,7 @@ def test_newest_first(admin_client):
         response = admin_client.get(TASKS)
 
     assert [row.pk for row in response.context["cl"].result_list] == [row.pk for row in reversed(rows)]
-    assert orders_in(queries) == []  # Few rows are sorted here.
+    assert orders_in(queries) == []  # Few rows are sorted in Python.
 
 
 def test_oldest_first_on_demand(admin_client):
@@ -483,7 +483,7 @@ def test_page_takes_the_same_queries_whatever_the_history(admin_client):
     processes = [make_process() for _ in range(9)]
     history = [{"status": "RUNNING", "at": "2026-01-02T03:04:05Z", "by": str(each.pk)} for each in processes]
 
-    count(make_task())  # What Django looks up once and keeps, such as content types.
+    count(make_task())  # Lookups that Django caches, such as content types.
     assert count(make_task(transitions=history, process=processes[0].pk)) == count(make_task(process=processes[0].pk))
 
 
@@ -497,7 +497,7 @@ MALFORMED = [
     [[]],
     {"a": {}},
     [{"status": 1, "at": 2, "by": [], "why": {}}],
-    # The others do not store it in the first place.
+    # The other databases do not store it at all.
     pytest.param("\ud800", marks=pytest.mark.databases("sqlite")),
     True,
 ]

@@ -1,4 +1,4 @@
-"""The admin's actions: who may cancel tasks and fire them again, what becomes of the rows, what is said and logged."""
+"""The admin's actions, cancel and fire again: permissions, effects on rows, messages and log entries."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def client(db: None) -> Client:
 
 
 def act(client: Client, action: str, *rows: Any, **more: Any) -> list[str]:
-    """Run an action on the list, and confirm it where it asks; return what it said."""
+    """Run an action on the list, and confirm it where it asks; return its messages."""
     answer = choose(client, action, *rows, **more)
     if answer.status_code == 200:
         answer = confirm(client, answer)
@@ -63,14 +63,14 @@ def act(client: Client, action: str, *rows: Any, **more: Any) -> list[str]:
 
 
 def choose(client: Client, action: str, *rows: Any, address: str = LIST, **more: Any) -> Any:
-    """Run an action on the list; return the answer, which may be the page that asks whether it is meant."""
+    """Run an action on the list; return the answer, which may be the page that asks for confirmation."""
     ids = [str(getattr(row, "pk", row)) for row in rows]
     answer = client.post(address, {"action": action, "_selected_action": ids, "index": 0, **more})
     return client.get(answer["Location"]) if "/ask/" in answer.get("Location", "") else answer
 
 
 def confirm(client: Client, asked: Any) -> Any:
-    """Press the button of the page that asks."""
+    """Press the button of the page that asks for confirmation."""
     body = asked.content.decode()
     address = re.search(r'<form method="post" action="([^"]*)"', body)
     assert address
@@ -98,7 +98,7 @@ def read_log() -> list[tuple[str, str]]:
     return [(entry.object_id, entry.change_message) for entry in LogEntry.objects.order_by("pk")]
 
 
-# Who may do what.
+# Permissions.
 
 
 ACTIONS = [("cancel_tasks", "cancel", "cancel_task"), ("fire_tasks_again", "fire_again", "fire_task")]
@@ -210,7 +210,7 @@ def test_all_pages_can_be_selected(client):
     assert not BackgroundTask.objects.exclude(status="CANCELLED").exists()
 
 
-# Asking first.
+# Confirmation.
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_all_that_match_are_asked_about_with_the_filter(client):
     assert "Fire 3 tasks again?" in body
     assert "In the last 24 hours" in body
     assert body.count(">shop.tasks.charge<") == 4  # The filter and three samples.
-    make_task("shop.tasks.charge", Status.FAILED)  # Later than the question: it is not meant.
+    make_task("shop.tasks.charge", Status.FAILED)  # Fired after the question, so not part of it.
     assert confirm(client, asked)["Location"] == address
     assert said(client)[0] == "3 tasks are fired again, as new ones that any process may start."
     assert BackgroundTask.objects.exclude(fired_again_from=None).count() == 3
@@ -628,7 +628,7 @@ def test_tasks_that_were_fired_again_are_found_by_an_index(db):
         make_task(f"shop.tasks.number_{number}")
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL enable_seqscan = off")  # Of few rows it reads all.
+            cursor.execute("SET LOCAL enable_seqscan = off")  # With few rows it reads all of them.
 
     plan = BackgroundTask.objects.fired_again_from(old).explain()
 
@@ -673,10 +673,10 @@ def test_no_runtime_is_started_for_it(client):
 
 
 async def test_a_task_that_is_fired_again_is_claimed_and_ends(runtime: Runtime, monkeypatch: Any) -> None:
-    """Its rows are those of a real firing, so what a real firing wrote can be fired again."""
+    """The rows come from a runtime, so rows in their stored form can be fired again."""
     bgtasks.api.get_runner().state.is_server = True  # As in a server.
     handle = bgtasks.fire(tasks.succeed, {"a": [1, "x"]})
-    unnamed = bgtasks.fire(tasks.succeed.func, 1)  # A bare function, and a coroutine object: nobody finds them by name.
+    unnamed = bgtasks.fire(tasks.succeed.func, 1)  # Neither this nor the next can be found by name.
     coroutine = bgtasks.fire(tasks.succeed.func(1), name="tests.app.tasks.succeed")
     olds = [await read_row(each) for each in (handle, unnamed, coroutine)]
 

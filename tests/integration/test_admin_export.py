@@ -1,4 +1,4 @@
-"""The export of a filtered list: what is in it, for whom, and that it is safe, bounded and streamed."""
+"""The export of a filtered list: its columns, its permissions, and that it is safe, bounded and streamed."""
 
 from __future__ import annotations
 
@@ -199,13 +199,13 @@ def test_rows_are_read_a_few_at_a_time(client, monkeypatch):
     with CaptureQueriesContext(connection) as queries:
         read_json(client)
 
-    assert sum("LIMIT 3" in each["sql"] for each in queries) == 5  # First whether they are few; then 3, 3, 3, 1.
+    assert sum("LIMIT 3" in each["sql"] for each in queries) == 5  # Are they few? Then 3, 3, 3, 1.
     assert not any("OFFSET" in each["sql"] or "traceback" in each["sql"] for each in queries)
 
 
 @pytest.mark.django_db(transaction=True)
 async def test_under_asgi_it_is_streamed_too():
-    """A plain iterator would be gathered in memory there, and Django warns of it, which fails a test."""
+    """There Django gathers a plain iterator in memory with a warning, which fails a test."""
 
     def prepare() -> User:
         for number in range(5):

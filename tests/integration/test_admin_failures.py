@@ -1,4 +1,4 @@
-"""The page of failures: what is grouped with what, what leads where, what it asks of the database."""
+"""The page of failures: its groups, its links, its queries."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_it_asks_as_much_of_many_groups_as_of_one(client):
 
     assert len(of_many) == len(of_one) <= 9
     assert not any("kwargs" in sql for sql in of_many)
-    assert sum("traceback" in sql for sql in of_many) == 1  # The ends of the samples'.
+    assert sum("traceback" in sql for sql in of_many) == 1  # The last lines of the samples' tracebacks.
 
 
 def test_a_group_says_where_its_error_came_from(client):

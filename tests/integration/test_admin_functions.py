@@ -1,4 +1,4 @@
-"""The pages of task functions: what they show, who may fire and pause, and what becomes of what is fired."""
+"""The pages of task functions: their content, the permissions to fire and pause, and the fired tasks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def show(client: Client, name: str | None = None) -> str:
 def card_of(body: str, function: str) -> str:
     found = re.findall(r'<article class="bgtasks-card bgtasks-function">.*?</article>', body, re.DOTALL)
     cards = [card for card in found if f">{function}</a>" in card]
-    if len(cards) > 1:  # Other modules of tests declare functions of that name as well.
+    if len(cards) > 1:  # Other test modules declare functions of that name too.
         cards = [card for card in cards if "tests.app.tasks" in card]
     [card] = cards
     return card
@@ -84,7 +84,7 @@ def make_rollup(name: str, seconds: float = 1.0, failed: BackgroundTask | None =
         Rollup.objects.create(process=uuid7(), resolution=resolution, starts_at=starts_at, tasks={name: counts})
 
 
-# What they show.
+# Content.
 
 
 def test_all_functions_are_shown_with_what_became_of_them(client):
@@ -121,7 +121,7 @@ def test_all_functions_are_shown_with_what_became_of_them(client):
 
 
 def test_the_newest_failure_is_the_last(client):
-    """In whichever order processes tell of them."""
+    """The order in which processes report them does not matter."""
     name = "tests.app.tasks.fail"
     old, new, other = (make_task(name, status) for status in (Status.LOST, Status.FAILED, Status.INTERRUPTED))
     make_rollup(name, failed=new, FAILED=1)
@@ -153,7 +153,7 @@ async def test_a_failure_is_the_last_however_many_others_failed_since(runtime: R
 
     @sync_to_async
     def read() -> str:
-        """Among newer ones of others, as many as the page would ever look through."""
+        """Add newer failures of another function, as many as the page reads at most."""
         now = timezone.now()
         BackgroundTask.objects.bulk_create(
             BackgroundTask(name="tests.app.tasks.succeed", status=Status.FAILED, created_at=now, finished_at=now)
@@ -271,7 +271,7 @@ def test_everything_is_escaped(client):
         assert " style=" not in content
 
 
-# Who may do what.
+# Permissions.
 
 
 def test_the_permission_to_look_is_what_it_takes(db):
@@ -350,7 +350,7 @@ def test_a_paused_queue_is_told_on_the_page_of_its_functions(client):
     assert "queue default paused" in show(client, "tests.app.tasks.succeed")
 
 
-# Firing. In tests tasks are captured, unless the runtime is live.
+# Firing. Tests capture tasks, unless the runtime is live.
 
 
 def test_it_is_fired_with_what_was_typed_in(client):
@@ -424,7 +424,7 @@ def test_a_function_without_parameters_has_a_button_only(client):
 
 
 async def test_what_is_fired_is_there_at_once_and_runs(runtime: Runtime) -> None:
-    """The row is committed with the answer: the page that it leads to is there."""
+    """The row is committed before the answer, so the page that the answer leads to exists."""
     client = await sync_to_async(log_in)("fire_task")
 
     answer = await sync_to_async(fire)(client, "tests.app.tasks.succeed", value='{"a": [1, null]}')

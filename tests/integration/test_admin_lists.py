@@ -1,4 +1,4 @@
-"""The list of all tasks: its filters, the search for arguments, its pages; and that all of it is bounded and hardy."""
+"""The list of all tasks: filters, the search for arguments, pages; each bounded and robust against odd input."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def text_of(client: Client, **query: Any) -> str:
 
 
 def turn(client: Client, address: str, way: str) -> str:
-    """Return where a page's link to the next or the previous one leads; empty where there is none."""
+    """Return the address of the next or the previous page; empty if there is none."""
     body = client.get(address).content.decode()
     found = re.search(rf'href="([^"]*)" rel="{way}"', body)
     return LIST + unescape(found[1]) if found else ""
@@ -188,7 +188,7 @@ def test_filter_by_when_it_finished(find, client):
     minute = timedelta(minutes=1)
     at_start = make(-minute, timedelta(0))
     long_ago = make(timedelta(hours=-23), minute / 2)
-    make(timedelta(hours=-25), minute / 2)  # Beyond what is looked at.
+    make(timedelta(hours=-25), minute / 2)  # Beyond the search window.
     make(-3 * minute, minute)
     make(-2 * minute, -minute)
     seconds = int(start.timestamp())
@@ -273,7 +273,7 @@ def test_a_name_beside_what_leaves_few(find, declare):
 
 @pytest.mark.parametrize("query", [{"show": "failed"}, {"status": "FAILED"}, {"fingerprint": "f"}, {"error": "E"}])
 def test_failures_of_a_function_take_no_look_at_its_other_tasks(client, transactional_db, query):
-    """Whatever the statistics make the database believe of names."""
+    """The work does not depend on the database's statistics of names."""
     many = [BackgroundTask(name="shop.tasks.many", status="SUCCESSFUL", created_at=timezone.now()) for _ in range(3000)]
     BackgroundTask.objects.bulk_create(many)
     for _ in range(20):
@@ -281,7 +281,7 @@ def test_failures_of_a_function_take_no_look_at_its_other_tasks(client, transact
     for number in range(70):
         make_task(f"shop.tasks.number_{number}", list(Status)[number % len(Status)])
     tables.analyze()
-    rows_of(client, name="shop.tasks.many", **query)  # What is read once only.
+    rows_of(client, name="shop.tasks.many", **query)  # Some queries run only once.
 
     work = tables.count_work(lambda: rows_of(client, name="shop.tasks.many", **query))
     without_tasks = tables.count_work(lambda: rows_of(client, name="shop.tasks.none", **query))
@@ -398,7 +398,7 @@ def argued(declare: Any) -> dict[str, UUID]:
         "of_another": make_task("shop.tasks.unknown", args=[5], kwargs={"subject": "hello"}),
         "none": make_task("shop.tasks.send", args=[55, "5"], kwargs={"rate": 2.5}),
     }
-    make_task(args={"user_id": 5}, kwargs=[5])  # Odd.
+    make_task(args={"user_id": 5}, kwargs=[5])  # Odd values.
     return {name: row.pk for name, row in rows.items()}
 
 
@@ -420,7 +420,7 @@ def argued(declare: Any) -> dict[str, UUID]:
 )
 def test_search_for_an_argument(find, argued, term, names):
     if connection.vendor == "mysql" and term == 'args.user_id:"5"':
-        names = {*names, "by_position", "by_keyword"}  # To MariaDB a number in JSON equals its text.
+        names = {*names, "by_position", "by_keyword"}  # In MariaDB a JSON number equals its text.
 
     assert find(q=term) == {argued[name] for name in names}
 

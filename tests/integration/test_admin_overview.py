@@ -1,4 +1,4 @@
-"""The overview and the live page: what they show, to whom, at what price."""
+"""The overview and the live page: content, permissions, cost."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_tiles_and_pictures(root: Client) -> None:
     assert "0 interrupted, 1 lost" in body
     assert "1 died in 24 h" in body
     assert f"{running.pk}/change/" in body
-    assert "bgtasks-lane-late" in body  # Past its threshold of a second.
+    assert "bgtasks-lane-late" in body  # Past its stuck_after of a second.
     assert "died" in body
     assert "with 3 tasks" in body
     assert "bgtasks-drain-cut" in body
@@ -173,7 +173,7 @@ def test_banners(root: Client) -> None:
 
 
 def test_the_balance_is_asked_for_apart(root: Client) -> None:
-    """It counts all rows."""
+    """The page counts all rows."""
     with CaptureQueriesContext(
         connection,
     ) as asked:
@@ -219,7 +219,7 @@ def test_hostile_texts_and_other_languages(root: Client, address: str, language:
     assert "<img" not in body
     assert "<script>alert" not in body
     assert 'href="javascript:' not in body
-    assert not re.search(r'(?:x|y|width|height|x1|x2)="\d+,\d', body)  # A comma would break the pictures.
+    assert not re.search(r'(?:x|y|width|height|x1|x2)="\d+,\d', body)  # A decimal comma would break the pictures.
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_the_number_of_queries_does_not_grow(root: Client, address: str) -> None
     assert few <= 25
 
 
-# Acting.
+# Actions.
 
 
 def test_cancelling_what_waits(root: Client) -> None:

@@ -1,4 +1,4 @@
-"""The pages of processes and drains: what each does, how it went, and the request to drain."""
+"""The pages of processes and drains, and the request to drain."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def make_drain(process: UUID, **more: Any) -> Drain:
 def make_rollup(
     process: UUID, starts_at: datetime, resolution: Rollup.Resolution, names: dict[str, Any], lag: float | None = None
 ) -> None:
-    """Write what a process came to; `names` holds (seconds, how many) by name."""
+    """Write a rollup of a process; `names` has (seconds, count) by task name."""
     told = {
         name: {"statuses": {"SUCCESSFUL": count}, "took": {str(bin_of(seconds)): count}, "waited": {}}
         for name, (seconds, count) in names.items()
@@ -85,12 +85,12 @@ def minutes_ago(count: int) -> datetime:
 
 
 def ends_of(body: str) -> list[str]:
-    """The last two points of each drawn area."""
+    """Return the last two points of each drawn area."""
     return [" ".join(points.split()[-2:]) for points in re.findall(r'<polygon [^>]*points="([^"]*)"', body)]
 
 
 def measure(**names: tuple[float, int]) -> None:
-    """Write what the tasks of the last hours came to."""
+    """Write a rollup of the last hours."""
     hours = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
     named = {name.replace("__", "."): value for name, value in names.items()}
     make_rollup(uuid4(), hours, Rollup.Resolution.TWO_HOURS, named)
@@ -119,7 +119,7 @@ def page_of(row: Any) -> str:
 
 
 def count_queries(client: Client, address: str) -> int:
-    client.get(address)  # What Django looks up once and keeps.
+    client.get(address)  # Lookups that Django caches.
     with CaptureQueriesContext(connection) as queries:
         assert client.get(address).status_code == 200
     return len(queries)
@@ -129,7 +129,7 @@ def said(client: Client) -> list[str]:
     return [str(message) for message in get_messages(client.get(PROCESSES).wsgi_request)]
 
 
-# What a process does.
+# The page of a process.
 
 
 def test_its_running_tasks_are_listed_and_drawn(page):
@@ -378,7 +378,7 @@ def test_the_page_of_a_drain_draws_it_and_tells_it(page):
     assert f'aria-label="{words}"' in body
     assert f"<figcaption>{words}</figcaption>" in body
     assert "bgtasks-drain-cut" in body
-    assert ends_of(body)[1].startswith("1000.0,")  # Two are left.
+    assert ends_of(body)[1].startswith("1000.0,")  # Two tasks are left.
     assert "cut short, after 20 s" in body
     assert f'href="/admin/bgtasks/backgroundtask/?name={quote_plus("shop.tasks.export")}">export</a>' in body
 
@@ -396,7 +396,7 @@ def test_a_drain_in_time_has_no_deadline(page):
 
     body = page(page_of(drain))
 
-    assert ends_of(body) == ["970.0,0.0 970.0,48.0"]  # The step down to nothing is seen before the edge.
+    assert ends_of(body) == ["970.0,0.0 970.0,48.0"]  # The step down to zero is visible before the edge.
 
     assert "9 ran at the start, 9 finished, none was cut short. It took 22.5 s." in body
     assert "bgtasks-drain-cut" not in body

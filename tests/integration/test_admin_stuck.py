@@ -1,10 +1,9 @@
-"""The page of stuck tasks: why each is, what becomes of it, and what staff may do about it."""
+"""The page of stuck tasks: the reason for each, the verdict that will apply, and the actions of staff."""
 
 from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -84,7 +83,7 @@ def page(client: Client) -> Callable[[], str]:
 
 @pytest.fixture
 def quick(settings: Any) -> Iterator[None]:
-    """Have a watch take little time, and let none outlive the test."""
+    """Make a watch short, and let none outlive the test."""
     settings.BGTASKS = {**settings.BGTASKS, "HEARTBEAT": 0.5, "DEAD_AFTER": 1}
     yield
     for thread in find_watches():
@@ -102,7 +101,7 @@ def wait_for_watches() -> None:
 
 
 def tick(client: Client, address: str, *rows: Any, **more: Any) -> list[str]:
-    """Tick rows and press a button; return what is said."""
+    """Tick rows and press a button; return the messages."""
     answer = client.post(address, {"task": [str(getattr(row, "pk", row)) for row in rows], **more})
     assert (answer.status_code, answer["Location"]) == (302, PAGE)
     return said(client)
@@ -121,7 +120,7 @@ def read_log() -> list[tuple[str, str, str]]:
     return [(entry.content_type.model, entry.object_id, entry.change_message) for entry in entries]
 
 
-# What it shows.
+# Content.
 
 
 def test_nothing_is_stuck(page):
@@ -131,7 +130,7 @@ def test_nothing_is_stuck(page):
     body = page()
 
     assert "Nothing is stuck." in body
-    assert "has not beaten for 5 s" in body  # What makes a task stuck.
+    assert "has not beaten for 5 s" in body  # Reasons.
     assert 'type="checkbox"' not in body
 
 
@@ -190,7 +189,7 @@ def test_where_it_awaits_and_since_when(page):
     ],
 )
 def test_the_verdict_that_will_apply(client, page, values, shown):
-    """What is foretold is what comes."""
+    """The verdict on the page is the one that is given."""
     dead = make_dead()
     row = make_task(process=dead.pk, **values)
 
@@ -261,7 +260,7 @@ def test_who_starts_what_waits(page):
 )
 def test_a_function_that_no_process_knows_is_the_reason(page, functions, is_said):
     make_process(functions=functions)
-    make_silent(functions=["shop.tasks.export"])  # It may have died.
+    make_silent(functions=["shop.tasks.export"])  # It may be dead.
     make_dead(functions=["shop.tasks.export"])
     make_waiting(name="shop.tasks.export")
 
@@ -361,7 +360,7 @@ def test_reasons_can_be_translated():
         assert "5" in reason.localize()
 
 
-# Who may do what.
+# Permissions.
 
 
 @pytest.mark.parametrize(("address", "permission"), ACTIONS)
@@ -500,7 +499,7 @@ def test_a_silent_process_is_watched_before_its_tasks_get_their_verdicts(transac
         "dead, and the task gets its verdict: shop.tasks.export."
     )
     assert during.count("its process is being watched") == 1
-    assert during.count("Apply now") == 1  # The other one was not asked for.
+    assert during.count("Apply now") == 1  # Only one verdict was requested.
     assert Process.objects.get(pk=silent.pk).state == "DEAD"
     assert (status_of(row), status_of(other)) == ("LOST", "RUNNING")
     assert read_log() == [("backgroundtask", str(row.pk), "Given its verdict: Lost.")]
@@ -532,7 +531,7 @@ def test_who_asks_while_verdicts_are_given_is_heard_too(transactional_db, quick)
 
     def tell(verdicts: list[Verdict]) -> None:
         given.extend(verdict.id for verdict in verdicts)
-        if len(given) == 1:  # While it is watched; the last one is wished when that is over.
+        if len(given) == 1:  # The second wish comes during the watch, the third after it.
             wish()
 
     wish()
@@ -552,9 +551,9 @@ def test_a_process_that_beats_after_all_keeps_its_tasks(transactional_db, quick)
     row = make_task(process=silent.pk)
 
     tick(client, APPLY, row)
-    while find_watches():
+    while watches := find_watches():
         Process.objects.filter(pk=silent.pk).update(beat=F("beat") + 1)
-        time.sleep(0.02)
+        watches[0].join(0.02)
 
     assert Process.objects.get(pk=silent.pk).state == "ALIVE"
     assert status_of(row) == "RUNNING"

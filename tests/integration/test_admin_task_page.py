@@ -1,4 +1,4 @@
-"""The page of one task: its course, its neighbours, its traceback, and who sees what of it."""
+"""The page of one task: its course, its neighbours, its traceback, and the permissions for each."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def entry(status: str, second: float, **more: Any) -> dict[str, Any]:
 
 
 def boxes_in(body: str) -> list[str]:
-    """Return the words of the boxes, in their order, each with what stands on the arrow to it."""
+    """Return the text of each box in order, with the label of the arrow to it."""
     states = body.partition('<ol class="bgtasks-states"')[2].partition(">")[2].partition("</ol>")[0]
     items = re.findall(r"<li .*?</li>", states, re.DOTALL)
     return [" ".join(re.sub(r"<[^>]*>", " ", item).split()) for item in items]
@@ -127,7 +127,7 @@ def test_a_live_task_grows_and_says_when_it_is_due(client):
     assert "data-bgtasks-moving" not in show(client, make_task())
 
 
-# Who sees what.
+# Permissions.
 
 
 def test_arguments_are_for_those_with_the_permission():
@@ -264,7 +264,7 @@ def test_the_page_asks_as_much_of_many_rows_as_of_one(client):
         return len(queries)
 
     values: dict[str, Any] = {"key": "k", "transitions": [entry("READY", 1), entry("RUNNING", 2)], "args": [1]}
-    show(client, make_task())  # What Django looks up once and keeps.
+    show(client, make_task())  # Lookups that Django caches.
     few = count(make_task(**values))
     for _ in range(120):
         make_task(key="k")
@@ -273,7 +273,7 @@ def test_the_page_asks_as_much_of_many_rows_as_of_one(client):
     assert many == few <= 13
 
 
-# Nothing is more than text.
+# Values are shown as text only.
 
 
 def test_everything_is_escaped(client):

@@ -1,4 +1,4 @@
-"""Attacks that once succeeded, kept so that they never do again."""
+"""Attacks that once succeeded, as regression tests."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from bgtasks.signals import task_finished
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 
 def get_runner() -> Any:
@@ -30,7 +31,7 @@ async def count(**conditions: Any) -> int:
 
 
 async def assert_nothing_is_left(runtime: Runtime) -> None:
-    """No slot, no live record and nothing unwritten remains when everything has ended."""
+    """Wait until no slot is taken, no record is live and none is unwritten."""
     runner = get_runner()
 
     def is_quiet() -> bool:
@@ -42,7 +43,7 @@ async def assert_nothing_is_left(runtime: Runtime) -> None:
 
 @pytest.mark.slow
 async def test_more_than_the_journal_takes_in_at_once(runtime: Runtime) -> None:
-    """The record at the intake's bound is not dropped."""
+    """The record at the limit of one intake is not dropped."""
     number = 23_456
     for _ in range(number):
         bgtasks.fire(tasks.succeed)
@@ -55,7 +56,7 @@ async def test_more_than_the_journal_takes_in_at_once(runtime: Runtime) -> None:
 
 
 async def test_objects_that_are_fired_while_the_claimer_looks(settings: Any, transactional_db: None) -> None:
-    """The claimer reserves free slots for a moment; who finds none then is not forgotten when they are given back."""
+    """The claimer reserves free slots for a moment. An object that finds none then starts once they are returned."""
     settings.BGTASKS = {**settings.BGTASKS, "POLL_INTERVAL": 0.001, "MAX_RUNNING": 2}
     runtime = Runtime()
     await runtime.start()
@@ -88,7 +89,7 @@ async def test_slots_between_threads(settings: Any, transactional_db: None) -> N
 
 
 class Unloggable(logging.Handler):
-    """As a handler that writes log lines to the database: on an event loop that raises."""
+    """Like a handler that writes log lines to the database, which raises on an event loop."""
 
     def emit(self, record: logging.LogRecord) -> None:
         Group.objects.create(name=record.getMessage())
@@ -214,7 +215,7 @@ async def test_a_task_that_is_cancelled_from_elsewhere_does_not_begin_for_ever(r
 
 
 async def test_a_drain_on_a_loop_that_ends(runtime: Runtime) -> None:
-    """A thread asks for the drain with a loop of its own, and gives up; the server's drain is not lost with it."""
+    """A thread requests the drain on a loop of its own, and gives up. The server's drain goes on."""
     handle = bgtasks.fire(tasks.sleep, 0.5)
 
     def give_up() -> None:
@@ -235,7 +236,7 @@ async def test_a_drain_on_a_loop_that_ends(runtime: Runtime) -> None:
 async def test_an_object_that_somebody_else_awaits_is_refused_and_goes_on(runtime: Runtime) -> None:
     coroutine = asyncio.sleep(0.1, "theirs")
     theirs = asyncio.ensure_future(coroutine)
-    await asyncio.sleep(0)
+    await next_turn()
     with pytest.raises(TypeError, match="started already"):
         bgtasks.fire(coroutine)
     assert await theirs == "theirs"
@@ -256,7 +257,7 @@ async def test_children_that_are_fired_while_their_parents_are_cut_short(setting
 
     for _ in range(3):
         bgtasks.fire(clean_up(), name="parent")
-    await asyncio.sleep(0.05)
+    await next_turn()
     report = await bgtasks.drain()
     assert (report.cancelled_count, report.left_count) == (3, 0)
     await runtime.stop()
@@ -265,7 +266,7 @@ async def test_children_that_are_fired_while_their_parents_are_cut_short(setting
 
 
 async def test_firing_from_threads_through_the_whole_shutdown(settings: Any, transactional_db: None) -> None:
-    """Every handle that `fire` returned has its row; what cannot be recorded any more is refused."""
+    """Each handle that `fire` returned has its row; tasks that can no longer be recorded are refused."""
     settings.BGTASKS = {**settings.BGTASKS, "DRAIN_TIMEOUT": 0.2, "MAX_UNWRITTEN": 2000}
     runtime = Runtime()
     await runtime.start()
@@ -282,7 +283,7 @@ async def test_firing_from_threads_through_the_whole_shutdown(settings: Any, tra
     threads = [threading.Thread(target=fire_on) for _ in range(3)]
     for thread in threads:
         thread.start()
-    await asyncio.sleep(0.3)
+    await wait_until(lambda: len(handles) >= 300)
     await runtime.stop()
     is_over.set()
     for thread in threads:

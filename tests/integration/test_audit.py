@@ -1,8 +1,9 @@
-"""The ledger and its audit, which must be able to fail."""
+"""The ledger and its audit; each check must be able to fail."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 from datetime import timedelta
@@ -34,7 +35,7 @@ async def audit() -> Audit:
 
 
 async def execute(statement: str) -> int:
-    """Change rows behind the back of bgtasks."""
+    """Change rows without bgtasks' knowledge."""
 
     def run() -> int:
         with connection.cursor() as cursor:
@@ -98,7 +99,7 @@ async def test_a_forged_row(runtime: Runtime, change: str, kind: str) -> None:
 
 
 async def test_what_is_pruned_or_deleted_is_in_the_ledger(runtime: Runtime) -> None:
-    """By the pruner, a queryset or a row's own method; the processes too."""
+    """Rows of tasks and processes are deleted by the pruner, a queryset or `delete` of a row."""
     rows = await fire_and_wait(8)
     long_ago = timezone.now() + timedelta(days=400)
 
@@ -149,6 +150,7 @@ async def test_what_a_transaction_recorded_is_counted_by_whoever_claims_it(runti
 async def test_live_rows_of_a_process_that_is_gone(runtime: Runtime) -> None:
     handle = bgtasks.fire(tasks.sleep, 3600)
     await wait_until(lambda: BackgroundTask.objects.filter(pk=handle.id, status="RUNNING").aexists())
+    await bgtasks.drain(0)
     await runtime.stop()
     just_now, long_ago = timezone.now(), timezone.now() - timedelta(hours=1)
     history = [{"status": "RUNNING", "attempt": 1}]
@@ -175,18 +177,20 @@ async def test_live_rows_of_a_process_that_is_gone(runtime: Runtime) -> None:
 
 
 async def test_a_clock_that_is_wrong_is_no_silence(runtime: Runtime) -> None:
-    """The row of a process whose clock is an hour late: it beats, so it lives."""
+    """The clock of a process is an hour late. It beats, so it lives."""
     handle = bgtasks.fire(tasks.sleep, 3600)
     await wait_until(lambda: BackgroundTask.objects.filter(pk=handle.id, status="RUNNING").aexists())
-    over = asyncio.Event()
+    is_set_back, over = asyncio.Event(), asyncio.Event()
 
     async def set_back() -> None:
         while not over.is_set():
             await Process.objects.aupdate(beat_at=timezone.now() - timedelta(hours=1))
-            await asyncio.sleep(0.02)
+            is_set_back.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), 0.02)  # More often than the process beats.
 
     setting = asyncio.create_task(set_back())
-    await asyncio.sleep(0.1)
+    await is_set_back.wait()
     found = await audit()
     over.set()
     await setting
@@ -223,7 +227,7 @@ def test_the_command_since_a_while() -> None:
     now = timezone.now()
     for age, status in ((7200, "FAILED"), (60, "READY")):
         moment = now - timedelta(seconds=age)
-        # Both histories say READY: of the older one that is a fault.
+        # Both histories end in READY, which contradicts the status of the older row.
         BackgroundTask.objects.create(
             id=first_id_of(moment),
             name="a",

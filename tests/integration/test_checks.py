@@ -1,4 +1,4 @@
-"""The system checks, and what a project is told that runs none."""
+"""The system checks, and the errors of a project that does not run them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ wrapped = Lifespan(unwrapped)
 
 
 class ProtocolTypeRouter:
-    """As Channels' own, which needs no import to be told apart by its name."""
+    """Like the class of Channels, which the check recognizes by its name without an import."""
 
     def __init__(self, application_mapping: dict[str, Any]) -> None:
         self.application_mapping = application_mapping
@@ -53,7 +53,7 @@ def test_every_message_has_a_hint() -> None:
         ("router_without", {"bgtasks.W001"}),
         ("wrapped", set()),
         ("router_with", set()),
-        ("server_middleware", set()),  # Around something we cannot see into.
+        ("server_middleware", set()),  # The application inside it is unknown.
         ("missing", set()),
     ],
 )

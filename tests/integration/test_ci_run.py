@@ -1,4 +1,4 @@
-"""`.ci/run` carries out all its stages and reports each of them. Its programs are replaced by stubs."""
+"""`.ci/run` runs all its stages and reports each. Stubs replace its programs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAKE = """
 
 
 class Ci:
-    """The script in a folder of its own, with stubs."""
+    """The script in a folder of its own, with the stubs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""What finds no free slot waits in the table, for any process, and is started from there."""
+"""A task that finds no free slot waits in the table, and any process may start it from there."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bgtasks.models import BackgroundTask
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ async def test_what_waits_is_ready_in_the_table(few_slots: None, runtime: Runtim
     row = await BackgroundTask.objects.aget(pk=waiting.id)
     assert (row.attempt, row.process, row.started_at) == (0, None, None)
     row = await BackgroundTask.objects.aget(pk=waiting_object.id)
-    assert row.process is not None  # Nobody else can start it.
+    assert row.process is not None  # No other process can start it.
     await asyncio.gather(*busy)
     assert await waiting == 5
     assert await waiting_object == "result"
@@ -71,7 +72,7 @@ async def _count_ready(number: int) -> bool:
 
 
 async def test_a_short_burst_never_touches_the_table_twice(few_slots: None, runtime: Runtime) -> None:
-    """What gets a slot within a few milliseconds starts here: its row never says READY, its history does."""
+    """A task that gets a slot within milliseconds starts here. Its history says READY, its row never does."""
     handles = [bgtasks.fire(tasks.succeed, number) for number in range(4)]
     rows = [await read_row(handle) for handle in handles]
     assert {row.process for row in rows} == {rows[0].process}
@@ -102,10 +103,12 @@ async def test_what_is_not_ours_is_left_alone(runtime: Runtime) -> None:
     known = await make(name="tests.app.tasks.succeed", created_at=now)
 
     await read_row_by_id(known.pk)
-    await asyncio.sleep(0.2)
-    for row in (unknown, later, owned):
-        await row.arefresh_from_db()
-        assert row.status == "READY"
+    others = BackgroundTask.objects.filter(pk__in=[unknown.pk, later.pk, owned.pk], status="READY")
+
+    async def are_ready() -> bool:
+        return await others.acount() == 3
+
+    await astays(are_ready, 0.2, why="four times POLL_INTERVAL")
 
 
 async def test_arguments_that_no_longer_fit_fail_the_task(runtime: Runtime) -> None:
@@ -120,7 +123,7 @@ async def test_arguments_that_no_longer_fit_fail_the_task(runtime: Runtime) -> N
 
 
 async def test_malformed_rows_stop_nobody(runtime: Runtime) -> None:
-    """Arguments that are no list, a history that is no list: others run on."""
+    """Arguments or a history that are no list do not stop other tasks."""
     now = timezone.now()
     make = BackgroundTask.objects.acreate
     bad = [
@@ -174,7 +177,7 @@ async def test_cancel_an_object_that_waits(few_slots: None, runtime: Runtime) ->
 
 
 async def test_a_handle_learns_what_another_process_made_of_its_task(few_slots: None, runtime: Runtime) -> None:
-    """The row is finished behind this process's back, as another process would do it."""
+    """The row is finished directly, as another process would do it."""
     busy = [bgtasks.fire(tasks.sleep, 1.0) for _ in range(2)]
     good, bad = bgtasks.fire(tasks.succeed), bgtasks.fire(tasks.fail)
     await wait_until(lambda: _count_ready(2))

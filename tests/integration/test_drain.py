@@ -1,10 +1,11 @@
-"""The drain inside one process: who is waited for, who is cut short, what is still recorded."""
+"""The drain of one process: which tasks finish, which are cut short, which are only recorded."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
+import threading
 import time
 from typing import Any
 
@@ -16,17 +17,18 @@ from bgtasks.signals import drained, lifespan_shutdown, lifespan_startup
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 
 @pytest.fixture
 def short(settings: Any) -> None:
-    """A drain whose deadline comes soon, though not before a short task is over on a busy machine."""
+    """A drain with a deadline that is early, but late enough for a short task on a busy machine."""
     settings.BGTASKS = {**settings.BGTASKS, "DRAIN_TIMEOUT": 1.5, "CANCEL_GRACE": 0.5, "MAX_RUNNING": 4}
 
 
 @pytest.fixture
 def patient(settings: Any) -> None:
-    """A drain that waits for all that ends by itself."""
+    """A drain that waits for each task that ends by itself."""
     settings.BGTASKS = {**settings.BGTASKS, "DRAIN_TIMEOUT": 30, "MAX_RUNNING": 4}
 
 
@@ -34,6 +36,7 @@ async def test_the_numbers(short: None, runtime: Runtime, caplog: pytest.LogCapt
     bgtasks.fire(tasks.sleep, 0.1)
     bgtasks.fire(tasks.sleep, 100)
     bgtasks.fire(tasks.ignore_cancellation, 3.0)
+    [stubborn] = [task for task in asyncio.all_tasks() if "ignore_cancellation" in task.get_name()]
     rerun = bgtasks.fire(tasks.sleep_and_rerun, 100)
     waiting = bgtasks.fire(asyncio.sleep(100), name="object")
 
@@ -47,7 +50,7 @@ async def test_the_numbers(short: None, runtime: Runtime, caplog: pytest.LogCapt
     assert (drain.running_at_start, drain.finished_count, drain.cancelled_count, drain.left_count) == numbers
     assert drain.asked_by == "a call of bgtasks.drain()"
     assert drain.names["tests.app.tasks.ignore_cancellation"] == 1
-    assert drain.course[0][1] == 5  # The object that waits for a slot is waited for too.
+    assert drain.course[0][1] == 5  # It counts the object that waits for a slot too.
     assert drain.course[-1] == [pytest.approx(drain.seconds, abs=0.01), 1]
     assert [left for _, left in drain.course] == sorted((left for _, left in drain.course), reverse=True)
     assert 0 < drain.cut_short_after < drain.seconds
@@ -59,7 +62,7 @@ async def test_the_numbers(short: None, runtime: Runtime, caplog: pytest.LogCapt
     row = await BackgroundTask.objects.aget(pk=rerun.id)
     assert (row.status, row.attempt, row.process) == ("READY", 0, None)
     assert waiting.status is Status.INTERRUPTED
-    await asyncio.sleep(1.5)  # The stubborn one ends now; its row keeps the verdict.
+    await asyncio.wait({stubborn})  # Its row keeps the verdict.
     statuses = [row.status async for row in BackgroundTask.objects.order_by("id")]
     assert statuses == ["SUCCESSFUL", "INTERRUPTED", "INTERRUPTED", "READY", "INTERRUPTED"]
 
@@ -93,10 +96,10 @@ async def test_inside_a_task_it_is_an_error(runtime: Runtime) -> None:
 
 
 async def test_what_is_fired_while_draining(patient: None, runtime: Runtime) -> None:
-    """A task function is recorded for others; a coroutine cannot be, and is refused; a task's own child is drained."""
+    """A task function is recorded for other processes, a coroutine is refused, the child of a task is drained."""
     parent = bgtasks.fire(tasks.fire_child_when_draining, 0.05)
     draining = asyncio.ensure_future(bgtasks.drain())
-    await asyncio.sleep(0)
+    await next_turn()
 
     registered = bgtasks.fire(tasks.succeed, 1)
     recorded = await bgtasks.afire(tasks.succeed, 2)
@@ -145,7 +148,7 @@ async def test_waiting_functions_stay_in_the_table(patient: None, runtime: Runti
 
 
 async def test_the_order_of_the_signals(runtime: Runtime) -> None:
-    """Tasks drain first; receivers of `drained` may close what they used. A second start-up begins anew."""
+    """Tasks drain first, so receivers of `drained` may close resources. A second start-up begins anew."""
     seen: list[str] = []
 
     async def use_until_the_end() -> None:
@@ -245,16 +248,21 @@ async def test_an_inner_application_without_lifespan(transactional_db: None) -> 
 
 
 async def test_a_thread_that_cannot_be_cancelled(runtime: Runtime) -> None:
-    """A plain function goes on in its thread: the verdict is given at once, and a late end changes nothing."""
+    """A plain function goes on in its thread. Its verdict is given at once, and its late end changes nothing."""
+
+    begun, gate = threading.Event(), threading.Event()
 
     @bgtasks.task(name="blocks_its_thread")
-    def block() -> None:
-        time.sleep(1.0)
+    def block() -> bool:
+        begun.set()
+        return gate.wait(20)
 
     handle = bgtasks.fire(block)
-    await asyncio.sleep(0.05)
+    [attempt] = [task for task in asyncio.all_tasks() if "blocks_its_thread" in task.get_name()]
+    await wait_until(begun.is_set)
     report = await bgtasks.drain(timeout=0)
     assert report.cancelled_count == 1
     assert (await read_row(handle)).status == "INTERRUPTED"
-    await asyncio.sleep(0.8)
+    gate.set()
+    await asyncio.wait({attempt})
     assert (await read_row(handle)).status == "INTERRUPTED"

@@ -1,4 +1,4 @@
-"""Firing from async code: what may be fired, what is refused, what the row says."""
+"""Firing from async code: accepted and refused functions, and their rows."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from bgtasks.models import BackgroundTask
 from bgtasks.status import Status, may_follow
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -137,7 +138,7 @@ async def test_many_acknowledgements_at_once(runtime: Runtime) -> None:
 async def test_what_cannot_be_fired_is_a_type_error(runtime: Runtime, fire: Any, match: str) -> None:
     with pytest.raises(TypeError, match=match):
         fire()
-    gc.collect()  # A refused coroutine object that was not closed would warn, and warnings are errors.
+    gc.collect()  # A refused coroutine object must be closed: otherwise it warns, and warnings are errors.
     assert bgtasks.pending_task_count() == 0
 
 
@@ -177,7 +178,7 @@ async def test_hostile_but_printable_names_and_arguments_are_recorded(runtime: R
 
 
 async def test_arguments_arrive_as_they_are_stored(runtime: Runtime) -> None:
-    """A list that is changed after `fire` does not matter; a tuple or a date arrives as JSON gives it back."""
+    """A change of a list after `fire` has no effect. A tuple or a date arrives as JSON returns it."""
     items = [1, 2]
     handle = bgtasks.fire(tasks.succeed, {"items": items, "pair": (1, 2), "day": date(2026, 1, 2)})
     items.append(3)
@@ -309,29 +310,33 @@ async def test_the_callers_context_is_kept(runtime: Runtime) -> None:
 
 
 async def test_waiting_with_a_timeout_leaves_the_task_alone(runtime: Runtime) -> None:
-    handle = bgtasks.fire(tasks.sleep, 0.3)
+    gate = asyncio.Event()
+    handle = bgtasks.fire(gate.wait())
     with pytest.raises(TimeoutError):
         await handle.wait(timeout=0.01)
     assert handle.status is Status.RUNNING
-    assert await handle == 0.3
-    assert await handle == 0.3
+    gate.set()
+    assert await handle is True
+    assert await handle is True
 
 
 async def test_cancelling_who_waits_leaves_the_task_alone(runtime: Runtime) -> None:
-    handle = bgtasks.fire(tasks.sleep, 0.2)
+    gate = asyncio.Event()
+    handle = bgtasks.fire(gate.wait())
     waiting = asyncio.ensure_future(handle.wait())
-    await asyncio.sleep(0.01)
+    await next_turn()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert await handle == 0.2
+    gate.set()
+    assert await handle is True
 
 
 async def test_cancel(runtime: Runtime) -> None:
     at_once = bgtasks.fire(tasks.sleep, 100)
     assert at_once.cancel()
     running = bgtasks.fire(tasks.sleep, 100)
-    await asyncio.sleep(0.01)
+    await next_turn()
     assert running.cancel()
     for handle in (at_once, running):
         with pytest.raises(bgtasks.TaskCancelled):
@@ -344,7 +349,7 @@ async def test_cancel(runtime: Runtime) -> None:
 
 async def test_cancel_from_another_thread(runtime: Runtime) -> None:
     handle = bgtasks.fire(tasks.sleep, 100)
-    await asyncio.sleep(0.01)
+    await next_turn()
     assert await asyncio.to_thread(handle.cancel)
     with pytest.raises(bgtasks.TaskCancelled):
         await handle.wait(timeout=10)
@@ -360,15 +365,15 @@ async def test_a_task_may_finish_though_it_was_asked_to_stop(runtime: Runtime) -
         return "done"
 
     handle = bgtasks.fire(finish_anyway)
-    await asyncio.sleep(0.01)
+    await next_turn()
     handle.cancel()
     assert await handle == "done"
 
 
 async def test_a_cancellation_from_outside_is_an_interruption(runtime: Runtime) -> None:
-    """As when a loop ends: nobody asked bgtasks, and the task did not raise by itself."""
+    """As at the end of a loop: neither bgtasks nor the task itself caused the CancelledError."""
     handle = bgtasks.fire(tasks.sleep, 100)
-    await asyncio.sleep(0.01)
+    await next_turn()
     [task] = [found for found in asyncio.all_tasks() if "tests.app.tasks.sleep" in found.get_name()]
     task.cancel()
     with pytest.raises(bgtasks.TaskInterrupted):
@@ -391,7 +396,7 @@ async def test_admin_url(runtime: Runtime) -> None:
 
 
 async def test_from_threads(runtime: Runtime) -> None:
-    """From a thread the task runs on the home loop all the same."""
+    """A task fired from a thread runs on the home loop too."""
 
     def fire_some() -> list[bgtasks.TaskHandle[Any]]:
         return [bgtasks.fire(tasks.succeed, number) for number in range(50)]
@@ -413,7 +418,7 @@ async def test_every_history_follows_the_table(runtime: Runtime) -> None:
         bgtasks.fire(tasks.sleep, 100),
         bgtasks.fire(tasks.use_orm_in_thread, 1),
     ]
-    await asyncio.sleep(0.01)
+    await next_turn()
     handles[2].cancel()
     for handle in handles:
         row = await read_row(handle)
@@ -423,7 +428,7 @@ async def test_every_history_follows_the_table(runtime: Runtime) -> None:
 
 
 def test_before_the_app_registry_is_ready() -> None:
-    """`import bgtasks` and the decorator need no Django set-up; firing says what is missing."""
+    """`import bgtasks` and the decorator need no Django set-up. Firing raises AppRegistryNotReady."""
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""What ends outside the journal of the process that had it: counted once in the rollups, announced once."""
+"""Tasks that end outside the journal of their process are counted in the rollups once, and announced once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def finished() -> Iterator[list[dict[str, Any]]]:
-    """What `task_finished` tells."""
+    """The arguments of each `task_finished`."""
     told: list[dict[str, Any]] = []
 
     def hear(sender: Any, signal: Any, **details: Any) -> None:
@@ -75,7 +75,7 @@ def make_lost(count: int) -> list[BackgroundTask]:
 
 
 def read_each() -> list[dict[str, int]]:
-    """What each resolution says."""
+    """Return the counts of each resolution."""
     now = timezone.now()
     return [dict(total_of(rollups.read("default", each, now, LATER)).statuses) for each in Rollup.Resolution]
 
@@ -87,7 +87,7 @@ def read_counts() -> dict[str, int]:
 
 
 async def wait_for_counts(**wanted: int) -> None:
-    """Wait until these are counted, and see that none is counted again beside what the runtime does next."""
+    """Wait until these are counted; assert that the next task of the runtime counts none of them again."""
 
     async def are_counted() -> bool:
         return await sync_to_async(read_each)() == [wanted] * len(Rollup.Resolution)
@@ -118,7 +118,7 @@ def test_the_overview_agrees_with_verdicts_given_in_the_admin(root, finished):
     rows = make_lost(3)
 
     act(root, "stucktask/apply/", *rows[:2])
-    act(root, "stucktask/apply/", *rows[:2])  # They have it already.
+    act(root, "stucktask/apply/", *rows[:2])  # They have their verdict already.
 
     assert tile_of(root, "lost") == "2"
     assert read_counts() == {"LOST": 2}
@@ -135,12 +135,12 @@ def test_what_waits_and_is_cancelled_in_the_admin_is_counted_once(root, finished
     rows = [make_task() for _ in range(3)]
     running = make_lost(1)
 
-    act(root, action, *rows, *running)  # The running one is only asked to stop.
+    act(root, action, *rows, *running)  # The running task is only asked to stop.
     act(root, action, *rows)
 
     assert BackgroundTask.objects.filter(status=Status.CANCELLED).count() == 3
     assert read_counts() == {"CANCELLED": 3}
-    assert Rollup.objects.count() == len(Rollup.Resolution)  # However many are cancelled at once.
+    assert Rollup.objects.count() == len(Rollup.Resolution)  # One row for all that are cancelled at once.
     assert Counter(each["task_id"] for each in finished) == Counter(row.pk for row in rows)
 
 
@@ -188,7 +188,7 @@ def test_what_cannot_be_counted_is_done_all_the_same(root, monkeypatch, caplog):
     assert "no such table" in caplog.text
 
 
-# In one that does.
+# In a process that runs tasks.
 
 
 async def test_the_journal_counts_what_is_cancelled_in_the_admin_of_its_process(runtime: Runtime, finished) -> None:
@@ -235,7 +235,7 @@ async def test_what_lost_its_key_to_another(runtime: Runtime, finished, where: s
 
 
 async def test_a_finish_that_comes_too_late_is_not_counted(runtime: Runtime, finished, caplog) -> None:
-    """The row stands: whoever gave the verdict has counted it."""
+    """The row stands, and its verdict was counted when it was given."""
     may_end = asyncio.Event()
 
     @bgtasks.task(name="waits")

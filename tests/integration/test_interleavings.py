@@ -1,8 +1,8 @@
 """
-Random interleavings of everything that may happen to tasks, by hypothesis, on the real parts.
+Random interleavings of all events in the life of tasks, by hypothesis, on the real components.
 
 Each node is a process without its threads: a real runner on a loop of its own and a real journal with its services,
-moved by hand, so that a failure can be repeated step by step. A killed node is not moved any more.
+stepped by hand, so that a failure can be repeated step by step. A killed node takes no further step.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ from tests.chaos.verifier import find_illegal
 
 USING = "default"
 SETTINGS = Settings(max_running=2, heartbeat=5, dead_after=20)
-# Of the next transaction: never begun, begun in vain, committed without an answer.
+# Of the next transaction: refused at its begin, aborted at its commit, committed without an answer.
 FAULTS = ("none", "none", "none", "refused", "aborted", "answer lost", "answer lost")
 EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", "8"))
 STEPS = 80
-LONGEST_END = 60  # Steps until all has come to its end.
+LONGEST_END = 60  # Steps until all tasks must have ended.
 
 world: World
 
 
 class Faulty:
-    """`transaction.atomic`, with what may happen to one on its way."""
+    """`transaction.atomic`, with the current fault of the world."""
 
     def __init__(self, using: str) -> None:
         self._inner = transaction.atomic(using=using)
@@ -88,7 +88,7 @@ class Faulty:
 
 
 def begin_together(self: Statements, *rows: Any, begin: Any = PostgreSQLStatements.begin_together) -> bool:
-    """The same for PostgreSQL's faster way to write a batch."""
+    """Apply the fault to PostgreSQL's faster way to write a batch."""
     if world.fault == "refused":
         world.fail()
     return bool(begin(self, *rows))
@@ -104,7 +104,7 @@ def commit(self: Statements, commit: Any = Statements.commit) -> None:
 
 
 class Node:
-    """A process whose threads are moved by hand."""
+    """A process without threads: the test takes their steps."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -120,7 +120,7 @@ class Node:
             next(service for service in services if isinstance(service, kind)) for kind in (Claimer, Rescuer, Requests)
         )
         journal.attach(self.runner.commits)
-        # As the journal's thread begins; the test takes its place.
+        # As at the start of the journal's thread, whose place the test takes.
         journal._thread = SimpleNamespace()  # type: ignore[assignment]
         journal._alias, journal._connection = USING, connections[USING]
         journal._use(statements_for(USING, state.id, ""))
@@ -131,7 +131,7 @@ class Node:
         return TaskHandle(self.runner, record)
 
     def call(self, function: Any, *args: Any) -> Any:
-        """Call a function on the loop, and let everything come to rest there."""
+        """Call a function on the loop, and run the loop until it is idle."""
 
         async def call() -> Any:
             value = function(*args)
@@ -145,18 +145,18 @@ class Node:
         self.call(lambda: None)
 
     def write(self, with_beat: bool) -> None:
-        """One round of the journal."""
+        """Run one round of the journal."""
         journal = self.journal
         if with_beat:
             journal.heartbeat.hasten()
         journal.outage._retry_at = 0.0
-        journal.wake()  # So that it waits for nothing.
+        journal.wake()  # So that `_gather` does not wait.
         journal._gather()
         journal._round()
         self.rest()
 
     def give_turn(self, service: Any, fault: str = "none") -> None:
-        """One round in which a service has its turn, after the journal has written what had come in."""
+        """Run a service once, after a round in which the journal has written its intake."""
         self.write(with_beat=False)
         if not self.journal.outage.is_away:
             world.fault = fault
@@ -174,7 +174,7 @@ class Node:
 
 
 class World(RuleBasedStateMachine):
-    """Two nodes, or those that came after them, and the rows."""
+    """Two nodes, their successors, and the rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ class World(RuleBasedStateMachine):
     def pick(self, number: int) -> Node:
         return self.nodes[number % len(self.nodes)]
 
-    # What may happen.
+    # Events.
 
     node_numbers = st.integers(0, 1)
 
@@ -267,7 +267,7 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.handles)
     @rule(which=st.integers(0, 50))
     def cancel(self, which: int) -> None:
-        """From another process."""
+        """Cancel a task from another process."""
         transitions.cancel(USING, self.handles[which % len(self.handles)][1].id, "a user", "cancelled")
 
     @precondition(lambda self: self.handles)
@@ -279,7 +279,7 @@ class World(RuleBasedStateMachine):
 
     @rule(number=node_numbers, which=st.integers(0, 9))
     def cut_short(self, number: int, which: int) -> None:
-        """As a drain does."""
+        """Cut a task short, as a drain does."""
         node = self.pick(number)
         records = [node.runner.registry.live[id_.int] for id_ in node.gates if id_.int in node.runner.registry.live]
         if records:
@@ -287,7 +287,7 @@ class World(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 9))
     def declare_dead(self, number: int) -> None:
-        """Rightly or not: a node that lives finds out at its next beat."""
+        """Declare a node dead, even a live one, which notices at its next beat."""
         rows = list(Process.objects.filter(state__in=Process.UP).values_list("id", "beat"))
         if rows:
             assert declare_dead(USING, *rows[number % len(rows)])
@@ -300,7 +300,7 @@ class World(RuleBasedStateMachine):
         self.gone.append(node)
         self.nodes.append(Node())
 
-    # What must hold.
+    # Invariants.
 
     @invariant()
     def histories_are_legal(self) -> None:
@@ -313,7 +313,7 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def a_key_has_one_task(self) -> None:
-        """Of those that run right now, too: in whichever node, and whatever its row says."""
+        """Tasks that run in a node count too, whatever the status of their rows."""
         live = [row.key for row in BackgroundTask.objects.filter(status__in=LIVE).exclude(key="")]
         assert len(live) == len(set(live))
         held = dict(BackgroundTask.objects.exclude(live_key=None).values_list("live_key", "status"))
@@ -340,7 +340,7 @@ class World(RuleBasedStateMachine):
                 handle._record.forget_coroutine()
 
     def _come_to_an_end(self) -> None:
-        """Let everything finish, and those that were killed be found dead."""
+        """Let all tasks finish, and declare the killed nodes dead."""
         for _ in range(LONGEST_END):
             living = {node.runner.state.id for node in self.nodes}
             for process, beat in Process.objects.filter(state__in=Process.UP).values_list("id", "beat"):
@@ -369,7 +369,7 @@ class World(RuleBasedStateMachine):
 
 
 async def wait() -> None:
-    """Wait until the machine says how this attempt ends."""
+    """Wait until the state machine ends this attempt."""
     if world.is_over:
         return
     current = bgtasks.current()
@@ -399,13 +399,13 @@ TASKS: dict[str, Any] = {}
 
 @pytest.fixture
 def may_fail(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let transactions fail as the world says."""
+    """Let transactions fail with the fault of the world."""
     TASKS["plain"] = bgtasks.task(name="plain")(plain)
     TASKS["keyed"] = TASKS["plain"].using(key="k")
     TASKS["replaces"] = TASKS["plain"].using(key="k", on_conflict="replace")
     TASKS["again"] = bgtasks.task(name="again", on_lost="rerun")(again)
     TASKS["keyed again"] = TASKS["again"].using(key="k")
-    monkeypatch.setattr(selection, "PATIENCE", 0.0)  # What is written when is for the test to say.
+    monkeypatch.setattr(selection, "PATIENCE", 0.0)  # The test decides when records are written.
     for module in (statements_base, transitions):
         monkeypatch.setattr(module, "transaction", SimpleNamespace(atomic=Faulty))
     monkeypatch.setattr(PostgreSQLStatements, "begin_together", begin_together)
@@ -414,7 +414,7 @@ def may_fail(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.timeout(300)
 def test_whatever_happens_in_whichever_order(may_fail: None) -> None:
-    """A failure prints its steps. Making them fewer takes minutes: add Phase.shrink for that."""
+    """A failure prints its steps. Add Phase.shrink to reduce them, which takes minutes."""
     run_state_machine_as_test(
         World,
         settings=settings(
@@ -428,11 +428,11 @@ def test_whatever_happens_in_whichever_order(may_fail: None) -> None:
 
 
 def test_a_coroutine_object_whose_start_was_committed_without_an_answer(may_fail: None) -> None:
-    """Found by the test above: its end was taken for one that came after a verdict."""
+    """Found by the test above: its end counted as later than a verdict."""
     world = World()
     world.fire(0, ["plain", "plain", "object"])
     world.write(0, True, "none")  # The object waits as READY.
-    world.finish(0, 0, False)  # It starts.
+    world.finish(0, 0, False)  # The object starts.
     world.write(0, False, "answer lost")
     for _ in range(2):
         world.finish(0, 0, False)

@@ -1,4 +1,4 @@
-"""What the journal writes, how often, and what it does when the database refuses."""
+"""The writes of the journal, their number, and the refusals of the database."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from bgtasks.signals import task_finished, task_fired, task_started
 from tests import databases
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays, wait_for
 
 
 def get_journal() -> Any:
@@ -51,7 +52,7 @@ async def test_what_happens_between_two_batches_is_one_write(runtime: Runtime, m
     for kind in ("insert_row", "update_row"):
         monkeypatch.setattr(Statements, kind, count(kind))
     is_busy, may_go_on = threading.Event(), threading.Event()
-    get_journal().submit(lambda: (is_busy.set(), may_go_on.wait(10)))  # As if it were writing a batch.
+    get_journal().submit(lambda: (is_busy.set(), may_go_on.wait(10)))  # As if it wrote a batch.
     await asyncio.to_thread(is_busy.wait, 10)
     handles = [bgtasks.fire(tasks.succeed, number) for number in range(100)]
     await asyncio.gather(*handles)
@@ -65,17 +66,19 @@ async def _all(count: int) -> bool:
 
 
 async def test_an_outage_loses_nothing_and_is_logged_once(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
-    """Another program holds the write lock for longer than the journal waits for it."""
+    """Another program holds the write lock for longer than the journal waits."""
     with caplog.at_level(logging.INFO, logger="bgtasks"):
         running = bgtasks.fire(tasks.sleep, 0.2)
         with lock_writes():
             began = time.monotonic()
             fired = [bgtasks.fire(tasks.succeed, number) for number in range(50)]
-            assert time.monotonic() - began < 10  # `fire` waits for nothing: 50 waits for the lock would take 100 s.
+            assert time.monotonic() - began < 10  # `fire` does not wait for the lock, or 50 calls would take 100 s.
             assert await asyncio.gather(*fired) == list(range(50))
             assert await running == 0.2
             await wait_until(lambda: get_journal().outage.is_away)
-            await asyncio.sleep(1)
+            await astays(
+                lambda: get_journal().outage.is_away, 1, why="it tries again every HEARTBEAT, 0.5 s, at the latest"
+            )
         for handle in [running, *fired]:
             assert (await read_row(handle)).status == "SUCCESSFUL"
         await wait_until(lambda: not get_journal().outage.is_away)
@@ -85,7 +88,7 @@ async def test_an_outage_loses_nothing_and_is_logged_once(runtime: Runtime, capl
 
 
 async def test_afire_in_an_outage_is_withdrawn(settings: Any, runtime: Runtime) -> None:
-    """NotRecorded is a promise: it is not stored and not started, then or later."""
+    """NotRecorded promises that the task is never stored and never started."""
     await runtime.stop()
     settings.BGTASKS = {**settings.BGTASKS, "WRITE_TIMEOUT": 0.5}
     await runtime.start()
@@ -99,7 +102,7 @@ async def test_afire_in_an_outage_is_withdrawn(settings: Any, runtime: Runtime) 
         results = await asyncio.gather(
             bgtasks.afire(tasks.succeed, 1), bgtasks.afire(note(), name="note"), return_exceptions=True
         )
-        await asyncio.sleep(2.5)
+        await wait_until(lambda: get_journal().outage.is_away)  # The first write has given up its wait for the lock.
     unknown = [error.id for error in results if isinstance(error, bgtasks.RecordUnknown)]
     refused = [error for error in results if isinstance(error, bgtasks.NotRecorded)]
     assert len(unknown) + len(refused) == 2
@@ -135,13 +138,13 @@ async def test_overloaded_in_an_outage(settings: Any, transactional_db: None) ->
 
 
 async def test_one_bad_record_never_stops_the_rest(runtime: Runtime, monkeypatch: Any, caplog: Any) -> None:
-    """The row of one task is refused by the database itself; the others of its batch are written as they are."""
+    """The database refuses the row of one task. The others of its batch are written unchanged."""
     build = Statements.insert_row
 
     def spoil(self: Any, record: Any, entries: Any, *args: Any) -> Any:
         row = list(build(self, record, entries, *args))
         if record.args == (13,) and record.encoded is None:
-            row[3] = "this is no JSON"  # Refused by the column's CHECK, as an unforeseen value would be.
+            row[3] = "this is no JSON"  # The column's CHECK refuses it, as it would refuse an unforeseen value.
         return tuple(row)
 
     monkeypatch.setattr(Statements, "insert_row", spoil)
@@ -155,7 +158,7 @@ async def test_one_bad_record_never_stops_the_rest(runtime: Runtime, monkeypatch
 
 
 async def test_a_verdict_that_came_first_stands(runtime: Runtime, caplog: Any) -> None:
-    """Somebody else gave the row its final state while the task ran: the late finish is noted, not written over it."""
+    """The row got its final state from elsewhere while the task ran. The late end is noted, and the state stands."""
     may_end = asyncio.Event()
     handle = bgtasks.fire(may_end.wait(), name="waits")
     await wait_until(lambda: BackgroundTask.objects.filter(pk=handle.id).aexists())
@@ -173,7 +176,7 @@ async def test_a_verdict_that_came_first_stands(runtime: Runtime, caplog: Any) -
 
 
 async def test_a_lost_answer_to_a_commit_changes_nothing(runtime: Runtime, monkeypatch: Any) -> None:
-    """The batch is committed, but the journal is told of an error: it writes again, and each row is there once."""
+    """The batch is committed, but the journal gets an error. It writes again, and each row exists once."""
     real = transaction.atomic
     lost = [2]
 
@@ -210,7 +213,7 @@ async def test_a_lost_answer_to_a_commit_changes_nothing(runtime: Runtime, monke
 
 
 async def test_a_connection_that_breaks_at_the_commit_is_an_outage(runtime: Runtime, monkeypatch: Any) -> None:
-    """What the driver itself raises there: nobody who waits is told that his task is surely not stored."""
+    """The driver itself raises there. No caller gets NotRecorded, since the tasks may be stored."""
     broken = [connection.vendor == "postgresql"]
 
     def break_and_commit(self: Statements, commit: Any = Statements.commit) -> None:
@@ -232,7 +235,7 @@ async def test_a_connection_that_breaks_at_the_commit_is_an_outage(runtime: Runt
 
 
 async def test_a_receiver_that_closes_the_journals_connection(runtime: Runtime, caplog: Any) -> None:
-    """As code in threads does to be clean. What the same round still has to write is written."""
+    """Code in threads closes connections to be clean. The rest of the round is written all the same."""
 
     def close(**details: Any) -> None:
         connection.close()
@@ -256,7 +259,7 @@ READ_ONLY = {
 
 
 async def test_a_database_that_may_only_be_read_is_an_outage(runtime: Runtime, caplog: Any) -> None:
-    """The address leads to a replica for a while: no record is to blame, and none loses its contents."""
+    """The address leads to a replica for a while. That is no fault of the records, and none loses its contents."""
 
     def make_session_read_only() -> None:
         with connection.cursor() as cursor:
@@ -300,7 +303,7 @@ async def test_the_beat_goes_on_while_nothing_happens(runtime: Runtime) -> None:
 
 
 async def test_the_beat_tells_how_many_connections_its_own_threads_have_open(runtime: Runtime) -> None:
-    """Also one that is in use right now; and none of the test's own thread, which has one too."""
+    """Connections in use count too; the one of the test's own thread does not."""
     asked, answer = threading.Event(), threading.Event()
 
     @bgtasks.task(name="ask in a thread")
@@ -309,7 +312,7 @@ async def test_the_beat_tells_how_many_connections_its_own_threads_have_open(run
         asked.set()
         assert answer.wait(60)
 
-    await wait_until(lambda: _connections_are(1))  # The journal's.
+    await wait_until(lambda: _connections_are(1))  # That of the journal.
     handle = bgtasks.fire(ask_in_thread)
     await asyncio.to_thread(asked.wait, 60)
     lane = bgtasks.fire(tasks.use_orm, 1, 60.0)
@@ -324,7 +327,7 @@ async def test_the_beat_tells_how_many_connections_its_own_threads_have_open(run
 
 
 async def test_a_process_tells_which_functions_it_knows(runtime: Runtime) -> None:
-    """Those that are declared later too."""
+    """Functions that are declared later are included."""
     known = (await _read_process()).functions
     assert "tests.app.tasks.succeed" in known
     assert "late" not in known
@@ -342,8 +345,12 @@ async def _nothing() -> None: ...
 
 async def test_the_beat_goes_on_while_the_loop_is_blocked(runtime: Runtime) -> None:
     before = (await _read_process()).beat
-    time.sleep(1.3)
-    assert (await _read_process()).beat >= before + 2
+    name = str(connection.settings_dict["NAME"])
+
+    def has_beaten() -> bool:
+        return databases.query(name, "SELECT beat FROM bgtasks_process")[0]["beat"] >= before + 2
+
+    wait_for(has_beaten, "two beats")  # On purpose: it blocks the loop.
 
 
 async def _connections_are(count: int) -> bool:
@@ -414,12 +421,12 @@ async def test_a_row_deleted_while_its_task_runs(runtime: Runtime, caplog: Any) 
 
 async def test_without_time_zones(settings: Any, transactional_db: None) -> None:
     settings.USE_TZ = False
-    await sync_to_async(connections.close_all)()  # PostgreSQL's remembers the time zone.
+    await sync_to_async(connections.close_all)()  # A connection to PostgreSQL keeps its time zone.
     runtime = Runtime()
     await runtime.start()
     row = await read_row(bgtasks.fire(tasks.succeed))
     finished = row.finished_at
-    if timezone.is_aware(finished):  # As PostgreSQL's connections of before the change still read it.
+    if timezone.is_aware(finished):  # A PostgreSQL connection from before the change returns it so.
         finished = timezone.make_naive(finished, timezone.get_default_timezone())
     assert abs((timezone.now() - finished).total_seconds()) < 10
     await runtime.stop()
@@ -427,7 +434,7 @@ async def test_without_time_zones(settings: Any, transactional_db: None) -> None
 
 
 async def test_afire_of_what_is_stored_is_no_error_however_late_the_answer(settings: Any, runtime: Runtime) -> None:
-    """The task that it starts blocks the loop for longer than WRITE_TIMEOUT."""
+    """The started task blocks the loop for longer than WRITE_TIMEOUT."""
     await runtime.stop()
     settings.BGTASKS = {**settings.BGTASKS, "WRITE_TIMEOUT": 0.3}
     await runtime.start()

@@ -1,4 +1,4 @@
-"""At most one live task has a key, whoever fires it, wherever and whenever."""
+"""At most one live task has a key, over all processes and at any time."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from bgtasks.uuid7 import uuid7
 from tests import databases
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 
 class Undo(Exception):
@@ -58,7 +59,7 @@ def count_starts(path: Path) -> Counter[str]:
 
 
 async def check_audit() -> None:
-    """Nothing is fired and nowhere, or there and not fired; no row says what it may not."""
+    """Wait until the audit finds no problem: fired tasks and rows agree, and each row is legal."""
 
     async def is_accounted() -> bool:
         audit = await sync_to_async(Auditor("default", get_runner().settings).audit)()
@@ -68,7 +69,7 @@ async def check_audit() -> None:
 
 
 async def make_holder(**values: Any) -> BackgroundTask:
-    """A task of another process with the key "k", READY unless told otherwise."""
+    """Make a task of another process with the key "k", READY by default."""
     now = timezone.now()
     history = [{"status": values.get("status", "READY"), "at": now.isoformat(), "attempt": 0, "by": "", "why": "fired"}]
     row = {"name": "elsewhere", "created_at": now, "key": "k", "live_key": "k", "transitions": history}
@@ -79,7 +80,7 @@ async def make_holder(**values: Any) -> BackgroundTask:
 
 
 async def test_many_at_once_are_one(runtime: Runtime, tmp_path: Path) -> None:
-    """Whoever comes later gets the handle of the one that is live."""
+    """Later calls return the handle of the live task."""
     path = tmp_path / "marks"
     task = tasks.mark.using(key="one")
     handles = await asyncio.gather(*(bgtasks.afire(task, str(path), f"{number}", 0.3) for number in range(50)))
@@ -164,7 +165,7 @@ async def test_the_key_is_free_after_each_end(runtime: Runtime) -> None:
 
 
 async def test_one_after_the_other_without_a_wait_for_the_row(runtime: Runtime) -> None:
-    """The end of the first and the firing of the next may be in one batch: the end comes first."""
+    """One batch may contain the end of the first and the firing of the next. The end is written first."""
     for number in range(30):
         handle = await bgtasks.afire(tasks.succeed.using(key="k", on_conflict="error"), number)
         assert await handle == number
@@ -173,7 +174,7 @@ async def test_one_after_the_other_without_a_wait_for_the_row(runtime: Runtime) 
 
 @pytest.mark.parametrize("key", ["A", "a ", " a", "ä", "á", "a\u0301", "\U0001f600", "ss", "ß"])
 async def test_keys_are_compared_exactly(runtime: Runtime, key: str) -> None:
-    """As they are usually made, MariaDB's columns take "A", "a" and "a " for one."""
+    """In columns with MariaDB's usual collation "A", "a" and "a " are equal."""
     first = await bgtasks.afire(tasks.sleep.using(key="a"), 60)
     second = await bgtasks.afire(tasks.succeed.using(key=key, on_conflict="error"), key)
     assert await second == key
@@ -249,7 +250,7 @@ async def test_cancelling_what_waits_frees_its_key(runtime: Runtime) -> None:
 
 
 async def test_cancelled_before_it_was_written(runtime: Runtime) -> None:
-    """It was never carried out, so `unique_for` has nothing to count from."""
+    """The task never ran, so no `unique_for` begins."""
     await (await bgtasks.afire(tasks.succeed))
     goes_on = threading.Event()
     get_runner().journal.submit(lambda: goes_on.wait(20))
@@ -261,7 +262,7 @@ async def test_cancelled_before_it_was_written(runtime: Runtime) -> None:
     await check_audit()
 
 
-# What becomes of a conflict.
+# Conflicts.
 
 
 async def test_the_live_one_may_run_in_another_process(runtime: Runtime) -> None:
@@ -270,7 +271,7 @@ async def test_the_live_one_may_run_in_another_process(runtime: Runtime) -> None
     assert handle.id == holder.pk
     assert handle.status is bgtasks.Status.RUNNING
     waiting = asyncio.ensure_future(handle.wait(timeout=20))
-    await asyncio.sleep(0)
+    await next_turn()
     now = timezone.now()
     await BackgroundTask.objects.filter(pk=holder.pk).aupdate(
         status="SUCCESSFUL", result={"a": 1}, finished_at=now, live_key=None
@@ -279,7 +280,7 @@ async def test_the_live_one_may_run_in_another_process(runtime: Runtime) -> None
 
 
 async def test_the_live_one_that_is_over_by_now(runtime: Runtime, monkeypatch: Any) -> None:
-    """It ended between the refusal and the look at it: its handle is that of a finished task."""
+    """The holder ends between the refusal and its lookup, so the handle is that of a finished task."""
     holder = await make_holder()
     find_holder = get_runner().admission._find_holder
 
@@ -331,7 +332,7 @@ async def test_replace_leaves_alone_what_runs(runtime: Runtime) -> None:
 
 
 async def test_replace_leaves_alone_what_is_claimed_right_then(runtime: Runtime, monkeypatch: Any) -> None:
-    """Between the look at it and the write it starts elsewhere: asked to stop, both would be gone."""
+    """The holder starts elsewhere between its lookup and the write. A cancellation would end both tasks."""
     holder = await make_holder()
     cancel = transitions.cancel
 
@@ -417,13 +418,13 @@ async def test_replaced_in_a_transaction_that_is_rolled_back(runtime: Runtime) -
     assert (row.pk, row.status, row.live_key) == (waiting.id, "READY", "k")
 
 
-@pytest.mark.databases("postgresql", "mariadb")  # On SQLite an open transaction keeps everybody from writing.
+@pytest.mark.databases("postgresql", "mariadb")  # On SQLite an open transaction blocks all other writes.
 @pytest.mark.parametrize("is_undone", [False, True])
 async def test_a_transaction_that_takes_long_holds_up_its_key_only(
     runtime: Runtime, tmp_path: Path, is_undone: bool
 ) -> None:
-    """Nobody knows yet whether the key is taken. What else there is to write is written."""
-    key = uuid4().hex  # MariaDB locks the gaps beside a key that a deleted row had, until it has purged that row.
+    """Until its end the key is neither free nor taken. All other records are written."""
+    key = uuid4().hex  # MariaDB locks the gaps beside the key of a deleted row until it has removed that row.
     is_open, may_end = threading.Event(), threading.Event()
 
     def work() -> Any:
@@ -480,7 +481,7 @@ async def test_afire_of_a_key_in_an_open_transaction_is_withdrawn(settings: Any,
 
     working = asyncio.ensure_future(asyncio.to_thread(work))
     await wait_until(is_open.is_set)
-    with pytest.raises((bgtasks.NotRecorded, bgtasks.RecordUnknown)) as caught:  # A try may be on its way.
+    with pytest.raises((bgtasks.NotRecorded, bgtasks.RecordUnknown)) as caught:  # The second if a write is under way.
         await bgtasks.afire(tasks.succeed.using(key="k"), 1)
     may_end.set()
     await working
@@ -492,7 +493,7 @@ async def test_afire_of_a_key_in_an_open_transaction_is_withdrawn(settings: Any,
 
 
 async def test_a_key_that_changes_hands_at_each_try_is_put_off(runtime: Runtime, monkeypatch: Any) -> None:
-    """And never recorded without its contents, as what a database refuses is."""
+    """The record keeps its contents, unlike one that the database refuses."""
     tries = [0]
 
     insert = statements_class().insert_keyed
@@ -508,12 +509,12 @@ async def test_a_key_that_changes_hands_at_each_try_is_put_off(runtime: Runtime,
     assert tries[0] == 3 * keys.TRIES + 1
 
 
-# Answers that get lost.
+# Lost answers.
 
 
 @pytest.fixture
 def lose_answers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Commit transactions of the journal, and tell it of an error: as many as the list says."""
+    """Raise an error after commits of the journal, as many as the list says."""
     real = transaction.atomic
     lost = [0]
 
@@ -554,7 +555,7 @@ async def test_who_lost_the_answer_does_not_take_itself_for_the_holder(
 async def test_who_lost_the_answer_and_then_its_key_was_fired(
     runtime: Runtime, lose_answers: list[int], monkeypatch: Any
 ) -> None:
-    """Before the second try its row is claimed and over, and another task has the key."""
+    """Before the second try its row was claimed and has ended, and another task has the key."""
     await (await bgtasks.afire(tasks.succeed))
     insert = statements_class().insert_keyed
     seen: list[int] = []
@@ -569,7 +570,7 @@ async def test_who_lost_the_answer_and_then_its_key_was_fired(
 
     monkeypatch.setattr(statements_class(), "insert_keyed", be_late)
     lose_answers[0] = 1
-    later = timedelta(hours=1)  # It waits as READY, for anybody.
+    later = timedelta(hours=1)  # It waits as READY, for any process.
     handle = bgtasks.fire(tasks.succeed.using(key="k", run_after=later))
     assert await handle.wait(timeout=20) == 5
     assert handle.conflict is None
@@ -579,7 +580,7 @@ async def test_who_lost_the_answer_and_then_its_key_was_fired(
 async def test_not_recorded_is_never_said_of_what_may_be_stored(
     settings: Any, runtime: Runtime, lose_answers: list[int]
 ) -> None:
-    """The answer to its COMMIT got lost, and then the database was away."""
+    """The answer to its COMMIT was lost, and then the database was away."""
     await runtime.stop()
     settings.BGTASKS = {**settings.BGTASKS, "WRITE_TIMEOUT": 1}
     await runtime.start()
@@ -603,7 +604,7 @@ async def test_not_recorded_is_never_said_of_what_may_be_stored(
 async def test_one_that_was_taken_before_its_answer_gives_its_slot_back(
     few_slots: None, runtime: Runtime, lose_answers: list[int]
 ) -> None:
-    """Committed without an answer, and then this process is taken for dead: the task is LOST and never starts."""
+    """After the lost answer its process is declared dead, so the task is LOST and never starts."""
     await (await bgtasks.afire(tasks.succeed))
     journal = get_runner().journal
     process = get_runner().state.id
@@ -617,7 +618,7 @@ async def test_one_that_was_taken_before_its_answer_gives_its_slot_back(
         beat(statements)
 
     lose_answers[0] = 1
-    heartbeat.beat = wait_and_beat  # It comes first after an outage.
+    heartbeat.beat = wait_and_beat  # A beat comes first after an outage.
     handle = bgtasks.fire(tasks.succeed.using(key="k"))
     await wait_until(lambda: holds.is_set() and lose_answers == [0])
 
@@ -672,7 +673,7 @@ async def test_while_draining_it_waits_in_the_table(runtime: Runtime) -> None:
 async def test_a_drain_during_an_outage_leaves_it_to_the_next_start(
     settings: Any, runtime: Runtime, tmp_path: Path
 ) -> None:
-    """It has not begun, so another process may, though it is run at most once: from the spool."""
+    """The task has not begun, so another process may start it from the spool, although it runs at most once."""
     await runtime.stop()
     folder, path = tmp_path / "spool", tmp_path / "marks"
     settings.BGTASKS = {
@@ -689,7 +690,7 @@ async def test_a_drain_during_an_outage_leaves_it_to_the_next_start(
         journal = get_runner().journal
         await wait_until(lambda: journal.outage.is_away)
         await runtime.stop()
-        await asyncio.to_thread(journal._thread.join, 20)  # It may hang in a last try.
+        await asyncio.to_thread(journal._thread.join, 20)  # It may be in a last try.
     assert count_starts(path) == {}
     files = [found for found in folder.glob("*") if found.suffix == spool.DONE]
     lines = [line for found in files for line in found.read_text().splitlines()]
@@ -707,7 +708,7 @@ async def test_a_drain_during_an_outage_leaves_it_to_the_next_start(
 
 
 async def test_a_row_without_a_key_gets_none_later(runtime: Runtime) -> None:
-    """Fired without the key that the function declares, and claimed by a process that knows the declaration only."""
+    """The row was fired without the key of the declaration, which is all that the claiming process knows."""
     goes_on = asyncio.Event()
 
     @bgtasks.task(name="declares_a_key", key="k", max_attempts=2, backoff="constant", backoff_first=0.01)
@@ -775,7 +776,7 @@ def test_the_column_is_what_decides() -> None:
 
 
 async def test_a_thousand_keys(runtime: Runtime) -> None:
-    """In a few batches: each key has one task."""
+    """They are written in a few batches, and each key has one task."""
     began = time.monotonic()
     handles = [bgtasks.fire(tasks.succeed.using(key=f"{number % 500}"), number) for number in range(1000)]
     results = await asyncio.gather(*handles, return_exceptions=True)

@@ -1,10 +1,11 @@
-"""`bgtasks.testing.killed`, by real processes on the test's database, and `assert_accounted`."""
+"""`bgtasks.testing.killed`, with processes on the test's database, and `assert_accounted`."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
+from pathlib import Path
 
 import pytest
 from django.test import override_settings
@@ -13,14 +14,16 @@ import bgtasks
 from bgtasks.models import BackgroundTask, Ledger, Process
 from bgtasks.testing import assert_accounted, killed, live
 from tests.app import tasks
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("fresh_runtime")]
 
 
 @bgtasks.task
-async def declared_in_a_test() -> None:
-    """Another process finds it by importing this module."""
-    time.sleep(60)  # Not even a blocked loop is safe from SIGKILL.
+async def declared_in_a_test(path: str) -> None:
+    """Another process finds this function by importing the module."""
+    Path(path).touch()
+    time.sleep(60)  # SIGKILL ends even a blocked loop.
 
 
 @bgtasks.task
@@ -51,17 +54,17 @@ def test_a_rerun_runs_again_and_no_more_often_than_it_may():
     assert_accounted()
 
 
-def test_a_function_that_blocks_its_loop():
-    with killed(declared_in_a_test) as victim:
-        time.sleep(0.2)
+def test_a_function_that_blocks_its_loop(tmp_path: Path):
+    path = tmp_path / "begun"
+    with killed(declared_in_a_test, str(path)) as victim:
+        wait_for(path.exists, "the task has begun")
 
     assert victim.row.status == bgtasks.Status.LOST
 
 
 def test_a_task_that_is_over_before_the_end_of_the_block():
     with killed(tasks.succeed) as victim:
-        while not BackgroundTask.objects.filter(status="SUCCESSFUL").exists():
-            time.sleep(0.01)
+        wait_for(BackgroundTask.objects.filter(status="SUCCESSFUL").exists, "the task has ended")
 
     assert victim.row.status == bgtasks.Status.SUCCESSFUL
     assert_accounted()
@@ -69,8 +72,7 @@ def test_a_task_that_is_over_before_the_end_of_the_block():
 
 def test_what_else_ran_in_that_process_gets_its_verdict_too():
     with killed(fire_and_sleep):
-        while BackgroundTask.objects.filter(status="RUNNING").count() < 2:
-            time.sleep(0.01)
+        wait_for(lambda: BackgroundTask.objects.filter(status="RUNNING").count() == 2, "both tasks run")
 
     assert set(BackgroundTask.objects.values_list("status", flat=True)) == {"LOST"}
     assert_accounted()
@@ -136,7 +138,7 @@ def test_in_a_transaction_it_refuses():
 def test_the_process_ends_with_that_of_the_test():
     with killed(tasks.sleep, 60) as victim:
         process = victim._victim
-        process.stdin.close()  # As the end of this process would.
+        process.stdin.close()  # As at the end of this process.
 
         assert process.wait(20) == 1
 

@@ -1,4 +1,4 @@
-"""What is fired for later: from where, until when, in which order."""
+"""Tasks fired for later: their origin, their moment, their order."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bgtasks.models import BackgroundTask, Process
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays
 
 SOON = timedelta(seconds=0.3)
 HOUR = timedelta(hours=1)
@@ -53,7 +54,7 @@ async def test_it_waits_in_the_table_and_in_no_process(runtime: Runtime, afire: 
     row = await read(handle)
     assert_waits(row, datetime.now(UTC) + HOUR)
     assert (row.queue_name, row.priority) == ("slow", 7)
-    assert row.origin is not None  # Counted as fired.
+    assert row.origin is not None  # It counts as fired.
     await wait_until(lambda: bgtasks.pending_task_count() == 0)
     assert handle.status is Status.READY
 
@@ -82,7 +83,7 @@ async def test_the_past_means_now(runtime: Runtime, past: Any) -> None:
     assert await handle.wait(20) == 5
     row = await read_row(handle)
     assert row.run_after is None
-    assert row.transitions[0]["status"] == "RUNNING"  # It did not even wait for a claim.
+    assert row.transitions[0]["status"] == "RUNNING"  # It did not wait for a claim.
 
 
 async def test_what_is_declared_holds_for_each_firing(runtime: Runtime) -> None:
@@ -99,13 +100,13 @@ async def test_what_is_declared_holds_for_each_firing(runtime: Runtime) -> None:
 
 async def test_naive_moments_are_refused_where_they_are_given() -> None:
     with pytest.raises(ValueError, match="no time zone"):
-        tasks.succeed.using(run_after=datetime.now())  # noqa: DTZ005, RUF100  # That is what is wrong with it.
+        tasks.succeed.using(run_after=datetime.now())  # noqa: DTZ005, RUF100  # The missing time zone is the point.
 
 
 def fire_in_a_transaction(fail: bool) -> Any:
     with transaction.atomic():
         handle = bgtasks.fire(tasks.succeed.using(run_after=HOUR, priority=3), 1)
-        row = BackgroundTask.objects.get(pk=handle.id)  # In the transaction itself.
+        row = BackgroundTask.objects.get(pk=handle.id)  # Visible in the transaction itself.
         assert (row.status, row.priority, row.process) == ("READY", 3, None)
         assert row.run_after is not None
         if fail:
@@ -123,7 +124,7 @@ async def test_in_a_transaction_of_sync_code(runtime: Runtime) -> None:
 
 
 async def test_soon_in_a_transaction_of_sync_code(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also in a process that looks for no rows of others."""
+    """A process that claims no rows of others starts it too."""
     monkeypatch.setattr(get_runner().state, "is_server", False)
 
     def fire() -> Any:
@@ -136,7 +137,7 @@ async def test_soon_in_a_transaction_of_sync_code(runtime: Runtime, monkeypatch:
 
 
 def test_in_a_process_without_a_loop_of_its_own(transactional_db: None, bgtasks_live: None) -> None:
-    """A command or a script: it waits as long as it likes, and each moment is remembered."""
+    """A command or a script may wait for as long as it likes. The process starts each task at its moment."""
     soon = [bgtasks.fire(tasks.succeed.using(run_after=SOON * number), number) for number in (1, 3, 2)]
     later = bgtasks.fire(tasks.succeed.using(run_after=HOUR))
 
@@ -154,8 +155,9 @@ async def test_a_hold_and_a_drain_leave_it_alone(runtime: Runtime) -> None:
     soon = bgtasks.fire(tasks.succeed.using(run_after=SOON), 1)
     later = bgtasks.fire(tasks.succeed.using(run_after=HOUR), 2)
     await wait_until(lambda: find(later))
-    await asyncio.sleep(0.5)  # Longer than SOON, for what must not happen.
-    assert (await read(soon)).status == "READY"
+    is_ready = BackgroundTask.objects.filter(pk=soon.id, status="READY").aexists
+    await wait_until(is_ready)
+    await astays(is_ready, 0.5, why="its moment comes after 0.3 s, and a claim 0.05 s later")
     await process.aupdate(drain_requested_at=None)
     assert await soon.wait(20) == 1
 
@@ -232,7 +234,7 @@ async def test_when_due_the_higher_priority_comes_first(settings: Any, transacti
 
 
 async def test_ten_thousand_at_once(runtime: Runtime) -> None:
-    """None before its moment, none forgotten, none twice."""
+    """None starts before its moment, none is forgotten, none starts twice."""
     started: list[int] = []
     moment = datetime.now(UTC) + timedelta(seconds=4)
     early: list[int] = []

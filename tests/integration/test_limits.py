@@ -1,4 +1,4 @@
-"""How many run at once, how many start in a period, how many may wait, and what is paused."""
+"""Limits on running tasks, on starts in a period, on waiting tasks; and pauses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import io
 import json
 import threading
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -27,22 +28,28 @@ from bgtasks.models import BackgroundTask, Pause, RateLimit
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays
 
 
 class Highest:
-    """How many were inside at once, at most."""
+    """Counts how many tasks are inside at once."""
 
     def __init__(self) -> None:
         self.now = self.most = self.all = 0
 
-    async def be_inside(self, seconds: float) -> None:
+    @contextmanager
+    def inside(self) -> Iterator[None]:
         self.now += 1
         self.all += 1
         self.most = max(self.most, self.now)
         try:
-            await asyncio.sleep(seconds)
+            yield
         finally:
             self.now -= 1
+
+
+async def are_ready(handles: list[Any]) -> bool:
+    return {(await reload(handle)).status for handle in handles} == {"READY"}
 
 
 @pytest.fixture
@@ -53,12 +60,13 @@ def highest() -> Highest:
 async def test_a_function_runs_so_often_at_once(runtime: Runtime, highest: Highest) -> None:
     @bgtasks.task(name="two", max_running=2)
     async def two(number: int) -> int:
-        await highest.be_inside(0.01)
+        with highest.inside():
+            await asyncio.sleep(0.01)
         return number
 
     handles = [bgtasks.fire(two, number) for number in range(20)]
     handles += list(await asyncio.gather(*[bgtasks.afire(two, number) for number in range(20, 30)]))
-    # Others are not kept by those that wait.
+    # Waiting tasks do not block other functions.
     assert await bgtasks.fire(tasks.succeed, 5).wait(timeout=20) == 5
 
     assert [await handle.wait(timeout=30) for handle in handles] == list(range(30))
@@ -66,19 +74,23 @@ async def test_a_function_runs_so_often_at_once(runtime: Runtime, highest: Highe
 
 
 async def test_what_is_not_limited_never_waits_in_the_table(runtime: Runtime, highest: Highest) -> None:
+    gate = asyncio.Event()
+
     @bgtasks.task(name="one", max_running=1)
     async def one() -> None:
-        await highest.be_inside(0.3)
+        with highest.inside():
+            await gate.wait()
 
     limited = [bgtasks.fire(one) for _ in range(3)]
     await wait_until(lambda: count("READY", 2))
-    await asyncio.sleep(0.1)
+    await astays(lambda: count("READY", 2), 0.1, why="twice POLL_INTERVAL, the time between two claims")
     others = [bgtasks.fire(tasks.succeed, number) for number in range(20)]
     for handle in others:
         await handle.wait(timeout=20)
     rows = [await read_row(handle) for handle in others]
 
     assert {row.transitions[0]["status"] for row in rows} == {"RUNNING"}
+    gate.set()
     for handle in limited:
         await handle.wait(timeout=20)
     assert highest.most == 1
@@ -109,11 +121,13 @@ def narrow(settings: Any) -> None:
 async def test_a_queue_runs_so_many_at_once(narrow: None, runtime: Runtime, highest: Highest) -> None:
     @bgtasks.task(name="a", queue="narrow")
     async def a() -> None:
-        await highest.be_inside(0.01)
+        with highest.inside():
+            await asyncio.sleep(0.01)
 
     @bgtasks.task(name="b", max_running=1)
     async def b() -> None:
-        await highest.be_inside(0.01)
+        with highest.inside():
+            await asyncio.sleep(0.01)
 
     handles = [bgtasks.fire(a) for _ in range(10)]
     handles += [bgtasks.fire(b.using(queue="narrow")) for _ in range(10)]
@@ -150,8 +164,7 @@ async def test_a_rate_by_its_key(runtime: Runtime) -> None:
     second = [bgtasks.fire(call.using(rate_key=account), account) for account in ("x", "y")]
 
     assert [await handle.wait(timeout=20) for handle in first] == ["x", "y"]
-    await asyncio.sleep(1)
-    assert [(await reload(handle)).status for handle in second] == ["READY", "READY"]
+    await astays(lambda: are_ready(second), 1, why="twenty times POLL_INTERVAL, the time between two claims")
     assert {name async for name in RateLimit.objects.values_list("name", flat=True)} == {"key x", "key y"}
 
 
@@ -213,8 +226,8 @@ async def test_what_is_paused_waits(runtime: Runtime, option: list[str]) -> None
     acknowledged = await bgtasks.afire(pausable)
     assert await bgtasks.fire(tasks.succeed, 1).wait(timeout=20) == 1
     assert await running.wait(timeout=20) == 0.5
-    await asyncio.sleep(0.7)  # More than one look of the claims.
-    assert [(await reload(one)).status for one in (handle, acknowledged)] == ["READY", "READY"]
+    why = "fourteen times POLL_INTERVAL, the time between two claims"
+    await astays(lambda: are_ready([handle, acknowledged]), 0.7, why=why)
 
     await sync_to_async(call_command)("resume_tasks", name, *option)
     assert await handle.wait(timeout=20) == 5
@@ -228,7 +241,8 @@ async def test_isolated_has_a_thread_of_its_own(runtime: Runtime, highest: Highe
     @bgtasks.task(name="isolated", isolated=True)
     async def isolated() -> None:
         names.add(await sync_to_async(lambda: threading.current_thread().name)())
-        await highest.be_inside(0.05)
+        with highest.inside():
+            await asyncio.sleep(0.05)
 
     for handle in [bgtasks.fire(isolated) for _ in range(10)]:
         await handle.wait(timeout=20)
@@ -254,7 +268,7 @@ async def is_paused(name: str) -> bool:
     return name in limits.paused_functions | limits.paused_queues
 
 
-# Pausing, by hand.
+# Pauses by hand.
 
 
 @pytest.fixture

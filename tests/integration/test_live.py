@@ -1,4 +1,4 @@
-"""The push to the admin's pages: from a task's end over the channel layer to the socket."""
+"""The push to the admin's pages: from the end of a task, over the channel layer, to the socket."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from bgtasks.models import Process
 from bgtasks.signals import stop_asked
 from tests.app import tasks
 from tests.conftest import Runtime, wait_until
+from tests.waiting import astays
 
 ORIGIN = (b"origin", b"http://testserver")
 HOST = (b"host", b"testserver")
@@ -58,7 +59,7 @@ async def opened(cookie: str) -> AsyncIterator[WebsocketCommunicator]:
     communicator = connect(cookie)
     is_accepted, _ = await communicator.connect(timeout=10)
     assert is_accepted
-    await communicator.receive_from(timeout=10)  # It may have changed before.
+    await communicator.receive_from(timeout=10)  # An earlier change may have been pushed.
     yield communicator
     await communicator.disconnect()
 
@@ -205,18 +206,22 @@ async def test_a_layer_that_fails_keeps_nothing_from_running(
 ) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.FailingLayer"}}
     channel_layers.backends.clear()
+
+    def find_nothing_loud() -> bool:
+        return not [record for record in caplog.records if record.levelno > logging.INFO]
+
     with caplog.at_level(logging.DEBUG, logger="bgtasks"):
         for number in range(3):
             assert await bgtasks.fire(tasks.succeed, number) == number
-            await asyncio.sleep(broadcaster.EVERY * 1.5)
-
+            why = "longer than EVERY, so the end of each task is pushed by itself"
+            await astays(find_nothing_loud, broadcaster.EVERY * 1.5, why=why)
         await wait_until(lambda: "were not notified (ConnectionRefusedError: gone)" in caplog.text)
-    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+    assert find_nothing_loud()
 
 
 @pytest.mark.parametrize(("permission", "opens"), [("view_backgroundtask", True), ("view_process", False)])
 def test_a_page_opens_a_socket_for_those_who_are_let_in(db: None, permission: str, opens: bool) -> None:
-    """Whoever may see processes but no tasks would be refused, again and again."""
+    """A user who may see processes but no tasks would be refused at each attempt."""
     user = User.objects.create(username="ann", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=["view_process", permission]))
     client = Client()
@@ -246,7 +251,7 @@ async def test_the_socket_stays_open_and_tells_while_the_layer_fails(
 
 
 async def test_it_closes_at_once_when_the_process_is_told_to_stop(opened: WebsocketCommunicator) -> None:
-    """And ends, though the browser never says that it has closed its end."""
+    """It ends although the browser does not confirm the close."""
     await stop_asked.asend(None)
 
     assert (await opened.receive_output(timeout=10))["code"] == consumers.GONE

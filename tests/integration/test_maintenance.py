@@ -1,4 +1,4 @@
-"""The services on the journal's thread: requests by row, samples of where tasks await, pruning."""
+"""The services on the journal's thread: requests in rows, samples of the lines at which tasks await, pruning."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from bgtasks.reports.stuck import Finder
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays, next_turn
 
 
 async def cancel_from_elsewhere(handle: Any) -> bool:
@@ -46,7 +47,7 @@ async def is_nothing_running() -> bool:
 
 
 async def ask_to_drain() -> None:
-    await wait_until(lambda: own_row().aexists())  # Its first beat.
+    await wait_until(lambda: own_row().aexists())  # After the first beat.
     await own_row().aupdate(drain_requested_at=timezone.now(), drain_acknowledged_at=None)
     await wait_until(lambda: own_row().filter(drain_acknowledged_at__isnull=False).aexists())
 
@@ -63,7 +64,7 @@ async def test_a_running_task_is_cancelled_by_its_row(runtime: Runtime) -> None:
     handle = bgtasks.fire(tasks.sleep, 3600)
     await wait_until(lambda: is_recorded_as(handle, Status.RUNNING))
 
-    assert not await cancel_from_elsewhere(handle)  # Not yet: its process does it.
+    assert not await cancel_from_elsewhere(handle)  # Its process cancels it later.
 
     with pytest.raises(bgtasks.TaskCancelled):
         await handle.wait(timeout=20)
@@ -80,7 +81,7 @@ async def test_a_task_that_cleans_up_is_cancelled_once(runtime: Runtime) -> None
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
             cancelled += 1
-            await asyncio.sleep(0.5)  # Many POLL_INTERVALs.
+            await asyncio.sleep(0.5)  # Ten times POLL_INTERVAL: the process finds the request again and again.
             raise
 
     handle = bgtasks.fire(work())
@@ -103,7 +104,7 @@ async def test_a_waiting_row_is_cancelled_at_once(transactional_db: None) -> Non
 
 
 async def test_a_coroutine_object_that_waits_is_cancelled_by_its_process(settings: Any, transactional_db: None) -> None:
-    """Its row alone would not keep it from starting: the process has it in memory."""
+    """Its process has the object in memory, so the row alone would not prevent the start."""
     settings.BGTASKS = {**settings.BGTASKS, "MAX_RUNNING": 1}
     runtime = Runtime()
     await runtime.start()
@@ -145,7 +146,7 @@ async def test_a_process_that_was_asked_to_drain_starts_nothing(runtime: Runtime
     with pytest.raises(bgtasks.Draining):
         await bgtasks.afire(asyncio.sleep(0), name="an object")
 
-    assert await running.wait(timeout=20) == 1.5  # What ran goes on.
+    assert await running.wait(timeout=20) == 1.5  # The running task goes on.
     await wait_until(own_row().filter(running=0, state="DRAINING").aexists)  # A beat later.
     ready = [row.pk async for row in BackgroundTask.objects.filter(status="READY", process=None)]
     assert set(ready) == {elsewhere.pk, *(handle.id for handle in waiting)}
@@ -178,12 +179,13 @@ async def test_an_object_that_waits_for_a_slot_goes_on_waiting(settings: Any, tr
     settings.BGTASKS = {**settings.BGTASKS, "MAX_RUNNING": 1}
     runtime = Runtime()
     await runtime.start()
-    busy = bgtasks.fire(tasks.sleep, 0.5)
+    gate = asyncio.Event()
+    busy = bgtasks.fire(gate.wait())
     waiting = bgtasks.fire(asyncio.sleep(0, 5), name="an object")
     await ask_to_drain()
+    gate.set()
     await busy.wait(timeout=20)
-    await asyncio.sleep(0.2)
-    assert waiting.status is Status.READY
+    await astays(lambda: waiting.status is Status.READY, 0.2, why="its slot is free, so it would start at once")
 
     await undo_drain()
 
@@ -197,9 +199,11 @@ async def test_a_shutdown_after_a_drain_by_row_starts_the_objects_that_wait(
     settings.BGTASKS = {**settings.BGTASKS, "MAX_RUNNING": 1}
     runtime = Runtime()
     await runtime.start()
-    busy = bgtasks.fire(tasks.sleep, 0.5)
+    gate = asyncio.Event()
+    busy = bgtasks.fire(gate.wait())
     waiting = bgtasks.fire(asyncio.sleep(0, 5), name="an object")
     await ask_to_drain()
+    gate.set()
     await busy.wait(timeout=20)
 
     await runtime.stop()
@@ -208,7 +212,7 @@ async def test_a_shutdown_after_a_drain_by_row_starts_the_objects_that_wait(
 
 
 async def test_the_acknowledgement_comes_after_the_last_start(runtime: Runtime) -> None:
-    """Tasks are fired as fast as possible: what is not RUNNING at the acknowledgement never starts under it."""
+    """Tasks are fired as fast as possible. A task that is not RUNNING at the acknowledgement does not start."""
     is_over = False
     handles = []
 
@@ -219,11 +223,16 @@ async def test_the_acknowledgement_comes_after_the_last_start(runtime: Runtime) 
 
     firing = asyncio.create_task(fire_all_the_time())
     for _ in range(5):
-        await asyncio.sleep(0.2)
+        count = len(handles) + 100
+        await wait_until(lambda count=count: len(handles) >= count)
         await ask_to_drain()
         acknowledged_at = (await own_row().aget()).drain_acknowledged_at
-        await asyncio.sleep(0.2)
-        assert not await BackgroundTask.objects.filter(started_at__gte=acknowledged_at).aexists()
+        late = BackgroundTask.objects.filter(started_at__gte=acknowledged_at)
+
+        async def are_none_late(late: Any = late) -> bool:
+            return not await late.aexists()
+
+        await astays(are_none_late, 0.2, why="the journal would write a start within a few milliseconds")
         await wait_until(is_nothing_running)
         await undo_drain()
     is_over = True
@@ -232,20 +241,20 @@ async def test_the_acknowledgement_comes_after_the_last_start(runtime: Runtime) 
 
 
 async def test_a_new_row_of_the_process_inherits_the_request(runtime: Runtime) -> None:
-    """As after it was taken for dead."""
+    """A process gets a new row after it was declared dead."""
     await ask_to_drain()
     journal = get_runner().journal
 
     def change_id() -> None:
         get_runner().state.id = bgtasks.uuid7.uuid7()
-        journal.heartbeat.hasten()  # It finds no row under this id, and begins anew.
+        journal.heartbeat.hasten()  # The beat finds no row with this id, so the process begins anew.
 
     journal.submit(change_id)
     await wait_until(lambda: own_row().filter(drain_acknowledged_at__isnull=False).aexists())
     assert get_runner().state.is_held
 
 
-# Where tasks await.
+# The lines at which tasks await.
 
 
 async def place_of(handle: Any) -> Any:
@@ -278,8 +287,11 @@ async def test_the_place_of_a_long_task_is_in_its_row(frequent: None, runtime: R
 
     assert place["file"] == tasks.__file__
     assert place["line"] == line_of("yield 1") - 1
-    await asyncio.sleep(0.5)  # A few more looks.
-    assert await place_of(handle) == place  # Since it was seen first.
+
+    async def is_unchanged() -> bool:
+        return await place_of(handle) == place  # Including the moment of its first sighting.
+
+    await astays(is_unchanged, 0.5, why="five times HEARTBEAT, the time between two samples")
     handle.cancel()
 
 
@@ -315,14 +327,15 @@ async def test_the_place_of_a_plain_function_is_that_of_its_thread(frequent: Non
 async def test_a_place_that_is_seen_before_its_row_is_there(
     frequent: None, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The journal is behind, as on a slow machine: the place is noted once the row is there."""
+    """The journal is late, as on a slow machine. The place is written once the row exists."""
     journal = get_runner().journal
     [sampler] = [service for service in journal.services if isinstance(service, Sampler)]
     with monkeypatch.context() as patch:
         patch.setattr(journal, "_choose", list)
         handle = bgtasks.fire(tasks.wait_deep_down, 3600)
         await wait_until(lambda: handle.id.int in sampler._seen)
-        await asyncio.sleep(0.3)  # A few more looks.
+        why = "three times HEARTBEAT, the time between two samples"
+        await astays(lambda: handle.id.int in sampler._seen, 0.3, why=why)
     place = await wait_for_place(handle, "_numbers")
     assert place["line"] == line_of("yield 1") - 1
     handle.cancel()
@@ -336,7 +349,7 @@ async def test_a_young_task_is_not_looked_at(runtime: Runtime) -> None:
 
 async def test_the_line_that_blocks_the_loop_is_found(frequent: None, runtime: Runtime) -> None:
     quick = bgtasks.fire(tasks.sleep, 3600)
-    await wait_for_place(quick, "sleep")  # The loop has answered once.
+    await wait_for_place(quick, "sleep")  # By then the loop has answered once.
     handle = bgtasks.fire(tasks.block, 1.5)
     await handle
 
@@ -354,7 +367,7 @@ async def test_ten_thousand_tasks_are_looked_at_in_slices(runtime: Runtime) -> N
         await stop.wait()
 
     coroutines = [asyncio.create_task(wait()) for _ in range(10_000)]
-    await asyncio.sleep(0)
+    await next_turn()
     records = []
     for number, task in enumerate(coroutines):
         record = Record(number, "a record", None, (), {}, task.get_loop(), Context(), (Status.RUNNING, 0.0, 1, ""))
@@ -372,12 +385,12 @@ async def test_ten_thousand_tasks_are_looked_at_in_slices(runtime: Runtime) -> N
     assert len(sweep.found) == 10_000
     assert {place.function for _, place in sweep.found.values()} == {wait.__qualname__}
     assert sweep.slice_count > 10
-    assert turns > sweep.slice_count  # Others had their turn between two slices.
+    assert turns > sweep.slice_count  # Other callbacks ran between two slices.
     stop.set()
     await asyncio.gather(*coroutines)
 
 
-# What is stuck.
+# Stuck tasks.
 
 
 async def find_stuck(**options: Any) -> dict[Any, Any]:
@@ -417,7 +430,7 @@ async def test_a_task_of_a_process_that_is_gone_is_stuck(
     transactional_db: None, process: dict[str, Any], reason: str
 ) -> None:
     if "beat_at" in process:
-        process = {"beat_at": long_ago(100)}  # Counted from the test, not from its collection.
+        process = {"beat_at": long_ago(100)}  # Relative to the test, not to its collection.
     owner = await make_process(**process)
     row = await make_running(owner, started_at=timezone.now())
     waiting_object = await make_task(process=owner.pk, created_at=timezone.now())
@@ -439,7 +452,7 @@ async def test_a_task_that_runs_past_its_stuck_after(transactional_db: None) -> 
     place = {"file": "a.py", "line": 5, "function": "f", "since": timezone.now().isoformat()}
     row = await make_running(owner, stuck_after=60, await_place=place)
     await make_running(owner, stuck_after=7200)
-    await make_running(owner)  # Without any bound.
+    await make_running(owner)  # Without a stuck_after.
 
     found = await find_stuck()
 
@@ -498,7 +511,7 @@ DAY = 86400
 
 
 async def make_finished(status: str, days: float) -> BackgroundTask:
-    """Make a task that was fired, and was over, so many days ago."""
+    """Make a task that was fired and finished so many days ago."""
     fired = time.time_ns() - int(days * DAY * 1e9)
     id_ = UUID(int=bgtasks.uuid7.uuid7_int(fired))
     return await make_task(id=id_, status=status, created_at=long_ago(days * DAY), finished_at=long_ago(days * DAY))
@@ -521,7 +534,7 @@ async def test_each_status_has_its_retention(transactional_db: None) -> None:
     for status, days in zip(statuses, [13.9, 13.9, 89.9, 89.9, 89.9], strict=True):
         await make_finished(status, days)
     live = [await make_finished(status, 1000) for status in ("READY", "RUNNING")]
-    recently = await make_finished("SUCCESSFUL", 30)  # Fired long ago, over since yesterday.
+    recently = await make_finished("SUCCESSFUL", 30)  # Fired long ago, finished yesterday.
     await BackgroundTask.objects.filter(pk=recently.pk).aupdate(finished_at=long_ago(DAY))
     counted = await sync_to_async(lambda: dict(make_retention().count()))()
 
@@ -547,7 +560,7 @@ async def test_processes_and_drains_are_pruned(transactional_db: None) -> None:
     old = {"id": UUID(int=bgtasks.uuid7.uuid7_int(time.time_ns() - 100 * DAY * 10**9)), "beat_at": long_ago(100 * DAY)}
     await make_process(**old, state="DEAD")
     await make_process(state="STOPPED", stopped_at=long_ago(DAY))
-    living = await make_process(**{**old, "id": UUID(int=old["id"].int + 1)})  # Silent for long; nobody has judged it.
+    living = await make_process(**{**old, "id": UUID(int=old["id"].int + 1)})  # Silent for long, but not declared dead.
     drain = {"process": living.pk, "asked_by": "x", "seconds": 1, "running_at_start": 0, "finished_count": 0}
     await Drain.objects.acreate(**drain, id=old["id"], started_at=long_ago(100 * DAY), cancelled_count=0, left_count=0)
     await Drain.objects.acreate(**drain, started_at=timezone.now(), cancelled_count=0, left_count=0)

@@ -1,4 +1,4 @@
-"""What the statements read. Statistics of an empty table, or of a full one, must not mislead the database."""
+"""The rows that statements read. Statistics of an empty or a full table must not mislead the database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ both_statistics = pytest.mark.parametrize("analyzed", ["empty", "full"])
 
 @pytest.fixture
 def table(transactional_db: None) -> Iterator[tables.Table]:
-    """The table as it was when the statistics were taken: empty."""
+    """The table, empty, as it was when the statistics were taken."""
     with tables.frozen_statistics():
         tables.analyze()
         yield tables.Table(LIVE)
@@ -33,10 +33,10 @@ def fill(table: tables.Table, analyzed: str, finished: int, waiting: int = 0) ->
 
 @both_statistics
 def test_no_question_reads_the_finished_rows(table: tables.Table, analyzed: str) -> None:
-    """How much is read depends on how many rows are meant, not on how many there are."""
+    """The work depends on the number of matching rows, not on the size of the table."""
     fill(table, analyzed, FINISHED)
     scan = tables.count_work(read_all_rows)
-    assert scan >= FINISHED  # So it is seen when all rows are read.
+    assert scan >= FINISHED  # The count of work shows a read of all rows.
 
     work = {name: tables.count_work(ask) for name, ask in table.questions.items()}
 
@@ -45,7 +45,7 @@ def test_no_question_reads_the_finished_rows(table: tables.Table, analyzed: str)
 
 @both_statistics
 def test_a_claim_reads_no_more_than_it_takes(table: tables.Table, analyzed: str) -> None:
-    """However many wait."""
+    """The number of waiting rows does not matter."""
     fill(table, analyzed, finished=FINISHED, waiting=FINISHED)
     scan = tables.count_work(read_all_rows)
 
@@ -54,7 +54,7 @@ def test_a_claim_reads_no_more_than_it_takes(table: tables.Table, analyzed: str)
 
 @both_statistics
 def test_the_names_are_asked_for_one_by_one(table: tables.Table, analyzed: str) -> None:
-    """So a search compares what was typed with each name, and not with each row."""
+    """A search compares its term with each name, not with each row."""
     fill(table, analyzed, FINISHED)
     scan = tables.count_work(read_all_rows)
     found: list[str] = []
@@ -63,8 +63,8 @@ def test_the_names_are_asked_for_one_by_one(table: tables.Table, analyzed: str) 
 
     assert found == sorted(set(BackgroundTask.objects.values_list("name", flat=True)))
     assert len(found) > 10
-    # With the statistics of an empty table MariaDB reads the index once, and PostgreSQL the rows now and then twice.
-    # That is not once for each name.
+    # With the statistics of an empty table MariaDB reads the whole index once, and PostgreSQL sometimes all rows twice:
+    # still not once for each name.
     assert work <= (scan / 2 if analyzed == "full" or connection.vendor == "sqlite" else 3 * scan)
     assert BackgroundTask.objects.find_names(3) == found[:3]
 

@@ -1,4 +1,4 @@
-"""What a task tells of its progress, and keeps for its next attempt."""
+"""The progress that a task reports, and the checkpoint for its next attempt."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bgtasks.models import BackgroundTask
 from bgtasks.runtime.context import MAX_CHECKPOINT_BYTES
 from bgtasks.uuid7 import uuid7
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 
 def count_updates(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -74,7 +75,7 @@ async def test_the_last_progress_is_written_whatever_the_end(runtime: Runtime, e
 
     handle = bgtasks.fire(tells)
     if end == "cancelled":
-        await asyncio.sleep(0)
+        await next_turn()
         handle.cancel()
     assert (await read_row(handle)).progress["done"] == 99
 
@@ -99,7 +100,7 @@ async def test_many_calls_are_few_writes(settings: Any, transactional_db: None, 
     seconds = await handle.wait(timeout=60)
     row = await read_row(handle)
     assert row.progress["done"] == 49_999
-    assert made[0] <= 2  # The first one at once, and the end.
+    assert made[0] <= 2  # One at once, one at the end.
     assert seconds < 20
     await runtime.stop()
 
@@ -206,7 +207,7 @@ async def test_the_next_attempt_finds_the_checkpoint(runtime: Runtime) -> None:
 
 @pytest.mark.parametrize("value", ["text", "", 0, False, [], {}, {"ä": [1.5, None]}, "null", '"', "x" * 100_000])
 async def test_what_a_checkpoint_may_be(runtime: Runtime, value: Any) -> None:
-    """Found as it was by an attempt in another process, which has nothing but the row."""
+    """An attempt in another process, which has only the row, gets the same value."""
 
     @bgtasks.task(name="finds")
     async def finds() -> list[Any]:
@@ -264,7 +265,7 @@ async def test_wrong_checkpoints(runtime: Runtime) -> None:
 
 
 async def test_what_was_taken_by_others_keeps_nothing(runtime: Runtime) -> None:
-    """The row is another attempt's by now: what the old one keeps must not overwrite what the new one does."""
+    """The row belongs to another attempt by now. The old one must not overwrite its checkpoint."""
     goes_on = asyncio.Event()
     is_over = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""The two halves of the push between processes. The test plays the other process, over the in-memory layer."""
+"""Both sides of the push between processes. The test acts as the other process, over the in-memory layer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from bgtasks.models import BackgroundTask
 from bgtasks.uuid7 import uuid7
 from tests.app import tasks
 from tests.conftest import Runtime, wait_until
+from tests.waiting import astays
 
-NEVER = 600  # Seconds between two polls: what a test hears of, it was told.
+NEVER = 600  # Seconds between two polls: news that arrive in a test were pushed.
 
 
 class FailingLayer:
@@ -50,7 +51,7 @@ class CountingLayer(InMemoryChannelLayer):
 
 
 class IdleLayer(InMemoryChannelLayer):
-    """One that raises when nothing has arrived for a while."""
+    """A layer that raises when no message has arrived for a while."""
 
     async def receive(self, channel: str) -> Any:
         if not channel.endswith(get_runner().state.id.hex):
@@ -60,7 +61,7 @@ class IdleLayer(InMemoryChannelLayer):
 
 
 class FullLayer(InMemoryChannelLayer):
-    """One whose channels hold a single message."""
+    """A layer whose channels hold a single message."""
 
     def __init__(self) -> None:
         super().__init__(capacity=1)
@@ -72,7 +73,7 @@ def use(settings: Any, layer: str, poll_interval: float) -> None:
 
 
 class OtherProcess:
-    """What a process says and hears."""
+    """Another process, as far as it sends and receives messages."""
 
     def __init__(self) -> None:
         self.id = uuid7()
@@ -93,7 +94,7 @@ class OtherProcess:
         await self.say(type="bgtasks.ended", tasks=[str(id_) for id_ in ids])
 
     async def run_a_task(self) -> BackgroundTask:
-        """Return a row as if this process ran it."""
+        """Return the row of a task that this process runs."""
         return await BackgroundTask.objects.acreate(
             name="tests.app.tasks.succeed",
             status="RUNNING",
@@ -151,7 +152,7 @@ def counting_layer(settings: Any) -> type[CountingLayer]:
     return CountingLayer
 
 
-# The process that runs the task.
+# In the process that runs the task.
 
 
 async def test_the_answer_comes_after_the_commit(layer: None, runtime: Runtime) -> None:
@@ -175,13 +176,13 @@ async def test_each_that_asks_has_one_answer_for_all(layer: None, runtime: Runti
 
     for other in others:
         await other.ask(*[handle.id for handle in handles])
-        await other.ask(handles[0].id)  # Asked twice, answered once.
+        await other.ask(handles[0].id)  # A second question about it.
     await wait_until(lambda: sum(map(len, get_runner().peers.asked_about.values())) == 6)
     go_on.set()
 
     for other in others:
         told: list[str] = []
-        while len(told) < 3:  # One message, unless the journal has written them in two batches.
+        while len(told) < 3:  # One message, or two if the journal wrote two batches.
             told += (await other.hear())["tasks"]
         assert sorted(told) == sorted(str(handle.id) for handle in handles)
 
@@ -200,7 +201,7 @@ async def test_who_asks_about_an_unknown_task_is_answered_at_once(layer: None, r
 
 
 async def test_a_task_that_will_be_tried_again_is_let_go(layer: None, runtime: Runtime) -> None:
-    """Any process may make the next attempt: who waits has to see which."""
+    """Any process may make the next attempt, so the waiting process has to find it."""
     go_on = asyncio.Event()
 
     @bgtasks.task(name="fails at first", max_attempts=2, backoff_first=600, backoff_cap=600)
@@ -249,7 +250,7 @@ async def test_what_is_no_question_is_ignored(layer: None, runtime: Runtime) -> 
         {"type": "bgtasks.ask", "by": by, "tasks": [id_] * 501},
         {"type": ["bgtasks.ask"], "by": by, "tasks": [id_]},
         {"type": "bgtasks.ended", "tasks": [None]},
-        {"type": "bgtasks.ended", "tasks": [id_]},  # Nobody has asked.
+        {"type": "bgtasks.ended", "tasks": [id_]},  # Without a question.
         {"type": "websocket.send", "text": "hello"},
     ]
 
@@ -274,7 +275,7 @@ async def test_what_nobody_asks_about_sends_nothing(counting_layer: type[Countin
     assert counting_layer.sent == 0
 
 
-# The process that waits.
+# In the process that waits.
 
 
 async def test_who_waits_asks_and_looks_when_told(layer: None, runtime: Runtime) -> None:
@@ -320,20 +321,19 @@ async def test_who_runs_the_next_attempt_is_asked(layer: None, runtime: Runtime)
 
 
 async def test_a_process_is_asked_once(counting_layer: type[CountingLayer], runtime: Runtime) -> None:
-    """Whatever the number of polls and of those who wait; once more if it has answered and runs it all the same."""
+    """One question, however many polls and callers; a second one if it has answered and still runs the task."""
     other = OtherProcess()
     row = await other.run_a_task()
     handles = [await bgtasks.aget(row.pk) for _ in range(3)]
     waiting = [asyncio.create_task(handle.wait(timeout=20)) for handle in handles]
 
     await other.hear()
-    await asyncio.sleep(0.5)  # Ten polls: that nothing happens takes its time.
-    assert counting_layer.sent == 1
+    await astays(lambda: counting_layer.sent == 1, 0.5, why="ten times POLL_INTERVAL")
     await other.answer(row.pk)
     await other.hear()
     await finish(row)
 
-    assert await asyncio.gather(*waiting) == ["made elsewhere"] * 3  # By polling: nobody has answered.
+    assert await asyncio.gather(*waiting) == ["made elsewhere"] * 3  # By polling, without an answer.
     assert counting_layer.sent == 3
 
 
@@ -360,7 +360,9 @@ async def test_a_full_channel_is_asked_again_later(full_layer: None, runtime: Ru
     row = await other.run_a_task()
     waiting = asyncio.create_task((await bgtasks.aget(row.pk)).wait(timeout=20))
     await wait_until(lambda: row.pk.int in get_runner().registry.awaited)
-    await asyncio.sleep(0.2)  # Some polls.
+    await astays(
+        lambda: not waiting.done(), 0.2, why="four times POLL_INTERVAL: it asks again, and the channel is full"
+    )
 
     assert (await other.hear())["type"] == "fills it"
     assert (await other.hear())["tasks"] == [str(row.pk)]
@@ -374,7 +376,7 @@ async def test_a_layer_that_fails_leaves_it_to_polling(
     other = OtherProcess()
     row = await other.run_a_task()
     waiting = asyncio.create_task((await bgtasks.aget(row.pk)).wait(timeout=20))
-    await asyncio.sleep(1.5)  # Long enough for the listener to try again.
+    await astays(lambda: not waiting.done(), 1.5, why="longer than FIRST_RETRY: the listener has tried again")
     await finish(row)
 
     assert await waiting == "made elsewhere"
@@ -388,8 +390,11 @@ async def test_a_layer_that_fails_leaves_it_to_polling(
 async def test_a_layer_that_tires_of_waiting_is_no_outage(
     idle_layer: None, runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def is_silent() -> bool:
+        return not [record for record in caplog.records if "channel layer" in record.getMessage()]
+
     other = OtherProcess()
-    await asyncio.sleep(2.5 * LONG_ENOUGH)
+    await astays(is_silent, 2.5 * LONG_ENOUGH, why="the layer gives up two waits of LONG_ENOUGH each")
     row = await other.run_a_task()
     waiting = asyncio.create_task((await bgtasks.aget(row.pk)).wait(timeout=20))
 
@@ -398,7 +403,7 @@ async def test_a_layer_that_tires_of_waiting_is_no_outage(
     await other.answer(row.pk)
 
     assert await waiting == "made elsewhere"
-    assert not [record for record in caplog.records if "channel layer" in record.getMessage()]
+    assert is_silent()
 
 
 async def test_a_layer_that_hangs_delays_nothing(hanging_layer: None, runtime: Runtime) -> None:

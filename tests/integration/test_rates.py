@@ -1,4 +1,4 @@
-"""The allowance of a rate, through random claims of several processes: no period ever has more calls than it says."""
+"""The allowance of a rate under random claims of several processes: no period has more calls than the rate."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from bgtasks.models import RateLimit
 
 @dataclass
 class World:
-    """Processes that claim from one limiter. Each has a monotonic clock of its own; the database has one for all."""
+    """Processes that claim from one limiter, each with a monotonic clock. The database has the common clock."""
 
     rate: Rate
     now: float = 1_800_000_000.0
     own: dict[int, list[Bundle]] = field(default_factory=dict)
     ends: list[tuple[float, Bundle]] = field(default_factory=list)  # When a task ends, by the database's clock.
-    calls: list[float] = field(default_factory=list)  # When each call reached what is protected.
+    calls: list[float] = field(default_factory=list)  # When each call reached the protected service.
     usual: float | None = None  # Seconds that tasks take, as far as the processes know.
 
     def advance(self, seconds: float) -> None:
@@ -37,7 +37,14 @@ class World:
         self.now = target
 
     def claim(self, process: int, wanted: int, length: float, late: float) -> int:
-        """Start up to so many, each of that length, whose calls arrive at a part of it; return how many were."""
+        """
+        Start tasks; return their number.
+
+        Args:
+            wanted: the largest number.
+            length: of each task, in seconds.
+            late: the part of its length after which its call arrives.
+        """
         own = [bundle for bundle in self.own.get(process, []) if not bundle.is_over(self.rate)]
         allowance = Allowance("default", "function f", self.rate, self.now, own, usual=self.usual)
         count = min(wanted, allowance.count)
@@ -53,9 +60,9 @@ STEPS = st.lists(
     st.tuples(
         st.floats(0, 3, allow_nan=False),  # Seconds that pass.
         st.integers(0, 2),  # The process that claims.
-        st.integers(0, 9),  # How many it wants.
+        st.integers(0, 9),  # The number that it wants.
         st.floats(0.001, 4),  # Seconds that a task takes.
-        st.floats(0, 1),  # When in that its call arrives.
+        st.floats(0, 1),  # The part of them after which its call arrives.
     ),
     min_size=1,
     max_size=40,
@@ -84,7 +91,7 @@ def test_no_period_has_more_calls_than_the_rate_says(
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(1, 6), length=st.floats(0.001, 3))
 def test_what_the_rate_allows_is_used(monkeypatch: pytest.MonkeyPatch, count: int, length: float) -> None:
-    """Nobody waits for longer than the period from the end, or from the first second, of what ran before."""
+    """No start waits longer than the period after the end, or the first second, of the tasks before."""
     world = World(Rate(count, 1.0))
     monkeypatch.setattr(rates, "time", SimpleNamespace(monotonic=lambda: world.now))
     with transaction.atomic():

@@ -1,4 +1,4 @@
-"""A process that others took for dead, and what it finds of its own."""
+"""A process that was declared dead, and its own tasks when it continues."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from bgtasks.status import Status
 from bgtasks.uuid7 import uuid7
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays
 
 
 def get_journal() -> Any:
@@ -64,19 +65,19 @@ async def test_what_was_taken_is_cancelled_and_the_rest_goes_on(runtime: Runtime
     await wait_until(lambda: get_runner().state.id != before)
     with pytest.raises(bgtasks.TaskLost, match="was taken for dead"):
         await taken
-    await wait_until(lambda: again.status is Status.READY)  # Anybody's again, as far as this process knows.
+    await wait_until(lambda: again.status is Status.READY)  # As far as this process knows, any process may claim it.
     assert await kept == 1.5
     row = await read_row(kept)
     assert row.process == get_runner().state.id
     assert (await BackgroundTask.objects.aget(pk=taken.id)).status == "LOST"
     await wait_until(lambda: bgtasks.pending_task_count() == 0)
     runner = apps.get_app_config("bgtasks").runtime
-    await wait_until(lambda: len(runner.slots) == runner.slots.count)  # Their slots are free again.
+    await wait_until(lambda: len(runner.slots) == runner.slots.count)  # The slots of its tasks are free again.
     assert sum("goes on as" in line.getMessage() for line in caplog.records) == 1
 
 
 async def test_what_was_taken_before_its_first_line_is_not_started(runtime: Runtime, tmp_path: Any) -> None:
-    """A process that was suspended goes on: its journal may see first what became of its tasks, or its loop."""
+    """After a suspension the journal may learn the verdicts before the loop takes a step."""
     runner = apps.get_app_config("bgtasks").runtime
     path = tmp_path / "marks"
     handle = bgtasks.fire(tasks.mark, str(path), "started")
@@ -91,7 +92,7 @@ async def test_what_was_taken_before_its_first_line_is_not_started(runtime: Runt
 
 
 async def test_what_was_taken_knows_its_own_attempt(runtime: Runtime) -> None:
-    """Its row says which attempt is the next; what still runs here is the old one."""
+    """Its row has the number of the next attempt; the attempt that still runs here is the old one."""
     seen = []
 
     async def look() -> None:
@@ -115,7 +116,7 @@ gates: dict[int, asyncio.Event] = {}
 
 @bgtasks.task(on_lost="rerun")
 async def stubborn() -> int:
-    """Wait for the gate of its attempt, whoever cancels it."""
+    """Wait for the gate of its attempt, and ignore cancellations."""
     attempt = bgtasks.current().attempt
     while not gates[attempt].is_set():
         with contextlib.suppress(asyncio.CancelledError):
@@ -124,7 +125,7 @@ async def stubborn() -> int:
 
 
 async def test_what_was_taken_may_be_claimed_again_while_it_still_ends(runtime: Runtime) -> None:
-    """Two attempts at one task in one process: the end of the old one is not the end of the new one."""
+    """One process has two attempts at a task. The end of the old one does not end the new one."""
     gates.update({1: asyncio.Event(), 2: asyncio.Event()})
     runner = apps.get_app_config("bgtasks").runtime
     runner.state.is_server = False  # Not yet.
@@ -139,9 +140,9 @@ async def test_what_was_taken_may_be_claimed_again_while_it_still_ends(runtime: 
 
     await wait_until(row.filter(status="RUNNING", attempt=2).aexists)
     gates[1].set()
-    await wait_until(lambda: len(runner.slots) == runner.slots.count - 1)  # The old one is over.
-    await asyncio.sleep(0.2)
-    assert await row.filter(status="RUNNING", attempt=2).aexists()
+    await wait_until(lambda: len(runner.slots) == runner.slots.count - 1)  # The old attempt has ended.
+    is_running = row.filter(status="RUNNING", attempt=2).aexists
+    await astays(is_running, 0.2, why="the journal would write the end of the old one within a few milliseconds")
     assert [live.id for live in bgtasks.live_tasks()] == [handle.id]
     gates[2].set()
     assert await waiting == 2
@@ -153,9 +154,9 @@ async def test_what_was_taken_may_be_claimed_again_while_it_still_ends(runtime: 
 @pytest.mark.django_db(transaction=True)
 def test_a_late_finish_does_not_overwrite_another_attempt_of_the_same_process() -> None:
     """
-    Suspended, given up, and going on: it has finished attempt 1, and claimed attempt 2 before that was written.
+    A process continues after it was declared dead: it claims attempt 2 before the end of attempt 1 is written.
 
-    Found by the chaos run on SQLite: the row was taken for one whose answer had got lost.
+    Found by the chaos run on SQLite, where the row counted as one with a lost answer.
     """
     process = Process.objects.create(pk=uuid7(), pid=1, started_at=timezone.now())
     statements = statements_for("default", process.pk, "")
@@ -177,11 +178,11 @@ def test_a_late_finish_does_not_overwrite_another_attempt_of_the_same_process() 
     row = BackgroundTask.objects.get()
     assert (row.status, row.attempt) == ("RUNNING", 2)
     assert row.transitions[-1]["why"].startswith("came too late")
-    assert not written[-1].again  # It is done with.
+    assert not written[-1].again  # The record needs no further write.
 
 
 async def test_a_deleted_process_row_takes_nothing_along(runtime: Runtime) -> None:
-    """Its tasks stay with the process; what it fires meanwhile is recorded under its new id, and counted once."""
+    """The process keeps its tasks. Tasks fired meanwhile are recorded under its new id, and counted once."""
     running = bgtasks.fire(tasks.sleep, 1)
     await wait_until_running(running)
     await Process.objects.all().adelete()
@@ -210,7 +211,7 @@ async def test_a_dead_process_records_nothing_under_its_old_id(runtime: Runtime,
 
 
 async def test_a_claim_whose_answer_got_lost_is_given_back(runtime: Runtime, monkeypatch: Any) -> None:
-    """Its rows say that this process runs them, and nobody does: they become READY again, and the attempt is free."""
+    """Rows say that this process runs them, but it does not: they become READY, and the attempt is not counted."""
     real = Claimer._claim
     lost: list[int] = []
 
@@ -229,10 +230,10 @@ async def test_a_claim_whose_answer_got_lost_is_given_back(runtime: Runtime, mon
 
 
 async def test_a_retry_is_not_taken_for_a_lost_claim(runtime: Runtime, monkeypatch: Any, caplog: Any) -> None:
-    """At one look its first attempt is on its way to the journal, at the next one its second."""
+    """At the first look attempt 1 is on its way to the journal, at the second look attempt 2."""
     journal = get_runner().journal
     rescuer = next(service for service in journal.services if isinstance(service, Rescuer))
-    rescuer._next = math.inf  # Only we look.
+    rescuer._next = math.inf  # Only the test looks.
     starts: list[int] = []
     may_end = asyncio.Event()
 
@@ -245,7 +246,7 @@ async def test_a_retry_is_not_taken_for_a_lost_claim(runtime: Runtime, monkeypat
             raise ValueError
 
     async def look() -> None:
-        """Look as if nothing that runs here were known yet."""
+        """Look as if no task that runs here were known yet."""
         done = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -279,15 +280,20 @@ def _leave_ready_rows(count: int) -> None:
         BackgroundTask.objects.create(
             name=tasks.succeed.name, args=[number], created_at="2026-01-01T00:00:00Z", max_attempts=1
         )
-    connection.close()  # The thread's own.
+    connection.close()  # The connection of this thread.
 
 
 async def _all_successful(count: int) -> bool:
     return await BackgroundTask.objects.filter(status="SUCCESSFUL").acount() == count
 
 
-async def test_a_verdict_is_announced_and_logged(runtime: Runtime, caplog: Any) -> None:
-    """Rows of a process that has no row at all: after DEAD_AFTER it is no more."""
+@pytest.fixture
+def impatient(settings: Any) -> None:
+    settings.BGTASKS = {**settings.BGTASKS, "DEAD_AFTER": 1.5}
+
+
+async def test_a_verdict_is_announced_and_logged(impatient: None, runtime: Runtime, caplog: Any) -> None:
+    """A process without a row counts as dead after DEAD_AFTER."""
     seen: list[dict[str, Any]] = []
 
     def note(**kwargs: Any) -> None:
@@ -365,9 +371,9 @@ def test_a_late_look_starts_the_observation_anew() -> None:
     process = uuid7()
     assert observation.look(0, 0, {process: 1}) == {}
     assert observation.look(9, 9, {process: 1}) == {}
-    assert observation.look(20, 20, {process: 1}) == {}  # 11 seconds after the last one.
+    assert observation.look(20, 20, {process: 1}) == {}  # 11 s after the last look.
     assert observation.look(25, 25, {process: 1}) == {}
-    assert observation.look(29, 30.5, {process: 1}) == {}  # It ended late, but surely saw a beat of 29 only.
+    assert observation.look(29, 30.5, {process: 1}) == {}  # This look ended late, so its beat is certain only for 29 s.
     assert observation.look(30, 30, {process: 1}) == {process: 1}
 
 
@@ -383,7 +389,7 @@ def test_a_beat_starts_the_observation_anew() -> None:
 
 @pytest.mark.django_db
 def test_a_row_that_runs_in_no_process_is_nobodys_to_rescue() -> None:
-    """It would stand for all rows without a process, and READY ones have none."""
+    """Such a process would include all rows without one, and READY rows have none."""
     owner = uuid7()
     for status, process in (("RUNNING", None), ("READY", None), ("RUNNING", owner)):
         BackgroundTask.objects.create(name="a", status=status, process=process, created_at="2026-01-01T00:00:00Z")

@@ -1,4 +1,4 @@
-"""The result of any task, in any process: by its handle, or by its id."""
+"""The result of any task in any process, by its handle or its id."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from bgtasks.models import BackgroundTask
 from bgtasks.uuid7 import uuid7
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 
 def get_runner() -> Any:
@@ -25,7 +26,7 @@ def get_runner() -> Any:
 
 
 async def make_row(**values: Any) -> BackgroundTask:
-    """A row of another process."""
+    """Make a row of another process."""
     now = timezone.now()
     status = values.get("status", "RUNNING")
     if status not in ("READY", "RUNNING"):
@@ -99,16 +100,16 @@ async def test_what_ended_without_a_result(runtime: Runtime, status: str, error:
     assert caught.value.id == row.pk
     assert not handle.cancel()
 
-    live = await make_row()  # The same seen from its beginning.
+    live = await make_row()  # The same for a caller that waits from the beginning.
     waiting = asyncio.ensure_future((await bgtasks.aget(live.pk)).wait(timeout=20))
-    await asyncio.sleep(0)
+    await next_turn()
     await BackgroundTask.objects.filter(pk=live.pk).aupdate(status=status, finished_at=timezone.now(), **details)
     with pytest.raises(error, match=told):
         await waiting
 
 
 async def test_one_of_this_process_is_itself(runtime: Runtime) -> None:
-    """Its result is the object itself, and its failure has its cause."""
+    """The result is the object itself, and the failure has its cause."""
     goes_on = asyncio.Event()
 
     @bgtasks.task(name="returns_a_tuple")
@@ -208,7 +209,7 @@ async def test_a_plain_function_may_block_for_another_task(runtime: Runtime) -> 
     assert await bgtasks.fire(asks_another).wait(timeout=20) == 5
 
 
-# Rows that are gone.
+# Deleted rows.
 
 
 @pytest.mark.parametrize("status", ["READY", "RUNNING"])
@@ -231,14 +232,14 @@ async def test_a_row_that_is_deleted_while_somebody_waits(runtime: Runtime, stat
 async def test_a_fired_task_whose_row_is_deleted_while_it_waits(runtime: Runtime) -> None:
     handle = await bgtasks.afire(tasks.succeed.using(run_after=timedelta(hours=1)))
     waiting = asyncio.ensure_future(handle.wait(timeout=20))
-    await asyncio.sleep(0)
+    await next_turn()
     await BackgroundTask.objects.filter(pk=handle.id).adelete()
     with pytest.raises(bgtasks.TaskNotFound):
         await waiting
 
 
 async def test_what_is_not_written_yet_is_not_gone(runtime: Runtime, monkeypatch: Any) -> None:
-    """Handed over in memory, awaited, and its insert takes long."""
+    """The task was handed over in memory, a caller awaits it, and its insert takes long."""
     await (await bgtasks.afire(tasks.succeed))
     runner = get_runner()
     [watcher] = [service for service in runner.journal.services if type(service).__name__ == "Watcher"]
@@ -264,19 +265,23 @@ async def test_what_is_not_written_yet_is_not_gone(runtime: Runtime, monkeypatch
     assert await waiting == 5
 
 
-# What goes on elsewhere.
+# Attempts elsewhere.
 
 
 async def test_an_attempt_that_another_process_makes(runtime: Runtime) -> None:
-    """Somebody waits while it runs here; its next attempt is another process's."""
+    """A caller waits while it runs here; another process makes its next attempt."""
+
+    gate = asyncio.Event()
 
     @bgtasks.task(name="fails_here", max_attempts=2, backoff="constant", backoff_first=60, backoff_jitter=False)
     async def fails_here() -> None:
-        await asyncio.sleep(0.1)
+        await gate.wait()
         raise ValueError("once")
 
     handle = await bgtasks.afire(fails_here)
     waiting = asyncio.ensure_future(handle.wait(timeout=20))
+    await next_turn()
+    gate.set()
     rows = BackgroundTask.objects.filter(pk=handle.id)
     await wait_until(lambda: rows.filter(status="READY").aexists())
     await rows.aupdate(status="SUCCESSFUL", result="elsewhere", finished_at=timezone.now(), attempt=2)
@@ -306,7 +311,7 @@ def no_slots(settings: Any) -> None:
 
 
 def claim_afresh(handle: Any) -> None:
-    """Have the row claimed by a process that knows nothing of the firing: this one, with its memory taken."""
+    """Make this process forget the firing, so that it claims the row as another process would."""
     get_runner().registry.handed_over.pop(handle.id.int, None)
 
 
@@ -347,8 +352,8 @@ async def test_options_of_the_firing_survive_the_claim(no_slots: None, runtime: 
 @pytest.mark.parametrize(
     ("declared", "given", "attempts"),
     [
-        ({"on_lost": "rerun"}, {"max_attempts": 3}, 3),  # The same number as nobody gives: given, it means retries.
-        ({}, {"on_lost": "rerun"}, 1),  # Three starts at most, but what it raises ends it.
+        ({"on_lost": "rerun"}, {"max_attempts": 3}, 3),  # The default number too, but given it means retries.
+        ({}, {"on_lost": "rerun"}, 1),  # It may start three times, but an exception ends it.
         ({"max_attempts": 3}, {"max_attempts": 1}, 1),
         ({"max_attempts": 3}, {"max_attempts": None}, 1),
         ({"max_attempts": 3, "backoff": "linear"}, {"max_attempts": 1}, 1),
@@ -368,7 +373,7 @@ async def test_attempts_of_what_is_claimed(runtime: Runtime, declared: Any, give
 
 
 async def test_options_that_no_longer_fit_together(runtime: Runtime) -> None:
-    """The function was fired by a release that declared more attempts: the row is run all the same."""
+    """A release that declared more attempts has fired the function. Its row is run all the same."""
 
     @bgtasks.task(name="declares_less")
     async def declares_less() -> str:

@@ -1,4 +1,4 @@
-"""Attempts that follow attempts: what the rows say, who makes them, and what comes first."""
+"""Further attempts: their rows, their processes, and the events that take precedence."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from bgtasks.process.record import Record
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import next_turn
 
 SOON = 0.02  # Seconds.
 HOUR = 3600.0
@@ -121,7 +122,7 @@ async def test_the_last_attempt_fails_with_its_own_error(runtime: Runtime) -> No
 
 
 async def test_what_waits_for_its_next_attempt_waits_in_the_table(runtime: Runtime) -> None:
-    """No slot, no owner, no asyncio task: and the row says how the last attempt failed."""
+    """It has no slot, no owner and no asyncio task, and its row has the failure of the last attempt."""
     handle = bgtasks.fire(Flaky(1).declare(backoff_first=HOUR, backoff_cap=HOUR))
     fired = datetime.now(UTC)
 
@@ -141,7 +142,7 @@ async def test_what_waits_for_its_next_attempt_waits_in_the_table(runtime: Runti
 
 
 async def test_an_exception_alone_is_not_tried_again(runtime: Runtime) -> None:
-    """`on_lost="rerun"` allows three attempts for deaths, and none for what the task raises."""
+    """`on_lost="rerun"` allows three attempts after deaths, and no retry after an exception."""
 
     @bgtasks.task(name="rerun", on_lost="rerun")
     async def rerun(error: str) -> None:
@@ -154,7 +155,7 @@ async def test_an_exception_alone_is_not_tried_again(runtime: Runtime) -> None:
 
 
 async def test_what_it_was_fired_with_decides_also_after_a_claim_by_anybody(runtime: Runtime) -> None:
-    """The row is claimed with nothing but what stands in it."""
+    """The claiming process knows only the row."""
     task = bgtasks.task(name="plain")(fails)
     now = timezone.now()
     make = BackgroundTask.objects.acreate
@@ -176,7 +177,7 @@ async def fails() -> None:
 
 
 class Found:
-    """As a handle, of a row that no handle is of."""
+    """Stands for a handle, for `read_row`."""
 
     def __init__(self, id_: UUID) -> None:
         self.id = id_
@@ -283,11 +284,11 @@ def declare_with(backoff: Any) -> Any:
     return with_backoff
 
 
-# Who makes the next attempt.
+# The process of the next attempt.
 
 
 async def test_another_process_makes_it_and_the_handle_hears_of_it(runtime: Runtime) -> None:
-    """Somebody waits since the first attempt; the row is finished behind this process's back."""
+    """A caller waits since the first attempt; another process finishes the row."""
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     @bgtasks.task(name="fails once", max_attempts=2, backoff_first=HOUR, backoff_cap=HOUR, backoff_jitter=False)
@@ -299,7 +300,7 @@ async def test_another_process_makes_it_and_the_handle_hears_of_it(runtime: Runt
     handle = bgtasks.fire(fails_once)
     await begun.wait()
     waiting = asyncio.create_task(handle.wait(20))
-    await asyncio.sleep(0)  # It waits while the task runs.
+    await next_turn()  # The caller waits while the task runs.
     go_on.set()
     await wait_until(lambda: is_waiting(handle))
 
@@ -312,7 +313,7 @@ async def test_another_process_makes_it_and_the_handle_hears_of_it(runtime: Runt
 async def test_a_process_without_a_server_makes_the_attempts_of_its_own_tasks(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It looks for no rows of others, so each moment has to be remembered, not only the first."""
+    """It claims no rows of others, so it has to remember each moment, not only the first."""
     monkeypatch.setattr(get_runner().state, "is_server", False)
     flaky = Flaky(2)
     task = flaky.declare(backoff_first=0.3)
@@ -337,7 +338,7 @@ async def test_a_retry_at_once_that_is_faster_than_the_journal(
 async def test_a_claim_that_overtakes_the_end_of_the_last_attempt(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loop's thread stands still wherever it hands the task over; the journal writes and claims meanwhile."""
+    """The loop's thread pauses at each hand-over of the task; meanwhile the journal writes and claims."""
     flaky = Flaky(2, lambda attempt: bgtasks.Retry(after=0))
     runner = get_runner()
 
@@ -345,7 +346,7 @@ async def test_a_claim_that_overtakes_the_end_of_the_last_attempt(
         original = getattr(runner.concluder, where)
 
         def wrapped(record: Any) -> None:
-            is_first = record.attempt == 1  # One gap is shorter than what the rescue takes for a lost claim.
+            is_first = record.attempt == 1  # A pause is shorter than the rescue's limit for a lost claim.
             if is_first:
                 time.sleep(0.2)  # On purpose: it blocks the loop.
             original(record)
@@ -354,7 +355,7 @@ async def test_a_claim_that_overtakes_the_end_of_the_last_attempt(
 
         monkeypatch.setattr(runner.concluder, where, wrapped)
 
-    # The journal gathers for so long that the first attempt is over before its first write.
+    # The journal gathers for so long that the first attempt ends before its first write.
     monkeypatch.setattr("bgtasks.journal.journal.LINGER", 0.1)
     monkeypatch.setattr("bgtasks.journal.journal.LONGEST_LINGER", 0.1)
     runner.journal._linger = 0.1
@@ -390,7 +391,7 @@ async def test_the_next_attempt_begins_with_nothing_of_the_last_one(runtime: Run
 
 
 async def test_an_end_that_is_no_failure_tells_of_none(runtime: Runtime) -> None:
-    """A cancelled task does not tell of what an earlier attempt raised."""
+    """The row of a cancelled task has no error of an earlier attempt."""
     handle = bgtasks.fire(Flaky(1).declare(backoff_first=HOUR, backoff_cap=HOUR))
     await wait_until(lambda: is_waiting(handle))
 
@@ -433,7 +434,7 @@ async def test_signals_tell_of_each_attempt_and_of_one_end(runtime: Runtime) -> 
     assert sum(kind == "task_fired" for kind, *_ in heard) == 1
 
 
-# What comes before a retry: a request to cancel, a drain, a verdict.
+# A request to cancel, a drain and a verdict take precedence over a retry.
 
 
 async def test_a_cancel_beats_a_retry_here(runtime: Runtime) -> None:
@@ -457,7 +458,7 @@ async def test_a_cancel_beats_a_retry_here(runtime: Runtime) -> None:
 
 
 async def test_a_cancel_in_the_row_beats_a_retry_that_is_on_its_way(runtime: Runtime) -> None:
-    """Somebody asks in the moment in which the attempt ends: no other one is made, and none waits for an hour."""
+    """The request arrives at the end of the attempt. No further attempt is made or waits for an hour."""
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     @bgtasks.task(name="fails once", max_attempts=5, backoff_first=HOUR, backoff_cap=HOUR, backoff_jitter=False)
@@ -487,7 +488,7 @@ async def is_running(handle: Any) -> bool:
 
 
 async def test_a_row_that_somebody_asked_to_cancel_is_claimed_and_not_run(runtime: Runtime) -> None:
-    """Its process died between the write and the look: whoever claims it heeds the request."""
+    """Its process died between the write and its lookup. The claiming process heeds the request."""
     flaky = Flaky(0)
     now = timezone.now()
     row = await BackgroundTask.objects.acreate(
@@ -523,7 +524,7 @@ async def test_a_drain_leaves_what_waits_as_ready(runtime: Runtime) -> None:
 
 
 async def test_an_attempt_that_fails_in_a_drain_is_left_to_others(runtime: Runtime) -> None:
-    """The drain waits for the attempt, and for no other."""
+    """The drain waits for this attempt only."""
 
     @bgtasks.task(name="fails when draining", max_attempts=5, backoff="constant", backoff_first=SOON)
     async def fails_when_draining() -> None:
@@ -543,7 +544,7 @@ async def test_an_attempt_that_fails_in_a_drain_is_left_to_others(runtime: Runti
 
 
 async def test_one_that_is_cut_short_is_not_tried_again_for_that(runtime: Runtime) -> None:
-    """That it was cut short is no failure of its own: `on_lost` says what becomes of it."""
+    """To be cut short is no failure of the task, so `on_lost` decides."""
     begun = asyncio.Event()
 
     @bgtasks.task(name="sleeps", max_attempts=5)
@@ -561,7 +562,7 @@ async def test_one_that_is_cut_short_is_not_tried_again_for_that(runtime: Runtim
 
 
 async def test_what_waits_is_nobodys_when_a_process_dies(runtime: Runtime) -> None:
-    """A rescue finds nothing to judge in it, and its attempts stay as they are."""
+    """A rescue gives it no verdict, and its attempts stay unchanged."""
     handle = bgtasks.fire(Flaky(1).declare(backoff_first=HOUR, backoff_cap=HOUR))
     await wait_until(lambda: is_waiting(handle))
 
@@ -601,7 +602,7 @@ async def test_many_that_fail_together_all_come_back(runtime: Runtime) -> None:
 
 
 async def test_what_gets_extras_while_it_is_written_is_written_once(runtime: Runtime, monkeypatch: Any) -> None:
-    """The loop does not wait for the journal: a retry, or progress, may come between a batch and its commit."""
+    """The loop does not wait for the journal. A retry, or progress, may come between a batch and its commit."""
     make = Batch.__init__
 
     def make_and_lose_the_race(self: Batch, records: list[Record], statements: Statements) -> None:
@@ -638,7 +639,7 @@ async def test_each_of_many_attempts_leaves_its_mark(runtime: Runtime) -> None:
     assert (row.status, row.attempt, len(row.transitions)) == ("FAILED", 60, 120)
 
 
-# In tests, where what is fired is captured.
+# In tests, which capture tasks.
 
 
 class TestCaptured(TestCase):

@@ -1,8 +1,9 @@
-"""What finished tasks come to, counted by each process and added up for the pictures."""
+"""Rollups of finished tasks, counted by each process and summed for the pictures."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -74,7 +75,7 @@ async def test_what_ended_is_counted_in_each_resolution(runtime: Runtime) -> Non
 
 
 async def test_each_is_counted_once_however_often_it_is_written(runtime: Runtime) -> None:
-    """A retry is an attempt of the same task; a claimed row is counted where it ends."""
+    """A retry is an attempt of the same task. The process in which a claimed row ends counts it."""
     handle = bgtasks.fire(tasks.fail.using(max_attempts=3, backoff_first=0.01))
     with pytest.raises(bgtasks.TaskFailed):
         await handle.wait(timeout=20)
@@ -97,25 +98,26 @@ async def test_the_last_ones_are_written_by_the_drain(runtime: Runtime, monkeypa
 
 
 async def test_an_answer_that_gets_lost_counts_nothing_twice(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The row is written whole, so it is just written again."""
-    write, lost = rollup_writer.RollupBucket.write, [0]
+    """The whole row is written, so the writer repeats it."""
+    write, lost, is_answered = rollup_writer.RollupBucket.write, [0], threading.Event()
 
     def lose(self: Any, using: str) -> None:
         write(self, using)
         if lost[0] < 3:
             lost[0] += 1
             raise RuntimeError("lost")
+        is_answered.set()
 
     monkeypatch.setattr(rollup_writer.RollupBucket, "write", lose)
     await asyncio.gather(*[bgtasks.fire(tasks.succeed, number) for number in range(5)])
 
     await wait_for_counts("tests.app.tasks.succeed", {"SUCCESSFUL": 5})
-    await asyncio.sleep(0.3)
+    await wait_until(is_answered.is_set)
     assert (await asyncio.to_thread(_read_and_close))["tests.app.tasks.succeed"].statuses == {"SUCCESSFUL": 5}
 
 
 async def test_a_missing_table_keeps_nobody_from_recording(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
-    """A release that was rolled out before its migration."""
+    """As after the roll-out of a release before its migration."""
 
     def rename(old: str, new: str) -> None:
         with connection.cursor() as cursor:
@@ -209,7 +211,7 @@ def test_a_verdict_is_counted_by_who_gave_it(status: Status) -> None:
 
 
 def test_the_newest_that_failed_is_told() -> None:
-    """A process may have written its rollup before it knew of any."""
+    """A process may have written its rollup before its first failure."""
     old, new = sorted(str(uuid4()) for _ in range(2))
     told = [{"failed": new}, {}, {"failed": old}]
     buckets = [rollups.Bucket(timezone.now(), uuid4(), {"a": counts() | each}, None) for each in told]

@@ -1,4 +1,4 @@
-"""The invented past that pages are measured with: its books balance, its rollups are those of its rows."""
+"""The invented rows for measuring pages: their ledger balances, and their rollups agree with them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_failed_can_be_grouped_and_has_a_traceback() -> None:
 
 @pytest.mark.parametrize("rows", [1000, 3000])
 def test_a_sample_fills_a_page_of_each_list(rows: int) -> None:
-    """However many rows are beside it: so pages are compared that show as much."""
+    """The size of the table has no effect, so the compared pages show the same amount."""
     Seeder("default").seed(rows, 200, sample=800, failing=FUNCTION)
 
     tasks = BackgroundTask.objects.filter(created_at__gt=timezone.now() - timedelta(days=7))

@@ -1,4 +1,4 @@
-"""Sensitive arguments on their way: the task gets them, and nothing that is kept or told has them."""
+"""Sensitive arguments: only the task gets them; rows, logs and reports do not contain them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SECRET = "hunter2-hunter2"
 
 
 class Login:
-    """A task function with a sensitive parameter, what it was called with, and what it is to raise."""
+    """A task function with a sensitive parameter, its calls, and the exception that it raises."""
 
     def __init__(self, **options: Any) -> None:
         self.calls: list[Any] = []
@@ -50,7 +50,7 @@ class Login:
 
 @pytest.fixture
 def clean_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Nothing that is logged during the test has the secret."""
+    """Assert that no log line of the test contains the secret."""
     caplog.set_level(logging.DEBUG)
     yield
     for phase in ("setup", "call"):
@@ -63,7 +63,7 @@ pytestmark = pytest.mark.usefixtures("clean_log")
 
 @sync_to_async
 def read_everything() -> str:
-    """Return the whole table as text, as SQL gives it."""
+    """Return the whole table as text, as SQL returns it."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT * FROM bgtasks_backgroundtask")
         return json.dumps(cursor.fetchall(), default=str)
@@ -86,7 +86,7 @@ async def test_it_runs_at_once_with_the_value(runtime: Runtime) -> None:
 
 
 async def test_it_runs_from_the_table_with_the_value(settings: Any, runtime: Runtime) -> None:
-    """Waiting for a slot, later, in a transaction of the project's, and with a key."""
+    """Tasks that wait for a slot, for their moment, for a commit, and one with a key."""
     await runtime.stop()
     settings.BGTASKS = {**settings.BGTASKS, "MAX_RUNNING": 1}
     await runtime.start()
@@ -131,7 +131,7 @@ async def test_what_it_raises_is_told_without_the_value(runtime: Runtime, caplog
     whys = [entry["why"] for entry in row.transitions]
     assert sum(HIDDEN in why for why in whys) == 3
     assert SECRET not in await read_everything()
-    # Who reports it reports its cause, and what the variables of the cause's frames hold.
+    # An error report includes the cause and the local variables of its frames.
     assert caught.value.__cause__ is None
     told = [record for record in caplog.records if "failed in attempt" in record.getMessage()]
     assert len(told) == 3
@@ -240,7 +240,7 @@ async def test_a_step_gets_the_value_and_tells_nobody(runtime: Runtime) -> None:
     assert SECRET not in await read_everything()
 
 
-# Files and faces.
+# Files, the admin and the commands.
 
 
 async def test_the_spool_has_it_encrypted(runtime: Runtime) -> None:
@@ -271,6 +271,8 @@ async def test_a_claimed_one_is_spooled_without_it(runtime: Runtime) -> None:
 
     assert record.kwargs == {"token": SECRET}
     assert SECRET not in spool.encode(record, runner.state.id, "")
+    [live] = bgtasks.live_tasks()
+    live.cancel()
 
 
 @pytest.mark.django_db

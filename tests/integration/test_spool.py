@@ -1,4 +1,4 @@
-"""The spool where the journal's thread cannot write it, and a folder that others may write to."""
+"""The spool without the journal's thread, and a folder that other users may write to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bgtasks import signals
 from bgtasks.conf import Settings
 from bgtasks.journal import spool
 from bgtasks.journal.writer import Writer
-from bgtasks.maintenance import spool_reader
+from bgtasks.maintenance import rollup_writer, spool_reader
 from bgtasks.models import BackgroundTask, Process
 from bgtasks.process.record import Record
 from bgtasks.reports import rollups
@@ -29,11 +29,15 @@ from tests.conftest import Runtime, read_row, wait_until
 from tests.totals import total_of
 
 
-async def test_a_thread_that_hangs_takes_nothing_along(settings: Any, runtime: Runtime, tmp_path: Path) -> None:
-    """The database does not answer at all: what the journal holds is spooled beside it, and the next start reads it."""
-    await runtime.stop()
-    settings.BGTASKS = {**settings.BGTASKS, "SPOOL_PATH": str(tmp_path)}
-    await runtime.start()
+@pytest.fixture
+def own_spool(settings: Any, tmp_path: Path) -> None:
+    """A spool of the test's own, and a drain that does not wait for a journal that hangs."""
+    short = {"DRAIN_TIMEOUT": 0.2, "CANCEL_GRACE": 0.1, "FLUSH_TIMEOUT": 0.1}
+    settings.BGTASKS = {**settings.BGTASKS, **short, "SPOOL_PATH": str(tmp_path)}
+
+
+async def test_a_thread_that_hangs_takes_nothing_along(own_spool: None, runtime: Runtime, tmp_path: Path) -> None:
+    """The database does not answer. Another thread spools the journal's records, and the next start reads them."""
     journal = apps.get_app_config("bgtasks").runtime.journal
     first = bgtasks.fire(tasks.succeed, 0)
     await read_row(first)
@@ -48,7 +52,7 @@ async def test_a_thread_that_hangs_takes_nothing_along(settings: Any, runtime: R
     assert {record.id for record in records} == {handle.id for handle in handles}
     kept = path.read_text()
     may_go_on.set()
-    journal._thread.join(20)  # It writes them after all, and nothing is there twice.
+    journal._thread.join(20)  # It writes them after all, and none is stored twice.
     await runtime.stop()
     path.write_text(kept)
     await runtime.start()
@@ -58,7 +62,7 @@ async def test_a_thread_that_hangs_takes_nothing_along(settings: Any, runtime: R
 
 
 class WriterThatFailsOnce(Writer):
-    """Its second batch meets a database that is away."""
+    """Its second batch fails, as in an outage."""
 
     calls = 0
 
@@ -71,17 +75,15 @@ class WriterThatFailsOnce(Writer):
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_process_that_was_never_registered(
-    settings: Any, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+    own_spool: None, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    """The database was away for all its life. What it spooled counts for whoever reads it in, once."""
+    """The database was away for all its life. The process that reads its spool counts those tasks, once."""
+    monkeypatch.setattr(rollup_writer, "EVERY", 0.2)
     if fails:
         monkeypatch.setattr(WriterThatFailsOnce, "calls", 0)
         monkeypatch.setattr(spool_reader, "Writer", WriterThatFailsOnce)
         monkeypatch.setattr(spool_reader, "BATCH", 2)
         monkeypatch.setattr(spool_reader, "EVERY", 0.2)
-    await runtime.stop()
-    settings.BGTASKS = {**settings.BGTASKS, "SPOOL_PATH": str(tmp_path)}
-    await runtime.start()
     journal = apps.get_app_config("bgtasks").runtime.journal
     hangs, may_go_on = threading.Event(), threading.Event()
     journal.submit(lambda: (hangs.set(), may_go_on.wait(60)))
@@ -124,7 +126,7 @@ async def test_a_process_that_was_never_registered(
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no such permissions.")
 def test_a_folder_that_others_may_write_to_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Who can write a spool file has tasks of the project run."""
+    """A user who can write a spool file can have the project's tasks run."""
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     folder = tmp_path / f"bgtasks-{os.getuid()}"
     folder.mkdir()
@@ -148,7 +150,7 @@ def test_a_line_that_was_changed_is_damaged() -> None:
 
 
 async def test_a_claimed_task_is_spooled_whatever_its_arguments(runtime: Runtime) -> None:
-    """Its row has them already: what follows is an update."""
+    """Its row has them already, and the next write is an update."""
 
     @bgtasks.task(name="waits")
     async def wait(parts: list[str]) -> None:
@@ -163,3 +165,5 @@ async def test_a_claimed_task_is_spooled_whatever_its_arguments(runtime: Runtime
 
     assert found.written == record.written
     assert found.status is bgtasks.Status.RUNNING
+    [live] = bgtasks.live_tasks()
+    live.cancel()

@@ -1,4 +1,4 @@
-"""The journal's SQL, one row at a time and many at once: each database has its own ways to write many."""
+"""The journal's SQL, for one row and for many: each database has its own statements for many."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_rows_hold_what_was_given(statements: Statements, process: UUID, count: 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_what_is_there_already_is_left_alone(statements: Statements, count: int):
-    """The answer to a COMMIT was lost: some are there, some are not."""
+    """After a lost answer to a COMMIT some rows exist, some do not."""
     records = make_records(count)
     insert(statements, records[::2])
     BackgroundTask.objects.update(error_message="untouched")
@@ -145,7 +145,7 @@ def begin_together(statements: Statements, inserts: list[Record], updates: list[
 
 
 def make_finished(statements: Statements, count: int) -> list[Record]:
-    """Make records that are written as RUNNING and have ended since."""
+    """Make records that were written as RUNNING and have ended since."""
     records = make_records(count)
     insert(statements, records)
     for record in records:
@@ -164,7 +164,7 @@ HAS_A_FASTER_WAY = connection.vendor == "postgresql"
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_a_batch_written_together(statements: Statements, registered: UUID, count: int):
-    """All of it, and the count of what was fired, by one commit; where there is no such way, nothing at all."""
+    """One commit writes all rows and the count of fired tasks. A database without this way writes none."""
     former, new = make_finished(statements, count), make_records(count)
 
     assert begin_together(statements, new, former) is HAS_A_FASTER_WAY
@@ -183,7 +183,7 @@ def test_a_batch_written_together(statements: Statements, registered: UUID, coun
 def test_a_batch_that_does_not_match_is_not_written_together(
     statements: Statements, registered: UUID, count: int, fault: str
 ):
-    """Nothing of it is written, and the connection is free for the way that sorts it out."""
+    """No row is written, and the connection is free to write them one by one."""
     former, new = make_finished(statements, count), make_records(count)
     if fault == "there already":
         insert(statements, new[-1:])

@@ -1,4 +1,4 @@
-"""`bgtasks.testing`: what is captured, how it is run, asserted, and what live mode leaves behind."""
+"""`bgtasks.testing`: captured tasks, how they run and are asserted, and the state after live mode."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def notify(to: str, polite: bool = True) -> str:
 
 @pytest.fixture(autouse=True)
 def begin_test(fresh_runtime: None) -> Iterator[None]:
-    """What the plugin does, wherever it is not installed."""
+    """Do the work of the plugin, which may not be installed."""
     each_test.begin_test()
     yield
     each_test.begin_test()
@@ -117,7 +117,7 @@ def test_arguments_are_checked_as_ever():
     with pytest.raises(TypeError, match="bgtasks fires"):
         bgtasks.fire(len, "a")
     with pytest.raises(TypeError, match="only `name=`"):
-        bgtasks.fire(notify("Ada"), title="x")  # Closed: Python would warn of it otherwise.
+        bgtasks.fire(notify("Ada"), title="x")  # Closed, or Python would warn.
     assert fired == []
 
 
@@ -179,7 +179,7 @@ async def test_the_rest_of_the_face():
     assert [live.id for live in bgtasks.live_tasks()] == [handle.id]
     assert bgtasks.pending_task_count() == 1
     assert (await bgtasks.drain()).running_at_start == 0
-    bgtasks.fire(welcome, 6)  # A drain ends nothing here.
+    bgtasks.fire(welcome, 6)  # A drain ends no captured task.
     await arun_fired()
     assert bgtasks.pending_task_count() == 0
 

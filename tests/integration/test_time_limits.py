@@ -1,4 +1,4 @@
-"""The time of an attempt: its end, a word before it, and what ignores both."""
+"""The time limits of an attempt: the timeout, the soft timeout, and tasks that ignore both."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from bgtasks.api import get_runner
 from bgtasks.models import BackgroundTask
 from bgtasks.status import Status
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays, next_turn
 
 HOUR = 3600.0
 SHORT = 0.1  # Seconds.
@@ -42,7 +43,7 @@ async def hang_deep_down() -> None:
     await asyncio.sleep(HOUR)
 
 
-# The end.
+# The timeout.
 
 
 async def test_a_timeout_fails_it_and_says_where_it_was_waiting(runtime: Runtime) -> None:
@@ -149,7 +150,7 @@ async def test_a_timeout_may_be_given_up_on(runtime: Runtime) -> None:
 
 
 async def test_the_time_is_the_attempts_own(settings: Any, transactional_db: None) -> None:
-    """Waiting for a slot takes none of it."""
+    """The wait for a slot does not count."""
     settings.BGTASKS = {**settings.BGTASKS, "MAX_RUNNING": 1}
     runtime = Runtime()
     await runtime.start()
@@ -162,7 +163,7 @@ async def test_the_time_is_the_attempts_own(settings: Any, transactional_db: Non
 
     @bgtasks.task(name="keeps the slot")
     async def keeps_the_slot() -> None:
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.6)  # Longer than the time of the other one.
 
     busy = bgtasks.fire(keeps_the_slot)
     assert 0 < await bgtasks.fire(waits_first).wait(20) <= 0.4
@@ -250,7 +251,7 @@ async def ask_in_the_row(handle: Any) -> None:
     await wait_until(lambda: record.cancel_reason == "asked")
 
 
-# A word before the end.
+# The soft timeout.
 
 
 async def test_the_hook_is_called_in_the_tasks_context_on_its_loop(runtime: Runtime) -> None:
@@ -315,11 +316,11 @@ async def test_each_attempt_has_its_own_word(runtime: Runtime) -> None:
     assert seen == [False, False]
 
 
-# What ignores its end.
+# Tasks that ignore their cancellation.
 
 
 class Deaf:
-    """A task that ignores its cancellation until it is told to end."""
+    """A task that ignores its cancellation until `go_on` is set."""
 
     def __init__(self, **options: Any) -> None:
         self.begun, self.go_on = asyncio.Event(), asyncio.Event()
@@ -404,14 +405,17 @@ async def test_it_is_told_once_however_often_it_is_cancelled(
     await deaf.begun.wait()
     for _ in range(3):
         handle.cancel()
-        await asyncio.sleep(0.02)
+        await next_turn()
     await wait_until(lambda: find_ignored(handle))
     since = await find_ignored(handle)
     handle.cancel()
-    await asyncio.sleep(0.5)  # Longer than CANCEL_GRACE, for what must not happen.
 
-    lines = [record for record in caplog.records if "ignores its cancellation" in record.getMessage()]
-    assert [record.levelno for record in lines] == [logging.WARNING]
+    def find_levels() -> list[int]:
+        return [record.levelno for record in caplog.records if "ignores its cancellation" in record.getMessage()]
+
+    await astays(
+        lambda: find_levels() == [logging.WARNING], 0.5, why="longer than CANCEL_GRACE and HEARTBEAT, 0.2 s each"
+    )
     assert await find_ignored(handle) == since
     deaf.go_on.set()
     await handle.wait(20)
@@ -428,21 +432,20 @@ async def test_one_that_cleans_up_in_time_is_not_called_so(
 
     handle = bgtasks.fire(quick)
     await handle.wait(20)
-    await asyncio.sleep(0.4)  # Longer than CANCEL_GRACE, for what must not happen.
 
-    assert "ignores its cancellation" not in caplog.text
+    await astays(lambda: "ignores its cancellation" not in caplog.text, 0.4, why="twice CANCEL_GRACE")
     assert await find_ignored(handle) is None
 
 
 async def test_the_next_attempt_is_not_shown_for_the_last_one(short_grace: None, runtime: Runtime) -> None:
     go_on = asyncio.Event()
-    second = asyncio.Event()
+    second, is_seen = asyncio.Event(), asyncio.Event()
 
     @bgtasks.task(name="deaf at first", timeout=2, max_attempts=2, backoff="constant", backoff_first=0.01)
     async def deaf_at_first() -> None:
         if bgtasks.current().attempt == 2:
             second.set()
-            await asyncio.sleep(0.5)
+            await is_seen.wait()
             return
         while not go_on.is_set():
             try:
@@ -458,6 +461,7 @@ async def test_the_next_attempt_is_not_shown_for_the_last_one(short_grace: None,
 
     code, _ = await sync_to_async(run_stuck_tasks)("--format", "json")
     assert code == 0
+    is_seen.set()
     await handle.wait(20)
 
 
@@ -465,6 +469,7 @@ async def test_a_drain_that_meets_a_timeout_leaves_nothing_running(short_grace: 
     deaf = Deaf(timeout=SHORT, max_attempts=3)
     handle = bgtasks.fire(deaf.task)
     [record] = [record for record in get_runner().registry.live.values() if record.id == handle.id]
+    attempt = record.asyncio_task
     await wait_until(lambda: record.ignores_since)
 
     report = await bgtasks.drain(0.1)
@@ -474,6 +479,6 @@ async def test_a_drain_that_meets_a_timeout_leaves_nothing_running(short_grace: 
     assert row.status == "INTERRUPTED"
     assert handle.status is Status.INTERRUPTED
     deaf.go_on.set()
-    await asyncio.sleep(0.05)  # The late result is noted nowhere but in the log.
+    await asyncio.wait({attempt})  # Its late result is only logged.
     await row.arefresh_from_db()
     assert row.status == "INTERRUPTED"

@@ -1,10 +1,10 @@
-"""Firing in sync code inside a transaction: the row is there with the caller's data, or not at all."""
+"""Firing in a transaction of sync code: the row is committed with the caller's data, or not at all."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import time
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +18,7 @@ from bgtasks.models import BackgroundTask
 from bgtasks.status import Status
 from tests.app import tasks
 from tests.conftest import Runtime, read_row
+from tests.waiting import next_turn, stays
 
 
 class Undo(Exception):
@@ -29,7 +30,7 @@ async def test_the_row_is_written_in_the_callers_transaction(runtime: Runtime) -
         with transaction.atomic():
             Group.objects.create(name="with the data")
             handle = bgtasks.fire(tasks.succeed, {"a": 1})
-            row = BackgroundTask.objects.get(pk=handle.id)  # Seen on this connection only.
+            row = BackgroundTask.objects.get(pk=handle.id)  # Visible on this connection only.
             assert (row.status, row.process, row.attempt) == ("READY", None, 0)
             return handle
 
@@ -40,14 +41,17 @@ async def test_the_row_is_written_in_the_callers_transaction(runtime: Runtime) -
 
 
 async def test_it_starts_only_after_the_commit(runtime: Runtime) -> None:
+    begun = threading.Event()
+
     @bgtasks.task(name="reads_the_data")
     async def read() -> int:
+        begun.set()
         return await Group.objects.acount()
 
     def work() -> Any:
         with transaction.atomic():
             handle = bgtasks.fire(read)
-            time.sleep(0.3)
+            stays(lambda: not begun.is_set(), 0.3, why="a task that waits for no commit begins within milliseconds")
             Group.objects.create(name="late")
         return handle
 
@@ -128,13 +132,13 @@ async def test_coroutines_are_fired_at_the_commit_and_closed_on_rollback(runtime
     assert await asyncio.gather(*done) == ["object", "function"]
     with pytest.raises(bgtasks.RolledBack):
         await undone
-    gc.collect()  # A coroutine that was not closed would warn, and warnings are errors.
+    gc.collect()  # A coroutine that is not closed warns, and warnings are errors.
     assert sorted(started) == ["function", "object"]
 
 
 @pytest.mark.parametrize("how", ["option", "setting"])
 async def test_opting_out(settings: Any, transactional_db: None, how: str) -> None:
-    """Fired at once, whatever becomes of the transaction."""
+    """It is fired at once and does not depend on the transaction."""
     if how == "setting":
         settings.BGTASKS = {**settings.BGTASKS, "FIRE_ON_COMMIT": False}
     runtime = Runtime()
@@ -197,7 +201,7 @@ async def test_many_in_one_transaction(runtime: Runtime) -> None:
 
 
 async def test_a_plain_function_fires_in_its_transaction(runtime: Runtime) -> None:
-    """From a task in its thread, as from a view."""
+    """A plain task function in its thread fires as a view does."""
 
     @bgtasks.task(name="fires_in_atomic")
     def parent() -> str:
@@ -214,9 +218,10 @@ async def test_a_plain_function_fires_in_its_transaction(runtime: Runtime) -> No
 
 
 async def test_while_draining(settings: Any, runtime: Runtime) -> None:
-    busy = bgtasks.fire(tasks.sleep, 0.3)
+    gate = asyncio.Event()
+    busy = bgtasks.fire(gate.wait())
     draining = asyncio.ensure_future(bgtasks.drain())
-    await asyncio.sleep(0.05)
+    await next_turn()
 
     def work() -> Any:
         with transaction.atomic():
@@ -226,6 +231,7 @@ async def test_while_draining(settings: Any, runtime: Runtime) -> None:
         return handle
 
     handle = await sync_to_async(work)()
+    gate.set()
     await draining
     await busy
     assert (await BackgroundTask.objects.aget(pk=handle.id)).status == "READY"

@@ -1,8 +1,7 @@
-"""Rows of another code than that of the process that claims them: older, newer, or under a name of before."""
+"""Rows of other code than that of the claiming process: older, newer, or under a former name."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import timedelta
 from typing import Any
@@ -20,10 +19,11 @@ from bgtasks.models import BackgroundTask
 from bgtasks.operations.fire_again import fire_again
 from tests.app import tasks
 from tests.conftest import Runtime, read_row, wait_until
+from tests.waiting import astays
 
 
 class Fired:
-    """Stands for the handle of a row that somebody else has written."""
+    """Stands for the handle of a row that another process has written."""
 
     def __init__(self, row: BackgroundTask) -> None:
         self.id = row.pk
@@ -68,7 +68,7 @@ def test_the_admin_offers_a_function_once_and_finds_all_its_rows(client: Any) ->
     assert "shop.old_send</option>" not in body
     assert body.count('class="bgtasks-name"') == 2
     assert old.count('class="bgtasks-name"') == 1
-    assert "number" in page  # The parameter, known by the old name too.
+    assert "number" in page  # The parameter, under the old name too.
 
 
 # Fingerprints.
@@ -111,7 +111,7 @@ async def test_a_misfit_is_told_in_the_row(runtime: Runtime) -> None:
 
 
 async def test_a_spooled_record_keeps_its_fingerprint(runtime: Runtime) -> None:
-    """Whoever reads it in may have newer code, or not know the function."""
+    """The process that reads it may have newer code, or not know the function."""
     runner = apps.get_app_config("bgtasks").runtime
     record = bgtasks.fire(tasks.succeed, 1)._record
     line = spool.encode(record, runner.state.id, "2026.1")
@@ -191,7 +191,7 @@ async def test_fired_again_it_is_of_its_old_version_still(runtime: Runtime) -> N
 
 
 async def test_a_newer_row_is_left_to_newer_code(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
-    """As in the middle of a deploy. It is as if this process had never seen it, and the log says so once."""
+    """As during a deploy: the process leaves the row unchanged, and logs that once."""
 
     @bgtasks.task(name="shop.send", version=2)
     async def send(user_id: int) -> int:
@@ -204,18 +204,22 @@ async def test_a_newer_row_is_left_to_newer_code(runtime: Runtime, caplog: pytes
         assert (await read_row(own)).result == 5
         newer += [await write_row("shop.send", 1, 2, signature_fingerprint="4:0123456789abcd")]
         assert (await read_row(await write_row("tests.app.tasks.succeed", 6))).result == 6
-        await asyncio.sleep(0.3)  # Some more looks.
+
+        def find_lines() -> list[str]:
+            return [record.getMessage() for record in caplog.records if "newer code" in record.getMessage()]
+
+        await astays(lambda: len(find_lines()) == 1, 0.3, why="six times POLL_INTERVAL: it is claimed for again")
 
     for fired in newer:
         row = await BackgroundTask.objects.aget(pk=fired.id)
         assert (row.status, row.attempt, row.process, row.origin, row.transitions) == ("READY", 0, None, None, [])
         assert row.started_at is None
-    [told] = [record.getMessage() for record in caplog.records if "newer code" in record.getMessage()]
-    assert told.startswith("Task shop.send: this process has its version 2 and leaves rows of version ")
+    [line] = find_lines()
+    assert line.startswith("Task shop.send: this process has its version 2 and leaves rows of version ")
 
 
 async def test_newer_rows_do_not_keep_others_from_their_slots(settings: Any, transactional_db: None) -> None:
-    """More of them than slots, and all of them before the others."""
+    """There are more of them than slots, and all are older than the others."""
     settings.BGTASKS = {**settings.BGTASKS, "MAX_RUNNING": 2}
     now = timezone.now() - timedelta(hours=1)
     for _ in range(5):
@@ -238,7 +242,8 @@ async def test_the_newer_code_runs_what_was_left(runtime: Runtime) -> None:
 
     left = await write_row("shop.send", 1, 2, signature_fingerprint="2:0123456789abcd")
     assert await bgtasks.fire(send, 5) == 5
-    await asyncio.sleep(0.2)
+    is_left = BackgroundTask.objects.filter(pk=left.id, status="READY").aexists
+    await astays(is_left, 0.2, why="four times POLL_INTERVAL, the time between two claims")
     await runtime.stop()
 
     @bgtasks.task(name="shop.newer", version=2)

@@ -1,7 +1,7 @@
 """
-What a type checker must accept and refuse.
+Code that a type checker must accept or refuse.
 
-Not run: `make types` reads it, where an ignore that is not needed is an error.
+It is not run: `make types` reads it, and there an unneeded ignore is an error.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ async def refused() -> None:
     bgtasks.fire(resize, 5)  # type: ignore[call-overload]
     bgtasks.fire(notify, 5)  # type: ignore[call-overload]
     bgtasks.fire(notify("Ann"), title="x")  # type: ignore[call-overload]
-    bgtasks.fire(len, "a")  # type: ignore[call-overload]  # A plain function that is no task function.
+    bgtasks.fire(len, "a")  # type: ignore[call-overload]  # A plain function, not a task function.
     bgtasks.fire("welcome")  # type: ignore[call-overload]
     await bgtasks.afire(welcome, "5")  # type: ignore[call-overload]
     bgtasks.task(timout=30)  # type: ignore[call-overload]  # No such option.
     bgtasks.task(timeout="30")  # type: ignore[call-overload]
     bgtasks.task(on_lost="never")  # type: ignore[call-overload]
     login.migrate(from_version=1)(notify)  # type: ignore[type-var]  # No step.
-    welcome.using(version=2)  # type: ignore[call-arg]  # Of the function, not of one firing.
-    welcome.using(retry_on=OSError)  # type: ignore[call-arg]  # No row can keep it.
+    welcome.using(version=2)  # type: ignore[call-arg]  # An option of the function, not of one firing.
+    welcome.using(retry_on=OSError)  # type: ignore[call-arg]  # A row cannot keep it.
     handle = bgtasks.fire(welcome, 5)
     handle.status = bgtasks.Status.LOST  # type: ignore[misc]  # Read-only.

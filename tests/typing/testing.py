@@ -1,7 +1,7 @@
 """
-What a type checker must accept and refuse of the tools for tests.
+Code with the tools for tests that a type checker must accept or refuse.
 
-Not run: `make types` reads it, where an ignore that is not needed is an error.
+It is not run: `make types` reads it, and there an unneeded ignore is an error.
 """
 
 from __future__ import annotations
@@ -39,6 +39,6 @@ async def accepted() -> None:
 
 def refused() -> None:
     assert_fired(5)  # type: ignore[arg-type]
-    assert_fired(len)  # type: ignore[arg-type]  # A plain function that is no task function.
-    run_fired(True)  # type: ignore[call-arg, misc, unused-ignore]  # Said by its name.
+    assert_fired(len)  # type: ignore[arg-type]  # A plain function, not a task function.
+    run_fired(True)  # type: ignore[call-arg, misc, unused-ignore]  # Given by name.
     fired[0] = fired[1]  # type: ignore[index]

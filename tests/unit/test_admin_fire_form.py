@@ -1,4 +1,4 @@
-"""The form "Fire now": a field for each parameter, and the arguments that what is typed in comes to."""
+"""The form "Fire now": a field for each parameter, and the arguments made from the typed values."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def make_form(function: Any, sensitive: tuple[str, ...] = (), **typed: Any) -> F
 
 
 def arguments(function: Any, **typed: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return what is fired when all fields but these are left as they begin."""
+    """Return the arguments if all fields but these keep their initial values."""
     empty = make_form(function)
     begin = {name: empty[name].value() for name in empty.fields}
     form = make_form(function, **{**{name: "" if value is None else value for name, value in begin.items()}, **typed})
@@ -199,7 +199,7 @@ def test_errors_name_their_parameters():
 def with_defaults(
     count: int = 3,
     name: str = "ann",
-    note: Optional[str] = None,  # noqa: UP045  # As older code writes it.
+    note: Optional[str] = None,  # noqa: UP045  # In the style of older code.
     limit: int | None = 10,
     ratio: float = 0.5,
     ok: bool = True,
@@ -295,7 +295,7 @@ def test_defaults_may_be_anything_and_stay_text():
     form = make_form(foul)
 
     assert form.fields["it"].help_text == "Left empty: …"
-    assert "<script>" in form.fields["other"].help_text  # For our template, which escapes it, as the next.
+    assert "<script>" in form.fields["other"].help_text  # The template escapes this value and the next.
     assert "<script>" not in "".join(str(bound) for bound in form)
     assert "<script>" in describe_signature(form.task)
 

@@ -1,4 +1,4 @@
-"""How the admin writes values down."""
+"""Values as the admin formats them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures of a task's page: what they make of a course, of its neighbours, and of what it says of its progress."""
+"""The pictures of a task's page: its course, its neighbours and its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reasons in a history are told in the language of whoever looks."""
+"""Reasons in a history are shown in the language of the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the admin makes of stored histories, which may hold anything."""
+"""Timelines of stored histories, which may hold any JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the admin makes of stored tracebacks."""
+"""Stored tracebacks as the admin shows them."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_hundreds_of_frames_are_bounded():
 
 
 def test_traceback_with_its_middle_left_out():
-    """The runtime keeps both ends of a long one, and cuts within lines."""
+    """The runtime keeps both ends of a long traceback, and cuts within lines."""
     text = (
         f'{HEADER}  File "/srv/a.py", line 1, in a\n  File "/srv/a\n… 999 characters left out …\n.py", line 4, in x\n'
         '  File "/srv/b.py", line 2, in b\nValueError: no\n'

@@ -15,7 +15,7 @@ SETTINGS = Settings(drain_timeout=20, cancel_grace=5, flush_timeout=3)
 
 
 def took(*parts: tuple[float, int]) -> Total:
-    """Return what came of tasks, given as (seconds, how many)."""
+    """Return the totals of tasks, given as (seconds, count)."""
     histogram: Histogram = {}
     for seconds, count in parts:
         histogram[bin_of(seconds)] = histogram.get(bin_of(seconds), 0) + count
@@ -54,7 +54,7 @@ def test_the_longest_function_is_named_first_and_decides():
 
 
 def test_a_long_task_is_the_likelier_to_be_met():
-    """One task in a hundred takes 200 s, and nine of ten seconds of running are its own."""
+    """One task in a hundred takes 200 s: nine tenths of all running time."""
     found = advise({"send": took((0.2, 99)), "export": took((200, 1))}, SETTINGS)
 
     assert found is not None

@@ -31,7 +31,7 @@ def test_json_gives_back_what_it_was_given(args: list[Any], kwargs: dict[str, An
 
 @given(st.lists(st.one_of(scalars, st.floats(), st.text()), max_size=5))
 def test_plain_arguments_can_be_encoded_and_are_the_same(args: list[Any]) -> None:
-    """What passes the quick look would also pass the thorough one."""
+    """Arguments that pass the quick check also pass the thorough one."""
     if arguments.are_plain(tuple(args), {}, 100):
         assert arguments.encode_plain(tuple(args), {}) == arguments.encode(tuple(args), {}, 10**9, str)
 

@@ -1,4 +1,4 @@
-"""Where a suspended task stands."""
+"""The line at which a suspended task awaits."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def test_the_innermost_line_is_found(function: Callable[[], Coroutine[Any,
 
 
 async def test_frames_of_libraries_are_skipped() -> None:
-    """Below the project's code there are frames of asyncio."""
+    """The coroutine of `Event.wait` has frames of asyncio only."""
     event = asyncio.Event()
     task = asyncio.create_task(event.wait(), name="a library's coroutine")
     await asyncio.sleep(0)
@@ -134,7 +134,7 @@ async def test_frames_of_libraries_are_skipped() -> None:
 
 
 class Circle:
-    """Awaits itself, as far as anybody can see."""
+    """Seems to await itself."""
 
     @property
     def cr_await(self) -> Circle:

@@ -1,4 +1,4 @@
-"""How the commands write moments; the examples in the module show the rest."""
+"""Moments as the commands print them; the examples in the module show the rest."""
 
 from __future__ import annotations
 

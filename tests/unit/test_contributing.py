@@ -46,7 +46,7 @@ def test_decision_has_its_parts(page: Path):
 
     assert headings[1:] == ["## Context", "## Decision", "## Consequences"]
     assert headings[0].startswith(f"# {int(page.name[:4])}. ")
-    assert len(page.read_text().splitlines()) <= 60  # A page.
+    assert len(page.read_text().splitlines()) <= 60  # One page.
 
 
 def test_index_of_decisions_has_each():

@@ -1,88 +1,24 @@
-"""
-The documentation says what the code does: its Python runs, its tables are compared with their sources.
-
-A comment before a block of Python says what to do with it: `<!-- tests: run -->` runs it on a running runtime,
-`<!-- tests: file PATH -->` and `<!-- tests: append PATH -->` write it into the tutorial's project. Each block compiles.
-"""
+"""The documentation agrees with the code: its Python compiles, its links lead somewhere, its tables list the code."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
-import os
 import re
 import runpy
-import signal
-import socket
-import sqlite3
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
 import bgtasks
 from bgtasks import signals, testing
 from bgtasks.conf import Settings
-from bgtasks.definition import declared
 from bgtasks.definition.options import Options, UsingOptions
 from bgtasks.models import BackgroundTask, Process
 from bgtasks.status import TRANSITIONS, Status
-from tests.installed import install_metadata
+from tests.pages import BLOCKS, PAGES, ROOT, Block, compile_block, name_of, read_table, unquoted
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^(?:<!-- tests: (?P<order>[^\n]+) -->\n)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
-
-
-class Block(NamedTuple):
-    page: str
-    line: int
-    order: str
-    code: str
-
-
-def find_blocks() -> Iterator[Block]:
-    for page in PAGES:
-        text = page.read_text()
-        for found in BLOCK.finditer(text):
-            line = text.count("\n", 0, found.start("code")) + 1
-            yield Block(page.name, line, found["order"] or "", found["code"])
-
-
-BLOCKS = list(find_blocks())
-
-
-def name_of(block: Block) -> str:
-    return f"{block.page}:{block.line}"
-
-
-def compile_block(block: Block) -> Any:
-    # The lines before it as blank ones, so that a traceback shows the line of the page.
-    return compile("\n" * (block.line - 1) + block.code, block.page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-
-
-def read_table(page: str, heading: str) -> list[list[str]]:
-    """Return the cells of the first table under a heading, without its own heading."""
-    text = (ROOT / page).read_text()
-    _, _, section = text.partition(f"# {heading}\n")
-    assert section, f"{page} has no heading {heading!r}"
-    rows: list[list[str]] = []
-    for line in section.partition("\n#")[0].splitlines():
-        if line.startswith("|"):
-            rows.append([cell.strip() for cell in line[1:-1].split("|")])
-        elif rows:
-            break
-    return rows[2:]
-
-
-def unquoted(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
 
 
 def test_every_fence_of_python_is_found():
@@ -94,15 +30,6 @@ def test_every_fence_of_python_is_found():
 @pytest.mark.parametrize("block", BLOCKS, ids=name_of)
 def test_block_compiles(block: Block):
     compile_block(block)
-
-
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block.order == "run"], ids=name_of)
-async def test_block_runs(block: Block, runtime: Any):
-    declared.clear()  # In place: the registry looks there. A fixture brings back what was in it.
-    waiting = eval(compile_block(block), {"__name__": "docs"})  # As the compiler wants it for an `await` at the top.
-
-    if waiting is not None:
-        await waiting
 
 
 def test_orders_are_known():
@@ -231,7 +158,7 @@ def test_testing_tables_are_the_code():
 
 
 async def time_flies() -> None:
-    """Something to fire."""
+    """A function to fire."""
 
 
 def tables_of_testing(number: int) -> list[list[str]]:
@@ -251,96 +178,3 @@ def test_architecture_lists_each_module_as_its_docstring_describes_it():
     listed = (ROOT / "docs/architecture.md").read_text().partition(modules["BEGIN"])[2].partition(modules["END"])[0]
 
     assert listed == modules["write_list"](), "Run `python docs/modules.py`."
-
-
-# The tutorial, as a reader would follow it.
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tutorial's project, with its tables."""
-    folder = tmp_path_factory.mktemp("tutorial")
-    run_in(folder, "-m", "django", "startproject", "shop", ".")
-    for block in BLOCKS:
-        order, _, path = block.order.partition(" ")
-        if order == "file":
-            (folder / path).write_text(block.code)
-        elif order == "append":
-            with (folder / path).open("a") as file:
-                file.write(f"\n\n{block.code}")
-    return folder
-
-
-def run_in(folder: Path, *arguments: str, **variables: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**environment(), **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def environment() -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
-    return {**own, "PYTHONPATH": str(ROOT)}
-
-
-def test_tutorial_passes_the_checks(shop: Path):
-    assert "no issues" in run_in(shop, "manage.py", "check")
-
-
-@pytest.mark.slow
-def test_tests_of_the_tutorial_pass(shop: Path, tmp_path: Path):
-    assert "Ran 5 tests" in run_in(shop, "-W", "error", "manage.py", "test")
-
-    plugin = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(install_metadata(tmp_path))])}
-    options = ["-p", "no:cacheprovider", "--ds", "shop.settings", "-W", "error", "-c", "/dev/null", "--rootdir", "."]
-    output = run_in(
-        shop, "-m", "pytest", *options, "-o", "asyncio_default_fixture_loop_scope=function", "shop", **plugin
-    )
-    assert " 4 passed" in output
-
-
-def test_tutorial_runs_and_drains(shop: Path):
-    run_in(shop, "manage.py", "migrate", "--verbosity", "0")
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "shop.asgi:application", "--port", str(port)]
-    log = shop / "server.log"
-    with log.open("w") as file:
-        server = subprocess.Popen(
-            [*command, "--timeout-graceful-shutdown", "5"], cwd=shop, env=environment(), stdout=file, stderr=file
-        )
-    try:
-        wait_for_line(log, "Uvicorn running", server)
-        for path in ["signup?name=ada", "prices", "wait", "rebuild"]:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=20) as answer:
-                assert answer.status == 200
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
-    finally:
-        server.kill()
-        server.wait()
-
-    assert " 0 cut short, 0 left running." in log.read_text()
-    with sqlite3.connect(shop / "db.sqlite3") as connection:
-        rows = connection.execute("SELECT name, status, result FROM bgtasks_backgroundtask ORDER BY id").fetchall()
-    connection.close()
-    assert rows == [
-        ("shop.tasks.send_welcome", "SUCCESSFUL", '"welcomed ada"'),
-        ("shop.tasks.import_prices", "FAILED", None),
-        ("shop.tasks.rebuild_index", "SUCCESSFUL", "1"),
-        ("shop.tasks.rebuild_index", "SUCCESSFUL", "3"),
-    ]
-
-
-def wait_for_line(log: Path, line: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
-    while line not in log.read_text():
-        assert server.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Whoever waits for too long is answered, each at its moment, and one timer does for all."""
+"""Each wait that takes too long is answered at its moment, with one timer for all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ async def test_each_is_answered_at_its_moment():
     for _ in range(3):
         answers.append(loop.create_future())
         expiry.watch(answers[-1])
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # Three moments, one after the other.
     settle(answers[1], True)
 
     assert await asyncio.wait_for(asyncio.gather(*answers), 5) == [False, True, False]
@@ -35,7 +35,7 @@ async def test_it_ends_with_the_last_who_waits():
     assert not expiry.forget_answered()
     assert first.result() is True
     assert expiry._timer is None
-    expiry.watch(late := loop.create_future())  # It begins anew.
+    expiry.watch(late := loop.create_future())  # The timer begins anew.
     assert expiry._timer is not None
     late.cancel()
     assert not expiry.forget_answered()

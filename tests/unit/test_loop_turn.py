@@ -14,7 +14,7 @@ from bgtasks.journal.loop_turn import LONGEST, LoopTurn
 
 @pytest.fixture
 def patient_interpreter() -> Iterator[None]:
-    """A thread that computes is not interrupted for another one."""
+    """The interpreter does not interrupt a computing thread for another one."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(60)
     yield
@@ -47,7 +47,7 @@ def test_a_waiting_thread_gets_its_turn_after_long_work(patient_interpreter: Non
     turn.restart()
 
     other.wants_a_turn.set()
-    for _ in range(50):  # The machine may be busy with others: one look need not be enough.
+    for _ in range(50):  # On a busy machine one look may not be enough.
         compute()
         if looks:
             turn.offer()

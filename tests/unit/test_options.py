@@ -1,4 +1,4 @@
-"""The options: what each may be, what contradicts what, and what a row can keep."""
+"""The options: their values, their contradictions, and those that a row can keep."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAIVE = NOW.replace(tzinfo=None)
 
 
 class Nowhere(tzinfo):
-    """A time zone that does not say how far it is from UTC: for Python such a moment is naive."""
+    """A time zone without an offset from UTC: Python considers such a moment naive."""
 
     def utcoffset(self, moment: datetime | None) -> None:
         return None
@@ -240,7 +240,7 @@ def test_a_moment_that_a_database_cannot_hold_is_refused() -> None:
 
 
 def test_members_of_enums_become_what_they_stand_for() -> None:
-    """Each driver makes something else of a member, and JSON of a subclass of float."""
+    """Drivers convert a member of an enum differently, and so does JSON a subclass of float."""
     task = declare(key="k").using(
         on_lost=Word.RERUN,
         max_attempts=Number.HIGH,
@@ -262,7 +262,7 @@ def vars_of(options: Options) -> dict[str, Any]:
     return {name: getattr(options, name) for name in Options.__dataclass_fields__}
 
 
-# What a row keeps, and what becomes of it.
+# Options in a row, and their use.
 
 
 def test_what_using_changes_stands_in_overrides_as_json_and_only_that() -> None:
@@ -273,7 +273,7 @@ def test_what_using_changes_stands_in_overrides_as_json_and_only_that() -> None:
 
 
 def restore(task: Task[..., Any], fired: Task[..., Any]) -> Task[..., Any]:
-    """Do as a claim: `task` is declared where the row of `fired` is claimed."""
+    """Claim the row of `fired` in a process that declares `task`."""
     overrides = json.loads(json.dumps(fired.overrides))
     return task.restored(overrides, fired.on_lost, fired.stuck_after, fired.max_attempts)
 
@@ -295,7 +295,7 @@ def restore(task: Task[..., Any], fired: Task[..., Any]) -> Task[..., Any]:
     ids=str,
 )
 def test_a_claim_knows_what_it_was_fired_with(declared: dict[str, Any], using: dict[str, Any]) -> None:
-    """Above all whether what it raises is followed by another attempt: only a given `max_attempts` says so."""
+    """Above all, only a given `max_attempts` allows another attempt after an exception."""
     task = declare(**declared)
     fired = task.using(**using)
 
@@ -312,7 +312,7 @@ def test_a_claim_of_a_row_with_nothing_of_its_own_makes_no_other_task() -> None:
 
 
 def test_a_release_that_declares_otherwise_runs_what_an_older_one_fired() -> None:
-    """What contradicts the new declaration stops nothing: the task would be lost with the deploy."""
+    """Options that contradict the new declaration are no error, which would lose the task at a deploy."""
     fired = declare(max_attempts=3, soft_timeout=2).using(timeout=5, backoff_first=2, backoff_cap=3)
 
     for newer in (

@@ -8,10 +8,7 @@ breaking change.
 from __future__ import annotations
 
 import dataclasses
-import os
 import pkgutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -117,17 +114,6 @@ PUBLIC_WITHOUT_ALL = {
     "bgtasks.status": ["FINISHED", "LIVE", "TRANSITIONS", "UNSUCCESSFUL", "Status", "may_follow"],
     "bgtasks.uuid7": ["uuid7"],  # Migrations import it.
 }
-BEFORE_DJANGO_IS_SET_UP = [
-    "bgtasks",
-    "bgtasks.definition",
-    "bgtasks.exceptions",
-    "bgtasks.lifespan",
-    "bgtasks.middleware",
-    "bgtasks.pytest_plugin",
-    "bgtasks.signals",
-    "bgtasks.status",
-    "bgtasks.uuid7",
-]
 USING_OPTIONS = [
     "on_lost",
     "stuck_after",
@@ -147,7 +133,7 @@ USING_OPTIONS = [
     "on_conflict",
     "rate_key",
 ]
-OTHER_TASK_OPTIONS = [  # They can be given to the decorator only.
+OTHER_TASK_OPTIONS = [  # Only the decorator accepts them.
     "retry_on",
     "give_up_on",
     "on_soft_timeout",
@@ -358,22 +344,6 @@ def test_module_without_all_has_its_public_names(path: str) -> None:
     module = import_module(path)
 
     assert [name for name in PUBLIC_WITHOUT_ALL[path] if not hasattr(module, name)] == []
-
-
-def test_paths_that_are_imported_before_django_is_set_up() -> None:
-    """`asgi.py`, the pytest plugin and the modules of a project's tasks import them at that time."""
-    imports = ";".join(f"import {path}" for path in BEFORE_DJANGO_IS_SET_UP)
-    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
-
-    answer = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"{imports}; from django.apps import apps; print(apps.ready)"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-    assert (answer.stdout, answer.stderr) == ("False\n", "")
 
 
 def test_pytest_finds_the_plugin() -> None:

@@ -42,7 +42,7 @@ def delay_of(task: Task[..., Any], attempt: int = 1, error: BaseException | None
 
 
 def refusal(status: int = 429, **headers: str) -> httpx.HTTPStatusError:
-    """Return what httpx raises for a server's answer."""
+    """Return the exception of httpx for a status code."""
     request = httpx.Request("GET", "https://api.example/")
     answer = httpx.Response(status, headers={name.replace("_", "-"): value for name, value in headers.items()})
     answer.request = request
@@ -51,7 +51,7 @@ def refusal(status: int = 429, **headers: str) -> httpx.HTTPStatusError:
     return caught.value
 
 
-# How the wait grows.
+# The growth of the wait.
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_jitter_covers_all_of_the_wait() -> None:
     assert 35 < sum(drawn) / len(drawn) < 65
 
 
-# A function.
+# A function as backoff.
 
 
 def test_a_function_is_asked_with_the_attempt_and_what_it_raised() -> None:
@@ -180,7 +180,7 @@ def test_whatever_a_function_returns_the_wait_is_one_that_a_database_can_hold(re
     assert delay is None or 0 <= delay <= LONGEST
 
 
-# What is worth it.
+# Errors worth a retry.
 
 
 def test_without_max_attempts_nothing_raised_is_tried_again() -> None:
@@ -267,7 +267,7 @@ def test_retry_at_a_moment() -> None:
         (math.nan, ValueError),
         (math.inf, ValueError),
         (timedelta(seconds=-1), ValueError),
-        (datetime(2026, 1, 1), ValueError),  # noqa: DTZ001, RUF100  # That is what is wrong with it.
+        (datetime(2026, 1, 1), ValueError),  # noqa: DTZ001, RUF100  # The missing time zone is the point.
         ("soon", ValueError),
         ("", ValueError),
         ("nan", ValueError),
@@ -293,7 +293,7 @@ def test_a_bare_retry_waits_as_the_backoff_says_and_not_before_the_server_does()
     assert delay_of(task, 1, retry) == 30
 
 
-# What a server asks for.
+# The wait that a server asks for.
 
 
 def test_the_answer_of_a_server_is_heeded() -> None:
@@ -317,7 +317,7 @@ def carrying(**attributes: Any) -> Exception:
 @pytest.mark.parametrize(
     "error",
     [
-        carrying(headers={"Retry-After": "4"}),  # As aiohttp and urllib have it.
+        carrying(headers={"Retry-After": "4"}),  # As in aiohttp and urllib.
         carrying(headers={"retry-after": 4}),
         carrying(response=SimpleNamespace(headers={"Retry-After": "4"})),
         carrying(response=None, headers={"Retry-After": "4"}),
@@ -329,7 +329,7 @@ def test_where_libraries_keep_the_answer(error: Exception) -> None:
 
 
 class Hostile(Exception):
-    """An error whose attributes are code that raises, as those of a request that was never sent."""
+    """An error whose attributes are properties that raise, as those of a request that was never sent."""
 
     @property
     def response(self) -> Any:
@@ -368,4 +368,4 @@ def test_any_header_is_seconds_or_a_value_error(text: str) -> None:
         seconds = 0.0
 
     assert 0 <= seconds < math.inf
-    assert before  # It raised nothing else.
+    assert before  # `parse` has raised no other error.

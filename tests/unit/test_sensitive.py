@@ -1,4 +1,4 @@
-"""Sensitive arguments: what is encrypted, under which key, and what takes their values out of texts."""
+"""Sensitive arguments: their encryption, its keys, and the removal of their values from texts."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def test_without_the_option_nothing_is_encrypted(monkeypatch: pytest.MonkeyPatch
 
     bgtasks.fire(bgtasks.task(name="plain")(login), 5, {MARK: SECRET})
 
-    assert fired[0].args[1] == {MARK: SECRET}  # What only looks encrypted is left as it is.
+    assert fired[0].args[1] == {MARK: SECRET}  # A value that only looks encrypted stays unchanged.
 
 
-# What is encrypted.
+# Encryption.
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_what_stands_for_a_value_is_not_replaced_in_turn() -> None:
 
 
 def test_a_value_is_hidden_before_a_message_is_cut() -> None:
-    """Half a secret at the place of the cut would be no match."""
+    """Half a secret at the cut would not match."""
     error = ValueError("x" * (MAX_MESSAGE // 2 - 5) + SECRET + "y" * MAX_MESSAGE)
 
     told = describe(error, None, hide_values([SECRET])).message

@@ -1,4 +1,4 @@
-"""The measuring of classes and functions, and the limits they must keep."""
+"""The measurement of classes and functions, and their limits."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_every_live_status_can_reach_every_finished_one(status: Status) -> None:
 
 
 class Walk(RuleBasedStateMachine):
-    """Whatever is tried in whichever order, a task finishes once and stays as it finished."""
+    """After any sequence of attempted transitions a task has finished at most once, and keeps that status."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Names that a function had before, its signature's fingerprint, and the steps from one version to the next."""
+"""Former names of a function, the fingerprint of its signature, and the steps between its versions."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_what_tells_no_version_is_of_the_first(written: str) -> None:
 def test_all_of_a_function_share_one_fingerprint() -> None:
     task = bgtasks.task(name="shared", version=3)(send)
 
-    assert "signature_fingerprint" in vars(task.using(on_lost="rerun"))  # Not made anew for each firing.
+    assert "signature_fingerprint" in vars(task.using(on_lost="rerun"))  # Not computed again for each firing.
     assert version_of(task.using(on_lost="rerun").signature_fingerprint) == 3
 
 
@@ -137,7 +137,7 @@ def test_a_version_is_a_number_from_1(version: Any, error: type[Exception]) -> N
         bgtasks.task(name="versioned", version=version)(send)
 
 
-# What does not fit.
+# Arguments that do not fit.
 
 
 @pytest.mark.parametrize(

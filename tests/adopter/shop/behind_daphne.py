@@ -1,4 +1,4 @@
-"""Daphne serves a test's requests in a process of its own, as Channels has it."""
+"""As in tests with Channels, Daphne serves the requests in a process of its own."""
 
 import time
 import urllib.request

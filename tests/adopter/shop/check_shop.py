@@ -1,4 +1,4 @@
-"""Tests as pytest has them."""
+"""Tests in the style of pytest."""
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -35,7 +35,7 @@ def test_coroutine_objects_that_nothing_runs_leave_no_warning():
 
 
 async def never_run():
-    """Python warns of one that is dropped."""
+    """Python would warn of a dropped coroutine."""
 
 
 @pytest.mark.django_db

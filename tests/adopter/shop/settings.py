@@ -1,4 +1,4 @@
-"""Settings of a project that has adopted bgtasks. SHOP_DB chooses the database of its tests."""
+"""Settings of a project that uses bgtasks. SHOP_DB chooses the database of its tests."""
 
 import os
 import sys
@@ -32,7 +32,7 @@ else:
     DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
     if KIND == "file":
         DATABASES["default"]["TEST"] = {"NAME": BASE_DIR / "test.sqlite3"}
-        # `manage.py test --parallel` copies the file, without what WAL keeps beside it.
+        # `manage.py test --parallel` copies the file without its WAL.
         journal = "" if "test" in sys.argv else "PRAGMA journal_mode=WAL;"
         DATABASES["default"]["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",

@@ -1,4 +1,4 @@
-"""Orders are groups: the adopter needs some rows, and no models of its own."""
+"""Orders are rows of Group, so the adopter needs no models of its own."""
 
 import asyncio
 
@@ -24,7 +24,7 @@ def pack(order_id: int) -> bool:
 
 @bgtasks.task(on_lost="rerun")
 async def ship(order_id: int) -> int:
-    """Ship in two steps. What is on its way already is not sent off again."""
+    """Ship in two steps. An order that is on its way is not sent off again."""
     order = await Group.objects.aget(pk=order_id)
     if order.name != "on its way":
         order.name = "on its way"

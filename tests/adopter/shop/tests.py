@@ -1,4 +1,4 @@
-"""Tests as Django's own classes have them."""
+"""Tests in the style of Django's test classes."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ class WithoutDatabase(SimpleTestCase):
     def test_starts_with_nothing_fired(self):
         self.assertFalse(fired)
         bgtasks.fire(greet("Ada"), name="greet")
-        mail.outbox = []  # As Django's documentation empties it: that is not a new test.
+        mail.outbox = []  # As in Django's documentation. That does not begin a new test.
 
         assert_fired("greet")
 

@@ -1,4 +1,4 @@
-"""A full disk for SQLite: while a certain file is there, no connection may let the database grow."""
+"""A full disk for SQLite: while a certain file exists, no connection may let the database grow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FULL = settings.FOLDER / "disk-is-full"
 
 def limit(connection: Any, **kwargs: object) -> None:
     if connection.vendor == "sqlite" and FULL.exists():
-        connection.connection.execute("PRAGMA max_page_count = 1")  # SQLite takes the pages it has for the least.
+        connection.connection.execute("PRAGMA max_page_count = 1")  # SQLite raises it to the pages in use.
 
 
 def limit_open_connection() -> None:

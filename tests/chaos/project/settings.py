@@ -1,4 +1,4 @@
-"""Settings of the servers of the harness, which gives them their database and folder by the environment."""
+"""Settings of the harness's servers. The environment has their database and folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATABASES = {"default": json.loads(os.environ["CHAOS_DATABASE"])}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 
-# As short as a loaded machine bears. So that some tasks wait in the table there are few slots.
+# As short as a loaded machine bears. There are few slots, so that some tasks wait in the table.
 BGTASKS: dict[str, object] = {
     "HEARTBEAT": 0.3,
     "DEAD_AFTER": float(os.environ.get("CHAOS_DEAD_AFTER", "2")),

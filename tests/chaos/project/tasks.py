@@ -1,4 +1,4 @@
-"""The tasks: each marks its start and its end; some harm the process they run in."""
+"""The tasks: each marks its start and its end; some harm their process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..policies import LATER, MOST_AT_ONCE, MOST_PER_SECOND, key_of
 
 MARKS = settings.FOLDER / "marks.txt"
 EXIT_CODE = 77
-_LIBC = ctypes.PyDLL(None)  # Unlike CDLL it keeps the GIL during a call.
+_LIBC = ctypes.PyDLL(None)  # Unlike CDLL, it keeps the GIL during a call.
 
 
 @bgtasks.task
@@ -59,7 +59,7 @@ async def fail(tag: str, seconds: float) -> None:
         raise ValueError("as told")
 
 
-# Those with policies.
+# Tasks with policies.
 
 
 @bgtasks.task(max_attempts=3, backoff="constant", backoff_first=0.2)
@@ -100,14 +100,14 @@ async def work_by_rate(tag: str, seconds: float) -> str:
 
 
 def find(name: str, tag: str) -> bgtasks.definition.Task[..., Any]:
-    """Return the task to be fired: some have a key by their tag."""
+    """Return the task to fire: some have a key, made from their tag."""
     task: bgtasks.definition.Task[..., Any] = globals()[name]
     if task is work_with_key:
         return task.using(key=key_of(tag), on_conflict="error")
     return task
 
 
-# The harmful ones.
+# Harmful tasks.
 
 
 @bgtasks.task(on_lost="rerun")
@@ -138,7 +138,7 @@ async def exit_again(tag: str, seconds: float) -> None:
 
 @bgtasks.task
 async def exhaust_memory(tag: str, seconds: float) -> None:
-    """Take all that the process may have, and let everybody in it go without for a while."""
+    """Take all memory that the process may have, so that its other code has none for a while."""
     with marked(MARKS, "exhaust_memory", tag):
         hoard: list[bytearray] = []
         size = 64 << 20

@@ -1,4 +1,4 @@
-"""The views: they fire what the request's body lists, and answer with what became of each."""
+"""The views: they fire the tasks listed in the request, and answer with the outcome of each."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _fire(mode: str, name: str, tag: str, seconds: float) -> list[Any]:
             handle = bgtasks.fire(tasks.find(name, tag), tag, seconds)
     except (bgtasks.Draining, bgtasks.Overloaded):
         return ["refused", None]
-    # Whether a key is taken shows later.
+    # A taken key shows only later.
     return ["unknown" if name == "work_with_key" else "acknowledged", str(handle.id)]
 
 
@@ -69,7 +69,7 @@ def fire_in_transaction(request: HttpRequest, end: str) -> JsonResponse:
 
 @csrf_exempt
 async def cancel(request: HttpRequest, task_id: Any) -> JsonResponse:
-    """Cancel a task, wherever it is."""
+    """Cancel a task of any process."""
     using = router.db_for_write(BackgroundTask)
     is_cancelled = await sync_to_async(transitions.cancel)(using, task_id, "chaos", "asked for by the harness")
     return JsonResponse({"is_cancelled": is_cancelled})
@@ -82,6 +82,6 @@ async def state(request: HttpRequest) -> JsonResponse:
 
 @csrf_exempt
 async def fill_disk(request: HttpRequest) -> JsonResponse:
-    """Let the journal's open connection feel what `disk` tells to new ones."""
+    """Apply the limit of `disk` to the journal's open connection; new ones apply it themselves."""
     apps.get_app_config("bgtasks").runtime.journal.submit(disk.limit_open_connection)
     return JsonResponse({})
