@@ -452,8 +452,8 @@ def test_run_is_not_kept_by_a_receiver_that_hangs(manage: Manage, name: str, syn
     marks = manage.folder / "marks"
     make_ready(manage, "mark", str(marks), "long", 3600)
     process = manage.start("run_tasks", TESTS_DRAIN_TIMEOUT="0.2", TESTS_HANGS=name, TESTS_HANGS_SYNC=sync)
-    wait_until(marks.exists, "it runs")
-    wait_until(lambda: manage.statuses() == ["RUNNING"], "its row says so")
+    wait_for(marks.exists, "it runs")
+    wait_for(lambda: manage.statuses() == ["RUNNING"], "its row says so")
 
     process.send_signal(signal.SIGTERM)
 
