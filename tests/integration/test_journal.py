@@ -17,7 +17,7 @@ from django.db import OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 import bgtasks
-from bgtasks.journal.statements import Statements
+from bgtasks.journal.statements import PLAIN, Statements
 from bgtasks.journal.statements import base as statements_base
 from bgtasks.journal.writer import Writer
 from bgtasks.models import BackgroundTask, Process
@@ -141,7 +141,8 @@ async def test_one_bad_record_never_stops_the_rest(runtime: Runtime, monkeypatch
     def spoil(self: Any, record: Any, entries: Any, *args: Any) -> Any:
         row = list(build(self, record, entries, *args))
         if record.args == (13,) and record.encoded is None:
-            row[3] = "this is no JSON"  # Refused by the column's CHECK, as an unforeseen value would be.
+            # Refused by the column's CHECK, as an unforeseen value would be.
+            row[PLAIN.inserted.index("args")] = "this is no JSON"
         return tuple(row)
 
     monkeypatch.setattr(Statements, "insert_row", spoil)

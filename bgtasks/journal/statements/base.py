@@ -13,9 +13,10 @@ from django.db import InterfaceError, InternalError, OperationalError, connectio
 from django.db.backends.utils import CursorWrapper
 
 from ...models import BackgroundTask, Process
+from ...status import Status
 from ..loop_turn import LoopTurn
 from .errors import Disowned, is_missing_table
-from .rows import FENCE, FULL, KEPT, PLAIN, RUNNING, Row, Rows, Shape
+from .rows import FENCE, FULL, PLAIN, UNCHANGED_BY_NULL, Row, Rows, Shape
 from .wanted import Wanted, placeholders
 
 _CLAIMED = (
@@ -190,7 +191,7 @@ class Statements(Rows):
         return ", ".join(self.connection.ops.quote_name(name) for name in _CLAIMED)
 
     def _claim_entry(self, at: float) -> str:
-        return self.transition((RUNNING, at, 0, "claimed")).replace('"attempt": 0, ', "")
+        return self.transition((Status.RUNNING, at, 0, "claimed")).replace('"attempt": 0, ', "")
 
     def _select_ready(self, wanted: Wanted, columns: str = "id") -> str:
         return f"""SELECT {columns} FROM {self._table}
@@ -245,7 +246,9 @@ def update_text(alias: str, shape: Shape) -> str:
 def change_text(alias: str, name: str, value: str) -> str:
     """Return the assignment of an expression to a column."""
     column = connections[alias].ops.quote_name(name)
-    return f"{column} = COALESCE({value}, {table_text(alias)}.{column})" if name in KEPT else f"{column} = {value}"
+    if name in UNCHANGED_BY_NULL:
+        return f"{column} = COALESCE({value}, {table_text(alias)}.{column})"
+    return f"{column} = {value}"
 
 
 def names_text(alias: str, shape: Shape) -> str:
