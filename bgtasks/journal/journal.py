@@ -341,8 +341,12 @@ class Journal:
         next_id = self._state.find_next_id()
         statements = statements_for(self._alias, next_id, self._settings.release, loop_turn=self._loop_turn)
         pending = self._selection.pending
-        go_on_under_next_id(statements, self._state, self.heartbeat, self._registry, pending, self._listener)
-        self._use(statements)
+        records = {**self._registry.live, **pending}
+        rescued = go_on_under_next_id(statements, self._state, self.heartbeat, records)
+        self._use(statements)  # First: after an error of a listener the journal must not write under the old id.
+        for record, status in rescued:
+            pending.pop(record.number, None)
+            self._listener.taken(record, status)
         if self._peers is not None:
             self._peers.begin_anew()
 
