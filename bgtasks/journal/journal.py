@@ -272,6 +272,8 @@ class Journal:
         now = time.monotonic()
         if self.outage.is_away:
             return self.outage.seconds_until_retry(now)
+        if self._state.is_stopped:  # The services get no turn any more.
+            return self._selection.seconds_until_writable()
         if self._calls:
             return 0.0
         waits = [LONGEST_WAIT, self.heartbeat.next_at - now]

@@ -360,6 +360,32 @@ async def _beat_is_at_least(beat: int) -> bool:
     return (await Process.objects.aget()).beat >= beat
 
 
+class ServiceThatFails:
+    """Fails from the stop of the journal on."""
+
+    def seconds_until_due(self, now: float) -> float:
+        if get_journal()._state.is_stopped:
+            raise RuntimeError("broken service")
+        return 60.0
+
+
+async def test_a_service_keeps_nothing_from_being_written_at_the_stop(runtime: Runtime) -> None:
+    journal = get_journal()
+    journal.services = (*journal.services, ServiceThatFails())
+    is_busy, may_go_on = threading.Event(), threading.Event()
+    journal.submit(lambda: (is_busy.set(), may_go_on.wait(10)))
+    await asyncio.to_thread(is_busy.wait, 10)
+    handles = [bgtasks.fire(tasks.succeed, number) for number in range(3)]
+    await asyncio.gather(*handles)
+
+    stop = asyncio.create_task(asyncio.to_thread(journal.stop, time.monotonic() + 10))
+    await wait_until(lambda: journal._state.is_stopped)
+    may_go_on.set()
+    await stop
+
+    assert await _all(3)
+
+
 async def test_signals_after_the_commit(runtime: Runtime) -> None:
     seen: list[tuple[str, Any]] = []
 
