@@ -297,8 +297,7 @@ class Journal:
             if is_well:
                 self._calls.popleft()
         if is_well:
-            if not self._state.is_stopped:
-                self.outage.note_success()
+            self.outage.note_success()
             self._give_turns()
         if self._conclusion is not None:
             self._guard(self._conclude)
@@ -321,17 +320,14 @@ class Journal:
             if isinstance(error, Disowned):
                 self.heartbeat.hasten()  # The beat comes first in each round, and begins anew.
             elif isinstance(error, Exception) and self._statements.is_outage(error):
-                self._lose_database(error)
+                with contextlib.suppress(Exception):  # It may be too broken to be closed.
+                    self._connection.close()
+                self.heartbeat.hasten()  # The beat is the first to try again.
+                self.outage.note_failure(error)
             else:
                 log(logging.ERROR, "A step of the journal failed: %s", step, exc_info=error)
             return False
         return True
-
-    def _lose_database(self, error: Exception) -> None:
-        with contextlib.suppress(Exception):  # It may be too broken to be closed.
-            self._connection.close()
-        self.heartbeat.hasten()  # The beat is the first to try again.
-        self.outage.note_failure(error)
 
     def _beat(self) -> None:
         try:
