@@ -182,17 +182,17 @@ class Journal:
         """Write that this process drains, and wait until the current work of the thread, such as a claim, is done."""
         await run_and_wait(self._beat, self.submit)
 
-    async def conclude_drain(self, report: DrainReport, timeout: float) -> bool:
+    def conclude_drain(self, report: DrainReport, deadline: float) -> Conclusion:
         """
-        Write all that is left, then the row of the drain and the end of the process.
+        Write all that is left, then the row of the drain and the end of the process. From the event loop.
 
-        Returns:
-            Whether all of it was committed within `timeout` seconds.
+        Args:
+            deadline: the latest moment to write the end, on the monotonic clock.
         """
-        self._conclusion = conclusion = Conclusion(report, timeout)
+        self._conclusion = conclusion = Conclusion(report, deadline)
         self.start()
         self.wake()
-        return await conclusion.wait()
+        return conclusion
 
     # The thread.
 
