@@ -112,9 +112,10 @@ class Drainer:
             report.course.append((seconds, len(self._find_unfinished())))
 
     async def _write(self, report: DrainReport, deadline: float) -> bool:
+        conclusion = self._journal.conclude_drain(report, max(deadline, time.monotonic() + 0.1))
         while True:
             with contextlib.suppress(asyncio.CancelledError):
-                return await self._journal.conclude_drain(report, max(deadline - time.monotonic(), 0.1))
+                return await conclusion.wait()
 
     def _find_unfinished(self) -> list[Record]:
         """Return the records that the drain waits for: all live ones but those that another process can start."""
