@@ -204,7 +204,7 @@ def _progress(reported: Told | None) -> str | None:
     if reported is None:
         return None
     done, total, note, at = reported
-    return _dumps({"done": done, "total": total, "note": storable(note), "at": stamp(at)})
+    return json.dumps({"done": done, "total": total, "note": storable(note), "at": stamp(at)})
 
 
 @lru_cache(200)  # Most histories have the same reasons: "fired", "started", "returned".
@@ -212,7 +212,7 @@ def _around_stamp(status: str, attempt: int, by: str, why: str) -> tuple[str, st
     """Return the JSON of an entry of a history before and after its moment."""
     return (
         f'{{"status": "{status}", "at": "',
-        f'", "attempt": {attempt}, "by": {by}, "why": {_dumps(why)}}}',
+        f'", "attempt": {attempt}, "by": {by}, "why": {json.dumps(why)}}}',
     )
 
 
