@@ -121,7 +121,8 @@ def bind(task: Task[..., Any], args: arguments.Args, kwargs: arguments.Kwargs, w
 class CapturingAdmission:
     """Keeps each new record in `captured`."""
 
-    def __init__(self, owner: HandleOwner, registry: Registry) -> None:
+    def __init__(self, settings: Settings, owner: HandleOwner, registry: Registry) -> None:
+        self._settings = settings
         self._owner = owner
         self._registry = registry
 
@@ -132,7 +133,7 @@ class CapturingAdmission:
         record.issue_token()
         self._registry.live[record.number] = record
         captured[record.number] = FiredTask(self._owner, self._registry, record)
-        if asyncio._get_running_loop() is None and (alias := find_transaction()) is not None:
+        if asyncio._get_running_loop() is None and (alias := find_transaction(record, self._settings)) is not None:
             transaction.on_commit(_UnlessRolledBack(record, self._roll_back), using=alias, robust=True)
 
     async def record_first(self, record: Record) -> Record:
@@ -164,7 +165,7 @@ class CapturingRuntime:
         self.settings = settings
         self.registry = registry
         self.firing = Firing(settings.max_args_bytes)
-        self.admission = CapturingAdmission(self, registry)
+        self.admission = CapturingAdmission(settings, self, registry)
 
     def find(self, task_id: UUID) -> Record:
         """Return the record of a task, see `lookup.find`."""

@@ -17,6 +17,7 @@ from unittest import mock
 
 import pytest
 from django.core.management import call_command
+from django.db import transaction
 from django.test import SimpleTestCase
 from django.utils import timezone, translation
 
@@ -135,6 +136,15 @@ def test_every_thread_is_seen():
     thread.join()
 
     assert_fired(welcome, 5)
+
+
+def test_tasks_of_a_transaction_that_is_rolled_back_are_forgotten(transactional_db: None):
+    with transaction.atomic():
+        bgtasks.fire(welcome, 5)
+        bgtasks.fire(welcome.using(fire_on_commit=False), 6)
+        transaction.set_rollback(True)
+
+    assert [item.args for item in fired] == [(6,)]
 
 
 def test_clear_closes_coroutine_objects():
