@@ -20,6 +20,7 @@ from ..conf import Settings
 from ..definition import Task, arguments
 from ..definition.sensitive import hide
 from ..process.drain_report import DrainReport
+from ..process.locale import Locale
 from ..process.record import NO_CONTEXT, Record
 from ..process.registry import Registry
 from ..runtime import attempt
@@ -130,6 +131,7 @@ class CapturingAdmission:
         """Keep a new record. A test's own transaction is never committed, so its tasks do not wait for that."""
         if record.task is not None:
             record.forget_coroutine()  # Each run calls the function anew; without a run no coroutine is left behind.
+        record.locale = Locale.of_caller()  # The task may be run by another thread, or after a change of both.
         record.issue_token()
         self._registry.live[record.number] = record
         captured[record.number] = FiredTask(self._owner, self._registry, record)
@@ -266,7 +268,8 @@ async def _run(record: Record, executor: TestExecutor) -> None:
     record.loop = asyncio.get_running_loop()
     record.forget_attempt()
     record.history.append((Status.RUNNING, time.time(), record.attempt + 1, "run by the test"))
-    task = asyncio.Task(attempt.carry_out(executor, record), loop=record.loop, context=record.context)
+    name = record.task.loop_name if record.task is not None else record.name
+    task = asyncio.Task(attempt.carry_out(executor, record), loop=record.loop, name=name, context=record.context)
     record.asyncio_task = task
     try:
         await asyncio.wait({task})
@@ -288,7 +291,8 @@ def _conclude(registry: Registry, record: Record, status: Status, reason: str) -
 
 
 def _interrupt(record: Record, reason: str) -> None:
-    record.cancel_reason = record.cancel_reason or reason
+    if record.cancel_reason is None or (record.cancel_reason, reason) == ("timeout", "asked"):
+        record.cancel_reason = reason  # A request also keeps an attempt that timed out from being tried again.
     task = record.asyncio_task
     if task is not None:
         task.get_loop().call_soon_threadsafe(task.cancel)

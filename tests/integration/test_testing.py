@@ -273,6 +273,28 @@ async def test_tasks_have_their_callers_context(function: bgtasks.definition.Tas
     assert {"acme", "de"} <= set(await handle)
 
 
+@pytest.mark.parametrize("function", [tell, tell_in_a_thread])
+def test_tasks_have_the_language_of_another_caller(function: bgtasks.definition.Task):
+    with translation.override("de"):
+        handle = bgtasks.fire(function)
+    with translation.override("fr"):
+        run_fired()
+
+    assert "de" in handle.result()
+
+
+async def test_asyncio_tasks_have_the_names_of_their_tasks():
+    async def name_itself() -> str:
+        current = asyncio.current_task()
+        assert current is not None
+        return current.get_name()
+
+    handles = [bgtasks.fire(name_itself), bgtasks.fire(bgtasks.task(name="name itself")(name_itself))]
+    await arun_fired()
+
+    assert [await handle for handle in handles] == [handles[0].name, "bgtasks: name itself"]
+
+
 def test_plain_functions_run_in_the_thread_of_the_test():
     bgtasks.fire(tell_in_a_thread)
     [item] = run_fired()
