@@ -211,11 +211,12 @@ class Admission:
         """
         if record.extras is not None and record.extras.run_after is not None:
             return False
-        if self._state.phase is Phase.RUNNING:
+        phase = self._state.phase  # Looked at once: another thread may release the process between two looks.
+        if phase is Phase.RUNNING:
             if not (self._backlog.has_rows or self._limits.has_pauses):  # As almost always.
                 return True
             return not self._has_to_queue_up(record)
-        if self._state.is_held:
+        if phase is Phase.HELD:
             return not self._has_to_queue_up(_check_can_wait(record, "This process was asked to start nothing"))
         if is_inside_live_task() and not self._ends.is_cutting_short:
             return True  # Tasks that draining tasks fire are drained too.
