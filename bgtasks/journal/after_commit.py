@@ -15,6 +15,8 @@ from .tally import Tally
 from .waiting_rows import WaitingRows
 from .writer import Batch
 
+READY = Status.READY  # On Python 3.11 a lookup on the enum takes 80 ns, a global 10.
+
 
 class AfterCommit:
     """Called on the journal's thread with each batch that is committed."""
@@ -55,7 +57,7 @@ class AfterCommit:
                 assert record.extras is not None  # The version is theirs.
                 record.extras.written_version = batch.versions[number]
             record.scope = None
-            if entries[-1][0] is Status.READY and record.task is not None and (len(entries) > 1 or record.prior):
+            if entries[-1][0] is READY and record.task is not None and (len(entries) > 1 or record.prior):
                 ready_again.append(record)
             if record.is_recorded_first:
                 record.is_recorded_first = False

@@ -9,6 +9,8 @@ from ..process.record import Record
 from ..process.state import Phase, ProcessState
 from ..status import Status
 
+READY = Status.READY  # On Python 3.11 a lookup on the enum takes 80 ns, a global 10.
+
 MAX_BATCH = 2000  # Rows in one transaction, so that other writers get their turn.
 PATIENCE = 0.005  # Seconds for which a waiting task may still start here before it is written as READY.
 LONGEST_PATIENCE = 0.1  # The same while there is more to write: it would not be written earlier anyway.
@@ -92,7 +94,7 @@ class Selection:
                     del self.pending[record.number]
                     continue
                 record.is_sent = True
-                if record.status is Status.READY and record.task is not None:
+                if record.status is READY and record.task is not None:
                     handed_over.append(record)
             record.is_put_off = False
             chosen.append(record)
@@ -112,7 +114,7 @@ class Selection:
 def _may_start_here(record: Record) -> bool:
     """Return whether the record waits for a slot and may still start in this process before it is written."""
     return (
-        record.history[-1][0] is Status.READY  # Of few, so this comes first.
+        record.history[-1][0] is READY  # Of few, so this comes first.
         and len(record.history) == 1
         and record.written is None
         and not record.is_sent
@@ -127,7 +129,7 @@ def _is_for_later(record: Record) -> bool:
     return (
         record.extras is not None
         and record.extras.run_after is not None
-        and record.history[-1][0] is Status.READY
+        and record.history[-1][0] is READY
         and len(record.history) == 1
         and record.written is None
         and not record.is_sent
