@@ -11,6 +11,8 @@ from ..process.state import ProcessState
 from ..status import Status
 from .ends import Ends
 
+READY, INTERRUPTED = Status.READY, Status.INTERRUPTED  # On Python 3.11 a lookup on the enum takes 80 ns, a global 10.
+
 
 class Concluder:
     """Gives records their next status, from any thread. The journal writes it."""
@@ -30,10 +32,10 @@ class Concluder:
         """
         if record.coroutine is not None:
             record.forget_coroutine()
-        if status is Status.READY:
+        if status is READY:
             self._leave_to_any_process(record, record.attempt, reason)
             return
-        if status is Status.INTERRUPTED:
+        if status is INTERRUPTED:
             if self._state.is_ending:  # Any code that cancelled it did so because the process ends.
                 record.cancel_reason = record.cancel_reason or "drain"
             if record.may_run_again:
@@ -61,7 +63,7 @@ class Concluder:
         if record.waiters:
             self._registry.awaited[record.number] = record  # Another process may come to run it.
         # Last: from here on the journal may write it, and claim it again, while this thread stands still.
-        record.history.append((Status.READY, time.time(), attempts, reason))
+        record.history.append((READY, time.time(), attempts, reason))
         self._write(record)
 
     def _forget(self, record: Record) -> None:

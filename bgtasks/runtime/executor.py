@@ -28,6 +28,8 @@ from .limits import Limits
 from .progress import ProgressWriter
 from .slots import Slots
 
+INTERRUPTED = Status.INTERRUPTED  # On Python 3.11 a lookup on the enum takes 80 ns, a global 10.
+
 
 class Executor:
     """Carries out attempts. It implements `attempt.Attempts`."""
@@ -136,7 +138,7 @@ class Executor:
         if self._registry.is_live_here(record):
             record.asyncio_task = None
             self._concluder.conclude(record, *outcome)
-            self._ends.count(record.name, outcome[0] is Status.INTERRUPTED)
+            self._ends.count(record.name, outcome[0] is INTERRUPTED)
         else:
             # Its verdict was given while it ignored the cancellation: a late finish never overwrites.
             record.forget_coroutine()  # It may not even have begun.

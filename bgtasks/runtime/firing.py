@@ -20,6 +20,8 @@ from ..uuid7 import uuid7_int
 from .attempt import call_later
 from .context import scope_variable
 
+READY = Status.READY  # On Python 3.11 a lookup on the enum takes 80 ns, a global 10.
+
 Args = arguments.Args
 Kwargs = arguments.Kwargs
 
@@ -92,7 +94,7 @@ class Firing:
 
 def _new_record(name: str, task: Task[..., Any] | None, args: Args, kwargs: Kwargs) -> Record:
     now = time.time_ns()
-    entry = (Status.READY, now / 1e9, 0, "fired")
+    entry = (READY, now / 1e9, 0, "fired")
     record = Record(uuid7_int(now), name, task, args, kwargs, NO_LOOP, copy_context(), entry)
     if (scope := scope_variable.get()) is not None:
         record.scope = scope

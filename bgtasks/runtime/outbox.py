@@ -27,8 +27,15 @@ from ..transitions import Verdict
 from .backlog import Backlog
 
 
-def find_transaction() -> str | None:
-    """Return the alias of a database with an open transaction in this thread; that of the rows, if it has one."""
+def find_transaction(record: Record, settings: Settings) -> str | None:
+    """
+    Return the alias of a database whose open transaction in this thread the record waits for.
+
+    Of several databases the one of the rows comes first. None: the record waits for no commit.
+    """
+    fire_on_commit = record.task.fire_on_commit if record.task is not None else None
+    if not (settings.fire_on_commit if fire_on_commit is None else fire_on_commit):
+        return None
     own = router.db_for_write(BackgroundTask)
     found = [connection.alias for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
     return own if own in found else next(iter(found), None)

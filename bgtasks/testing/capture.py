@@ -20,6 +20,7 @@ from ..conf import Settings
 from ..definition import Task, arguments
 from ..definition.sensitive import hide
 from ..process.drain_report import DrainReport
+from ..process.locale import Locale
 from ..process.record import NO_CONTEXT, Record
 from ..process.registry import Registry
 from ..runtime import attempt
@@ -121,7 +122,8 @@ def bind(task: Task[..., Any], args: arguments.Args, kwargs: arguments.Kwargs, w
 class CapturingAdmission:
     """Keeps each new record in `captured`."""
 
-    def __init__(self, owner: HandleOwner, registry: Registry) -> None:
+    def __init__(self, settings: Settings, owner: HandleOwner, registry: Registry) -> None:
+        self._settings = settings
         self._owner = owner
         self._registry = registry
 
@@ -129,10 +131,11 @@ class CapturingAdmission:
         """Keep a new record. A test's own transaction is never committed, so its tasks do not wait for that."""
         if record.task is not None:
             record.forget_coroutine()  # Each run calls the function anew; without a run no coroutine is left behind.
+        record.locale = Locale.of_caller()  # The task may be run by another thread, or after a change of both.
         record.issue_token()
         self._registry.live[record.number] = record
         captured[record.number] = FiredTask(self._owner, self._registry, record)
-        if asyncio._get_running_loop() is None and (alias := find_transaction()) is not None:
+        if asyncio._get_running_loop() is None and (alias := find_transaction(record, self._settings)) is not None:
             transaction.on_commit(_UnlessRolledBack(record, self._roll_back), using=alias, robust=True)
 
     async def record_first(self, record: Record) -> Record:
@@ -164,7 +167,7 @@ class CapturingRuntime:
         self.settings = settings
         self.registry = registry
         self.firing = Firing(settings.max_args_bytes)
-        self.admission = CapturingAdmission(self, registry)
+        self.admission = CapturingAdmission(settings, self, registry)
 
     def find(self, task_id: UUID) -> Record:
         """Return the record of a task, see `lookup.find`."""
@@ -265,7 +268,8 @@ async def _run(record: Record, executor: TestExecutor) -> None:
     record.loop = asyncio.get_running_loop()
     record.forget_attempt()
     record.history.append((Status.RUNNING, time.time(), record.attempt + 1, "run by the test"))
-    task = asyncio.Task(attempt.carry_out(executor, record), loop=record.loop, context=record.context)
+    name = record.task.loop_name if record.task is not None else record.name
+    task = asyncio.Task(attempt.carry_out(executor, record), loop=record.loop, name=name, context=record.context)
     record.asyncio_task = task
     try:
         await asyncio.wait({task})
@@ -287,7 +291,8 @@ def _conclude(registry: Registry, record: Record, status: Status, reason: str) -
 
 
 def _interrupt(record: Record, reason: str) -> None:
-    record.cancel_reason = record.cancel_reason or reason
+    if record.cancel_reason is None or (record.cancel_reason, reason) == ("timeout", "asked"):
+        record.cancel_reason = reason  # A request also keeps an attempt that timed out from being tried again.
     task = record.asyncio_task
     if task is not None:
         task.get_loop().call_soon_threadsafe(task.cancel)

@@ -17,6 +17,7 @@ from unittest import mock
 
 import pytest
 from django.core.management import call_command
+from django.db import transaction
 from django.test import SimpleTestCase
 from django.utils import timezone, translation
 
@@ -135,6 +136,15 @@ def test_every_thread_is_seen():
     thread.join()
 
     assert_fired(welcome, 5)
+
+
+def test_tasks_of_a_transaction_that_is_rolled_back_are_forgotten(transactional_db: None):
+    with transaction.atomic():
+        bgtasks.fire(welcome, 5)
+        bgtasks.fire(welcome.using(fire_on_commit=False), 6)
+        transaction.set_rollback(True)
+
+    assert [item.args for item in fired] == [(6,)]
 
 
 def test_clear_closes_coroutine_objects():
@@ -261,6 +271,28 @@ async def test_tasks_have_their_callers_context(function: bgtasks.definition.Tas
 
     assert (await handle)[0] == function.name
     assert {"acme", "de"} <= set(await handle)
+
+
+@pytest.mark.parametrize("function", [tell, tell_in_a_thread])
+def test_tasks_have_the_language_of_another_caller(function: bgtasks.definition.Task):
+    with translation.override("de"):
+        handle = bgtasks.fire(function)
+    with translation.override("fr"):
+        run_fired()
+
+    assert "de" in handle.result()
+
+
+async def test_asyncio_tasks_have_the_names_of_their_tasks():
+    async def name_itself() -> str:
+        current = asyncio.current_task()
+        assert current is not None
+        return current.get_name()
+
+    handles = [bgtasks.fire(name_itself), bgtasks.fire(bgtasks.task(name="name itself")(name_itself))]
+    await arun_fired()
+
+    assert [await handle for handle in handles] == [handles[0].name, "bgtasks: name itself"]
 
 
 def test_plain_functions_run_in_the_thread_of_the_test():
