@@ -45,7 +45,7 @@ class AfterCommit:
         """Take in a committed batch."""
         acknowledged: list[Record] = []
         ready_again: list[Record] = []
-        ready = Status.READY  # Python 3.11 takes 0.13 µs to find a member of an enum.
+        ready = Status.READY  # On Python 3.11 a lookup on an enum takes 80 ns.
         self._loop_turn.restart()
         for number, (record, entries) in batch.changes.items():
             if number in batch.again:
