@@ -255,7 +255,7 @@ def test_a_command_leaves_alone_what_waits_for_servers(program: Program) -> None
 
 
 def test_a_failure_is_recorded_before_the_end(program: Program) -> None:
-    program.run("bgtasks.fire(tasks.fail, 'told')")
+    program.run("bgtasks.fire(tasks.fail, 'no')")
     [row] = program.query("SELECT transitions, error_message FROM bgtasks_backgroundtask")
     assert [entry["status"] for entry in json.loads(row["transitions"])] == ["RUNNING", "FAILED"]
-    assert row["error_message"] == "told"
+    assert row["error_message"] == "no"
