@@ -5,7 +5,7 @@ VENV ?= .venv
 PORT ?= 8000
 # Another Django than the newest, and more of the kind: `make test VENV=.venv52 DJANGO="django~=5.2.0 asgiref==3.8.1"`.
 DJANGO ?=
-# The tests' database: sqlite, postgresql or mariadb. The README says where the last two are looked for.
+# The tests' database: sqlite, postgresql or mariadb. "Tests" in the README gives the addresses of the last two.
 DB ?= $(or $(TESTS_DB),sqlite)
 # `make test ALL=1` runs the slow tests too: each server, projects of adopters, endurance.
 ALL ?=

@@ -232,7 +232,6 @@ async def drain(timeout: float | None = None) -> DrainReport:
     if is_inside_live_task():
         raise RuntimeError("bgtasks.drain() inside a task would wait for that task: call it from elsewhere.")
     runtime = get_runtime()
-    settings = runtime.settings
-    wait = settings.drain_timeout if timeout is None else timeout
-    deadline = time.monotonic() + wait + settings.cancel_grace + settings.flush_timeout
+    now = time.monotonic()
+    deadline = runtime.settings.find_deadline(now, now, timeout)
     return await runtime.drain("a call of bgtasks.drain()", deadline)

@@ -13,6 +13,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from .models import BackgroundTask
+from .models.moments import stamp_now
 from .status import FINISHED, Status
 
 CANCEL_TRIES = 5  # Between reading and writing its row the task may start, or be handed back.
@@ -210,4 +211,4 @@ def note_late(using: str, task_id: UUID, by: str, why: str) -> None:
 
 def history_entry(status: Status, attempt: int, by: str, why: str) -> dict[str, Any]:
     """Return the entry for the history of a row that is written with its status."""
-    return {"status": status.value, "at": timezone.now().isoformat(), "attempt": attempt, "by": by, "why": why}
+    return {"status": status.value, "at": stamp_now(), "attempt": attempt, "by": by, "why": why}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from time import time_ns
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from uuid import UUID
 _random = random.Random()  # noqa: S311
 os.register_at_fork(after_in_child=_random.seed)
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _VERSION_AND_VARIANT = 0x7 << 76 | 0x2 << 62
 
 
@@ -42,5 +43,13 @@ def lowest_uuid7(nanoseconds: int) -> UUID:
 
 
 def first_id_of(moment: datetime) -> UUID:
-    """Return the smallest id of a row that was made at a moment."""
-    return lowest_uuid7(int(moment.timestamp() * 1000) * 1_000_000)
+    """
+    Return the smallest id that a row of this moment, or later, can have. A naive moment is local time.
+
+    >>> first_id_of(datetime(2026, 7, 1, 12, tzinfo=UTC)), first_id_of(datetime(1, 1, 1, tzinfo=UTC))
+    (UUID('019f1d8c-e200-7000-8000-000000000000'), UUID('00000000-0000-7000-8000-000000000000'))
+    """
+    aware = moment if moment.tzinfo is not None else moment.astimezone()
+    # In whole numbers: a float of seconds since the epoch is not exact.
+    milliseconds = (aware - _EPOCH) // timedelta(milliseconds=1)
+    return lowest_uuid7(max(milliseconds, 0) * 1_000_000)

@@ -24,6 +24,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
 ]
+if os.environ.get("TESTS_HANGS"):
+    INSTALLED_APPS.append("tests.app.hanging")
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -49,7 +51,9 @@ TEMPLATES = [
 DATABASES = {"default": settings_for(_folder)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"
-USE_TZ = True
+USE_TZ = "TESTS_TIME_ZONE" not in os.environ
+if not USE_TZ:  # Moments are naive, in this zone.
+    TIME_ZONE = os.environ["TESTS_TIME_ZONE"]
 if offset := os.environ.get("TESTS_CLOCK_OFFSET"):  # Seconds by which the clock of this process is wrong.
     import time_machine
 

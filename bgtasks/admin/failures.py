@@ -1,4 +1,4 @@
-"""The page "Failed": what went wrong, grouped by the same error at the same place, with one sample of each."""
+"""The page "Failed": unsuccessful tasks, grouped by the same error at the same place, with a sample of each group."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from django.utils.translation import gettext_lazy
 
 from ..definition import declared
 from ..models import BackgroundTask, FailedTask
-from ..status import UNSUCCESSFUL, Status
+from ..status import UNSUCCESSFUL
 from .pictures import sparkline
 from .shared.base import breakable
-from .shared.formats import duration, printable, split_name, write_moment
+from .shared.formats import duration, printable, split_name, status_label, time_since, write_minute
 from .shared.page import PageAdmin
 from .shared.search_window import RECENT_FAILED
 from .tasks.bulk_actions import BULK_ACTIONS
-from .tasks.filters import NO_FINGERPRINT
+from .tasks.link_filters import NO_FINGERPRINT
 from .tasks.traceback import HEADER, read_traceback
 
 MAX_GROUPS = 100
 POINTS = 32  # Of a sparkline.
-SHORTEST = timedelta(hours=1)  # That a sparkline shows.
+SHORTEST = timedelta(hours=1)  # Of the period of a sparkline.
 MAX_MESSAGE, MAX_PLACE = 300, 150  # Characters.
-TRACEBACK_END = 4000  # Characters that are read of a sample's.
+TRACEBACK_END = 4000  # Characters read from the end of a traceback.
 
 ORDERS = {
     "latest": gettext_lazy("Latest first"),
@@ -44,7 +44,7 @@ BUTTONS = {"fire_tasks_again": gettext_lazy("Fire all again"), "delete_tasks": g
 
 
 class Failed(NamedTuple):
-    """What is read of each row: nothing large."""
+    """The columns of a failed task, without the large ones."""
 
     id: UUID
     name: str
@@ -56,12 +56,12 @@ class Failed(NamedTuple):
 @dataclass
 class Group:
     """
-    Tasks that went wrong in the same way.
+    Tasks that failed in the same way.
 
     Args:
-        name: of the function; not one of its aliases, where it is known.
-        status: of those without a fingerprint, which have no error: they were interrupted or got lost.
-        moments: when they ended.
+        name: the name of the function; if it is known here, not an alias.
+        status: matters for tasks without a fingerprint: interrupted or lost ones have no error.
+        moments: the times at which they ended.
         sample: the newest of them.
     """
 
@@ -73,7 +73,7 @@ class Group:
     count: int = 0
 
     def filters(self) -> dict[str, str]:
-        """Return what finds these rows in the list of all tasks."""
+        """Return the filters that find these rows in the list of all tasks."""
         found = {"show": "failed", "name": self.name, "fingerprint": self.fingerprint or NO_FINGERPRINT}
         return found if self.fingerprint else {**found, "status": self.status}
 
@@ -109,9 +109,8 @@ class FailedTaskAdmin(PageAdmin):
         """
         Return the newest rows, and whether there are more.
 
-        A query for each status, which an index answers in this order. Of one for all of them a database would rather
-        read and sort every failure that there ever was, or every task. What is older than enough of another status is
-        left where it is.
+        Each status takes a query, which an index answers in this order. For a single query a database would read and
+        sort all failed tasks, or all tasks. Once there are enough rows, older ones of other statuses are not read.
         """
         columns = ("id", "name", "status", "error_fingerprint", "finished_at")
         rows: list[Failed] = []
@@ -130,24 +129,14 @@ class FailedTaskAdmin(PageAdmin):
         rows = rows.annotate(traceback_end=Right("traceback", TRACEBACK_END))
         samples: dict[UUID, Any] = rows.in_bulk([group.sample for group in groups])
         for group in groups:
-            sample = samples.get(group.sample)
             module, function = split_name(printable(group.name))
-            error = printable(sample.error_type or _("Error")) if sample is not None and group.fingerprint else ""
-            error_module, error_class = split_name(error)
-            message = printable(sample.error_message).strip() if sample is not None else ""
             yield {
-                "is_error": bool(group.fingerprint),
-                "status": group.status,
-                "status_label": _label(group.status),
-                "error_class": breakable(error_class) if error else "",
-                "error_module": breakable(error_module) if error else "",
-                "message": Truncator(message).chars(MAX_MESSAGE),
+                **_describe_error(group, samples.get(group.sample)),
                 "function": breakable(function),
                 "module": breakable(module),
-                "place": _place(sample.traceback_end) if sample is not None else "",
                 "count": group.count,
-                "first": _moment(min(group.moments, default=None)),
-                "last": _moment(max(group.moments, default=None)),
+                "first": write_minute(min(group.moments, default=None)),
+                "last": write_minute(max(group.moments, default=None)),
                 "last_age": _age(max(group.moments, default=None), now),
                 "picture": sparkline.draw(count_by_time(group.moments, start, now), 1.0),
                 "sample_url": self.page_of(BackgroundTask, group.sample),
@@ -164,7 +153,7 @@ class FailedTaskAdmin(PageAdmin):
 
 
 def group_up(rows: Sequence[Failed]) -> list[Group]:
-    """Return the groups of rows that are sorted by id, the newest first."""
+    """Return the groups of rows, which must be sorted by id, newest first."""
     groups: dict[tuple[str, str, str], Group] = {}
     for row in rows:
         function = declared.get(row.name)
@@ -182,14 +171,14 @@ def group_up(rows: Sequence[Failed]) -> list[Group]:
 def sort(groups: list[Group], order: str) -> list[Group]:
     if order == "most":
         return sorted(groups, key=lambda group: group.count, reverse=True)
-    # Those without a moment last: moments may be naive or not, so there is none to compare all with.
+    # Groups without a moment are last. No default could be compared with both naive and aware moments.
     dated = sorted((group for group in groups if group.moments), key=lambda group: max(group.moments), reverse=True)
     return [*dated, *(group for group in groups if not group.moments)]
 
 
 def count_by_time(moments: Sequence[datetime], start: datetime, end: datetime) -> list[int]:
     """
-    Return how many of the moments lie in each of the equal parts of a stretch of time.
+    Return the number of moments in each of POINTS equal parts of a period.
 
     >>> start = datetime(2026, 1, 1)
     >>> counts = count_by_time([start, start + timedelta(hours=8)], start, start + timedelta(hours=32))
@@ -203,9 +192,25 @@ def count_by_time(moments: Sequence[datetime], start: datetime, end: datetime) -
     return counts
 
 
+def _describe_error(group: Group, sample: Any) -> dict[str, Any]:
+    """Return the error of a group. `sample`, its newest row, may have been deleted: then it is None."""
+    error = printable(sample.error_type or _("Error")) if sample is not None and group.fingerprint else ""
+    module, name = split_name(error)
+    message = printable(sample.error_message).strip() if sample is not None else ""
+    return {
+        "is_error": bool(group.fingerprint),
+        "status": group.status,
+        "status_label": status_label(group.status),
+        "error_class": breakable(name),
+        "error_module": breakable(module),
+        "message": Truncator(message).chars(MAX_MESSAGE),
+        "place": _place(sample.traceback_end) if sample is not None else "",
+    }
+
+
 def _place(traceback_end: str) -> str:
     """
-    Return the last line of the project's own code that led to an error, or where a library raised it.
+    Return the innermost line of the project's own code in a traceback; without one, the line that raised the error.
 
     >>> _place('half of a line\\n  File "/srv/shop/tasks.py", line 4, in send\\nOSError')
     'tasks.py:4 in send'
@@ -219,15 +224,7 @@ def _place(traceback_end: str) -> str:
     return ""
 
 
-def _label(status: str) -> str:
-    return str(Status(status).label) if status in Status.values else printable(status)
-
-
-def _moment(moment: datetime | None) -> str:
-    return write_moment(moment)[:16]
-
-
 def _age(moment: datetime | None, now: datetime) -> str:
     if moment is None:
         return ""
-    return _("%(time)s ago") % {"time": duration(max(now - moment, timedelta(0)))}
+    return _("%(time)s ago") % {"time": time_since(moment, now)}

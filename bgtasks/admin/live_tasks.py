@@ -1,4 +1,4 @@
-"""The live page: what runs now, how long compared with others of its function, and where it waits."""
+"""The live page: running and waiting tasks, their elapsed times beside the p95 of their functions, and their awaits."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from ..models.moments import read_place
 from ..reports.activity import awaits_for, elapsed, find_live
 from ..reports.rollups import Total
 from ..status import LIVE, Status
-from .overview.recent_totals import totals_of_week
 from .pictures.elapsed import draw
 from .shared.base import find_processes, label_of, short_id
-from .shared.formats import duration, printable, request_line, split_name, write_moment
+from .shared.fired_by import request_line
+from .shared.formats import duration, parse_uuid, printable, split_name, write_moment
 from .shared.page import PageAdmin, live_context
 from .shared.paginator import count_up_to
+from .shared.recent_totals import totals_of_week
 from .tasks.actions import TaskActions
 from .tasks.progress import describe_progress
 
 MAX_SHOWN = 100  # Of each kind.
 MAX_COUNT = 9999
-PATIENCE = 2.0  # Seconds for which "cancel and fire again" waits for what it cancelled to end.
-LOOK_EVERY = 0.1  # Seconds.
+PATIENCE = 2.0  # Seconds for which "cancel and fire again" waits for the end of the cancelled tasks.
+CHECK_EVERY = 0.1  # Seconds.
 
 
 @admin.register(LiveTask)
@@ -67,7 +68,7 @@ class LiveTaskAdmin(PageAdmin):
         ]
 
     def act_view(self, request: HttpRequest) -> HttpResponse:
-        """Do what a button asks for with the tasks that are checked, or with the one of its row."""
+        """Run the action of a button on the selected tasks, or on the task of its row."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         action, _colon, one = request.POST.get("do", "").partition(":")
@@ -75,7 +76,7 @@ class LiveTaskAdmin(PageAdmin):
         may = self.has_view_permission(request) and self._may_cancel(request)
         if not may or (fires_again and not request.user.has_perm("bgtasks.fire_task")):
             raise PermissionDenied
-        tasks = self._find(_uuids([one] if one else request.POST.getlist("task")))
+        tasks = self._find([one] if one else request.POST.getlist("task"))
         actions = self.admin_site.get_model_admin(BackgroundTask)
         if action not in ("cancel", "again") or not tasks:
             self.message_user(request, _("No task was chosen. Nothing was done."), messages.WARNING)
@@ -86,16 +87,17 @@ class LiveTaskAdmin(PageAdmin):
                 actions.fire_again(request, tasks)
         return HttpResponseRedirect(self.list_of(LiveTask))
 
-    def _find(self, ids: list[UUID]) -> list[BackgroundTask]:
+    def _find(self, texts: list[str]) -> list[BackgroundTask]:
+        ids = [task_id for text in texts if (task_id := parse_uuid(text)) is not None]
         rows = BackgroundTask.objects.using(self.using).filter(pk__in=ids[: 2 * MAX_SHOWN])
         return list(rows.only("id", "name").order_by("pk"))
 
     def _wait_for_end(self, ids: list[UUID]) -> None:
-        """Wait until they have ended; what has not within a moment is refused, and said, when it is fired again."""
+        """Wait for the end of tasks, within limits. Firing a live task again is refused later, with a message."""
         live = BackgroundTask.objects.using(self.using).filter(pk__in=ids, status__in=sorted(LIVE))
         until = time.monotonic() + PATIENCE + get_settings().poll_interval
         while live.exists() and time.monotonic() < until:
-            time.sleep(LOOK_EVERY)
+            time.sleep(CHECK_EVERY)
 
     @staticmethod
     def _may_cancel(request: HttpRequest) -> bool:
@@ -141,7 +143,7 @@ class LiveTaskAdmin(PageAdmin):
 
 
 def _place(task: BackgroundTask, now: datetime) -> dict[str, str] | None:
-    """Return where it awaits, and since when."""
+    """Return the place at which a task awaits, and the time it has been there."""
     place = read_place(task.await_place, task.started_at)
     if place is None:
         return None
@@ -151,13 +153,3 @@ def _place(task: BackgroundTask, now: datetime) -> dict[str, str] | None:
         "at": f"{printable(place.get('file') or '')[-120:]}:{printable(place.get('line') or '')[:10]}",
         "since": duration(seconds) if seconds is not None else "–",
     }
-
-
-def _uuids(texts: list[str]) -> list[UUID]:
-    found = []
-    for text in texts:
-        try:
-            found.append(UUID(text))
-        except ValueError:
-            continue
-    return found

@@ -45,6 +45,7 @@ class AfterCommit:
         """Take in a committed batch."""
         acknowledged: list[Record] = []
         ready_again: list[Record] = []
+        ready = Status.READY  # Python 3.11 takes 0.13 µs to find a member of an enum.
         self._loop_turn.restart()
         for number, (record, entries) in batch.changes.items():
             if number in batch.again:
@@ -55,7 +56,7 @@ class AfterCommit:
                 assert record.extras is not None  # The version is theirs.
                 record.extras.written_version = batch.versions[number]
             record.scope = None
-            if entries[-1][0] is Status.READY and record.task is not None and (len(entries) > 1 or record.prior):
+            if entries[-1][0] is ready and record.task is not None and (len(entries) > 1 or record.prior):
                 ready_again.append(record)
             if record.is_recorded_first:
                 record.is_recorded_first = False

@@ -19,16 +19,16 @@ LONGEST_PAUSE = 2.0  # Seconds that the start of a drain waits for a database th
 
 
 class Conclusion:
-    """The end of a drain, to be written by the journal's thread while the event loop waits for it."""
+    """
+    The end of a drain, to be written by the journal's thread while the event loop waits for it.
 
-    def __init__(self, report: DrainReport, timeout: float) -> None:
-        """
-        Args:
-            timeout: seconds within which all must be committed.
-        """
+    Attributes:
+        deadline: the moment by which all must be committed, on the monotonic clock.
+    """
+
+    def __init__(self, report: DrainReport, deadline: float) -> None:
         self.report = report
-        self.deadline = time.monotonic() + timeout
-        self._timeout = timeout
+        self.deadline = deadline
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[bool] = self._loop.create_future()
 
@@ -39,19 +39,19 @@ class Conclusion:
     def settle(self, is_written: bool) -> None:
         """Answer whether all was committed in time. From the journal's thread."""
         with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
-            self._loop.call_soon_threadsafe(self._set, is_written)
+            self._loop.call_soon_threadsafe(self._answer.set_result, is_written)
 
     async def wait(self) -> bool:
-        """Wait for the answer; False if it does not come in time."""
+        """
+        Return whether all was committed in time.
+
+        A wait that is cancelled does not stop the writing, and may be repeated.
+        """
         try:
-            async with asyncio.timeout(self._timeout):
-                return await self._answer
+            async with asyncio.timeout(self.deadline - time.monotonic()):
+                return await asyncio.shield(self._answer)
         except TimeoutError:
             return False
-
-    def _set(self, is_written: bool) -> None:
-        if not self._answer.done():
-            self._answer.set_result(is_written)
 
 
 async def run_and_wait(step: Callable[[], None], submit: Callable[[Callable[[], None]], None]) -> None:

@@ -182,17 +182,17 @@ class Journal:
         """Write that this process drains, and wait until the current work of the thread, such as a claim, is done."""
         await run_and_wait(self._beat, self.submit)
 
-    async def conclude_drain(self, report: DrainReport, timeout: float) -> bool:
+    def conclude_drain(self, report: DrainReport, deadline: float) -> Conclusion:
         """
-        Write all that is left, then the row of the drain and the end of the process.
+        Write all that is left, then the row of the drain and the end of the process. From the event loop.
 
-        Returns:
-            Whether all of it was committed within `timeout` seconds.
+        Args:
+            deadline: the latest moment to write the end, on the monotonic clock.
         """
-        self._conclusion = conclusion = Conclusion(report, timeout)
+        self._conclusion = conclusion = Conclusion(report, deadline)
         self.start()
         self.wake()
-        return await conclusion.wait()
+        return conclusion
 
     # The thread.
 
@@ -272,6 +272,8 @@ class Journal:
         now = time.monotonic()
         if self.outage.is_away:
             return self.outage.seconds_until_retry(now)
+        if self._state.is_stopped:  # The services get no turn any more.
+            return self._selection.seconds_until_writable()
         if self._calls:
             return 0.0
         waits = [LONGEST_WAIT, self.heartbeat.next_at - now]
@@ -295,8 +297,7 @@ class Journal:
             if is_well:
                 self._calls.popleft()
         if is_well:
-            if not self._state.is_stopped:
-                self.outage.note_success()
+            self.outage.note_success()
             self._give_turns()
         if self._conclusion is not None:
             self._guard(self._conclude)
@@ -319,17 +320,14 @@ class Journal:
             if isinstance(error, Disowned):
                 self.heartbeat.hasten()  # The beat comes first in each round, and begins anew.
             elif isinstance(error, Exception) and self._statements.is_outage(error):
-                self._lose_database(error)
+                with contextlib.suppress(Exception):  # It may be too broken to be closed.
+                    self._connection.close()
+                self.heartbeat.hasten()  # The beat is the first to try again.
+                self.outage.note_failure(error)
             else:
                 log(logging.ERROR, "A step of the journal failed: %s", step, exc_info=error)
             return False
         return True
-
-    def _lose_database(self, error: Exception) -> None:
-        with contextlib.suppress(Exception):  # It may be too broken to be closed.
-            self._connection.close()
-        self.heartbeat.hasten()  # The beat is the first to try again.
-        self.outage.note_failure(error)
 
     def _beat(self) -> None:
         try:
@@ -341,8 +339,12 @@ class Journal:
         next_id = self._state.find_next_id()
         statements = statements_for(self._alias, next_id, self._settings.release, loop_turn=self._loop_turn)
         pending = self._selection.pending
-        go_on_under_next_id(statements, self._state, self.heartbeat, self._registry, pending, self._listener)
-        self._use(statements)
+        records = {**self._registry.live, **pending}
+        rescued = go_on_under_next_id(statements, self._state, self.heartbeat, records)
+        self._use(statements)  # First: after an error of a listener the journal must not write under the old id.
+        for record, status in rescued:
+            pending.pop(record.number, None)
+            self._listener.taken(record, status)
         if self._peers is not None:
             self._peers.begin_anew()
 

@@ -111,9 +111,10 @@ class Selection:
 
 def _may_start_here(record: Record) -> bool:
     """Return whether the record waits for a slot and may still start in this process before it is written."""
+    history = record.history
     return (
-        record.history[-1][0] is Status.READY  # Of few, so this comes first.
-        and len(record.history) == 1
+        len(history) == 1  # Most tasks have ended by now, so this comes first.
+        and history[0][0] is Status.READY
         and record.written is None
         and not record.is_sent
         and record.task is not None

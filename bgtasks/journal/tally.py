@@ -1,4 +1,4 @@
-"""The tally: what the finished tasks of this process come to, counted as they are written."""
+"""The tally: counts and durations of the finished tasks of this process, counted as they are written."""
 
 from __future__ import annotations
 
@@ -11,50 +11,55 @@ from ..process.record import Entry, Record
 from ..status import Status
 from ..transitions import Verdict
 
-READY, RUNNING, SUCCESSFUL, CANCELLED = Status.READY, Status.RUNNING, Status.SUCCESSFUL, Status.CANCELLED
-
-MAX_NAMES = 200  # Counted apart between two takings. Coroutine objects may each have a name of their own.
-OTHERS = "…"  # The name that all further ones are counted under.
+MAX_NAMES = 200  # Counted apart between two calls of `Tally.take`. Coroutine objects may each have their own name.
+OTHERS = "…"  # The name for tasks of all further names.
 
 
 class Counts:
-    """What the tasks of one name came to."""
+    """The counts and durations of the tasks of one name."""
 
     __slots__ = ("failed", "statuses", "took", "waited")
 
     def __init__(self) -> None:
         self.statuses: dict[str, int] = {}
-        self.took: Histogram = {}  # The last attempts.
-        self.waited: Histogram = {}  # For their first start, from being fired or from `run_after`.
-        self.failed = 0  # The number of the newest that failed, or was lost or interrupted. 0: none did.
+        self.took: Histogram = {}  # Of the last attempts.
+        self.waited: Histogram = {}  # Until the first start, counted from `fire` or from `run_after`.
+        self.failed = 0  # The number of the newest task that failed, was lost or was interrupted. 0: there is none.
 
     def as_json(self) -> dict[str, Any]:
-        told: dict[str, Any] = {"statuses": self.statuses, "took": self.took, "waited": self.waited}
-        return {**told, "failed": str(UUID(int=self.failed))} if self.failed else told
+        counts: dict[str, Any] = {"statuses": self.statuses, "took": self.took, "waited": self.waited}
+        return {**counts, "failed": str(UUID(int=self.failed))} if self.failed else counts
 
 
 class Tally:
-    """Counts on the journal's thread, which also takes the counts. It costs a task less than a microsecond."""
+    """
+    Counts on the journal's thread, which also takes the counts. This takes less than a microsecond per task.
+
+    Attributes:
+        writes: the number of committed changes. It only grows; read from any thread.
+    """
 
     def __init__(self) -> None:
-        self.writes = 0  # Changes that were committed. It only grows; read from any thread.
+        self.writes = 0
         self._by_name: dict[str, Counts] = {}
 
     def count_written(self, changes: Sequence[tuple[Record, Sequence[Entry]]]) -> None:
-        """Count what a committed batch has finished."""
+        """Count the tasks that a committed batch has finished."""
         self.writes += len(changes)
         by_name = self._by_name
+        # Once for all: Python 3.11 takes 0.13 µs to find a member of an enum.
+        ready, running, successful = Status.READY, Status.RUNNING, Status.SUCCESSFUL
         for record, entries in changes:
             status, ended, _, _ = entries[-1]
-            if status is READY or status is RUNNING:
+            if status is running or status is ready:
                 continue
             counts = by_name.get(record.name) or self._find(record.name)
             statuses, word = counts.statuses, status._value_  # `value` is a property, and the hash of a member a call.
             statuses[word] = statuses.get(word, 0) + 1
-            if status is not SUCCESSFUL and status is not CANCELLED:
+            if status is not successful and status is not Status.CANCELLED:
                 counts.failed = max(counts.failed, record.number)
-            if len(entries) < 2 or entries[-2][0] is not RUNNING:
-                continue  # It never ran, or not here.
+            if len(entries) < 2 or entries[-2][0] is not running:
+                continue  # It never ran, or ran in another process.
             _, started, attempt, _ = entries[-2]
             seconds = ended - started
             number = bin_of(seconds) if seconds >= SHORTEST else 0
@@ -69,11 +74,11 @@ class Tally:
         self.writes += 1
         counts, word = self._find(verdict.name), verdict.status.value
         counts.statuses[word] = counts.statuses.get(word, 0) + 1
-        if verdict.status is not CANCELLED:
+        if verdict.status is not Status.CANCELLED:
             counts.failed = max(counts.failed, verdict.id.int)
 
     def take(self) -> dict[str, Counts]:
-        """Return what was counted since the last time."""
+        """Return the counts since the last call, by name."""
         taken, self._by_name = self._by_name, {}
         return taken
 
@@ -87,7 +92,7 @@ class Tally:
 
 
 def _due_at(record: Record) -> float:
-    """Return when it could have started, in seconds since the epoch: the number holds when it was fired."""
-    fired_at = (record.number >> 80) / 1000
+    """Return the moment at which a task could have started, in seconds since the epoch."""
+    fired_at = (record.number >> 80) / 1000  # A UUIDv7 begins with its milliseconds.
     run_after = record.extras.run_after if record.extras is not None else None
     return fired_at if run_after is None else max(fired_at, run_after)

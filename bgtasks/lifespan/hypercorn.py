@@ -1,8 +1,8 @@
 """
-The end of a worker of Hypercorn, which hears of it from its parent and not by a signal.
+The stop of a Hypercorn worker, which its parent process requests by an event, and not by a signal.
 
-It sends lifespan.shutdown only when its connections have ended, for which Python 3.12 and newer wait without limit.
-But before that it ends the tasks of its own that wait for the parent's word.
+The worker sends "lifespan.shutdown" only after its connections have ended, for which Python 3.12 and newer wait without
+limit. Its tasks that wait for the event end before that, so their end is the moment of the request.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-LOOK_EVERY, MAX_LOOKS = 0.1, 600  # Seconds, and for a minute: it waits for that word as soon as it serves.
+RETRY_EVERY, MAX_TRIES = 0.1, 600  # Seconds, and for a minute: the tasks start when Hypercorn begins to serve.
 
 
-def call_at_stop(when_asked: Callable[[], None], looks: int = MAX_LOOKS) -> None:
-    """Call this, perhaps twice, when the Hypercorn that begins to serve on the running loop is told to stop, if any."""
+def call_at_stop(when_asked: Callable[[], None], tries: int = MAX_TRIES) -> None:
+    """Call `when_asked`, once or more, when the Hypercorn of the running loop is asked to stop. Else do nothing."""
     if "hypercorn" not in sys.modules:
         return
     waiting = [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") == "raise_shutdown"]
     for task in waiting:
         task.add_done_callback(lambda _task: when_asked())
-    if not waiting and looks:
-        asyncio.get_running_loop().call_later(LOOK_EVERY, call_at_stop, when_asked, looks - 1)
+    if not waiting and tries:
+        asyncio.get_running_loop().call_later(RETRY_EVERY, call_at_stop, when_asked, tries - 1)

@@ -1,7 +1,7 @@
 """
-The live admin: tells the pages that staff has open that something has changed, over a WebSocket of Channels.
+The live admin: notifies open pages of changes, over a WebSocket of Channels.
 
-What has changed is not sent: the page asks for itself again, so that each answer passes the admin's own permissions.
+A notification has no content: the page then loads itself anew, so that the admin's permissions apply to each answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _is_routed = False
 
 
 def is_routed() -> bool:
-    """Tell whether this process takes the WebSockets of the admin, and has a channel layer to hear from."""
+    """Return whether this process accepts the WebSockets of the admin, and the project has a channel layer."""
     return _is_routed and bool(getattr(settings, "CHANNEL_LAYERS", None))
 
 

@@ -1,4 +1,4 @@
-"""The server's end of an admin page's WebSocket."""
+"""The WebSocket of an open page of the admin, on the side of the server."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from . import GROUP
 
 Receive = Callable[[], Awaitable[Any]]
 
-PAUSE = 0.5  # Seconds between two messages to a browser, however much changes.
-CHECK_EVERY = 30.0  # Seconds between two looks whether the user may still see it.
-RETRY = 5.0  # Seconds until a layer that failed is listened to again.
-RENEW_EVERY = 3600.0  # Seconds. A layer forgets the members of a group in time: by default channels-redis in a day.
+PAUSE = 0.5  # Seconds between two messages to a browser, at least.
+CHECK_EVERY = 30.0  # Seconds between two checks of the user's permission.
+RETRY = 5.0  # Seconds until the consumer listens again to a layer that failed.
+RENEW_EVERY = 3600.0  # Seconds between two additions to the group: by default channels-redis drops members after a day.
 CLOSE_TIMEOUT = 0.5  # Seconds.
-GONE, FORBIDDEN = 4012, 4403  # Close codes: the server restarts; the user may not. Daphne sends none below 3000.
-STOPS = (stop_asked, lifespan_shutdown)  # Daphne sends the second only.
+GONE, FORBIDDEN = 4012, 4403  # Close codes: the server restarts; no permission. Daphne sends none below 3000.
+STOPS = (stop_asked, lifespan_shutdown)  # Under Daphne only the second is sent.
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no types.
     """
     Sends `{"changed": true}` when tasks have changed.
 
-    Changes only set a flag, so a slow browser holds up nobody, and whatever it missed is one message.
+    A change only sets a flag. So a slow browser delays no other, and any number of missed changes is one message.
     """
 
-    channel_layer_alias = ""  # There is none of this name. Channels would end the connection when its layer raises.
+    channel_layer_alias = ""  # A name without a layer: Channels would close the connection when its own layer raises.
     _tasks: tuple[asyncio.Task[None], ...] = ()
     _is_left = False
 
@@ -47,7 +47,11 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
         await super().__call__(scope, partial(self._receive_until_closed, receive), send)
 
     async def _receive_until_closed(self, receive: Receive) -> Any:
-        """Wait for no browser that does not answer our closing: it may be gone, and Hypercorn waits for all sockets."""
+        """
+        Return the next message, or a disconnect once the consumer has closed the socket.
+
+        The browser may be gone and never answer the closing, while Hypercorn waits for all sockets.
+        """
         received, closed = asyncio.ensure_future(receive()), asyncio.ensure_future(self._is_closed.wait())
         try:
             await asyncio.wait((received, closed), return_when=asyncio.FIRST_COMPLETED)
@@ -57,8 +61,8 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             closed.cancel()
 
     async def connect(self) -> None:
-        for stop in STOPS:  # Before anything is waited for: the stop may come meanwhile.
-            stop.connect(self._leave)  # Held weakly: it goes with the consumer.
+        for stop in STOPS:  # Before the first await: the stop may come during it.
+            stop.connect(self._leave)  # A weak reference, which ends with the consumer.
         layer = get_channel_layer()
         if layer is None or not self._is_of_this_site() or not await self._may_view():
             self._end_tasks()
@@ -68,7 +72,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             return
         self._has_changed = asyncio.Event()
         await self.accept()
-        self._tasks = (asyncio.create_task(self._hear(layer)), asyncio.create_task(self._tell()))
+        self._tasks = (asyncio.create_task(self._listen(layer)), asyncio.create_task(self._notify()))
         if self._is_left:
             self._end_tasks()
 
@@ -78,27 +82,27 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Take nothing: a page has nothing to say here."""
+        """Ignore messages of the page: it sends none."""
 
-    async def _hear(self, layer: Any) -> None:
-        """Note what the layer tells of. While it fails, the page is told every few seconds that it may have changed."""
+    async def _listen(self, layer: Any) -> None:
+        """Set the flag at each message of the layer. While the layer fails, set it every RETRY seconds."""
         channel = await layer.new_channel()
         try:
             while True:
-                with contextlib.suppress(Exception):  # Whatever a layer raises. The mailbox tells of it once.
+                with contextlib.suppress(Exception):  # Layers differ. The mailbox reports an outage.
                     await layer.group_add(GROUP, channel)
                     async with asyncio.timeout(RENEW_EVERY):
                         while True:
-                            self._has_changed.set()  # At first too: what was told before is not known.
+                            self._has_changed.set()  # At first too, since earlier messages are not known.
                             await layer.receive(channel)
                 await asyncio.sleep(RETRY)
                 self._has_changed.set()
         finally:
-            with contextlib.suppress(Exception):  # It may be away, and forgets the channel by itself.
+            with contextlib.suppress(Exception):  # It may be away, and drops the channel in time.
                 await layer.group_discard(GROUP, channel)
 
-    async def _tell(self) -> None:
-        """Tell the page of changes while the user may see them. When that fails, the page opens another socket."""
+    async def _notify(self) -> None:
+        """Notify the page of changes while the user may view them. After an error the page opens another socket."""
         code = GONE
         with contextlib.suppress(Exception):  # The database may be away, or the browser.
             await self._send_changes()
@@ -106,7 +110,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
         await self._close(code)
 
     async def _send_changes(self) -> None:
-        """Return when the user may not see them any more."""
+        """Send a message at each change; return when the user has lost the permission."""
         loop = asyncio.get_running_loop()
         check_at = loop.time() + CHECK_EVERY
         while True:
@@ -123,7 +127,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             await asyncio.sleep(PAUSE)
 
     async def _leave(self, **kwargs: Any) -> None:
-        """Hang up: a server that is to stop would wait for the page to do so."""
+        """Close the socket: a server that stops would wait for the page to close it."""
         self._is_left = True
         self._end_tasks()
         await self._close(GONE)
@@ -135,23 +139,23 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             task.cancel()
 
     async def _close(self, code: int) -> None:
-        with contextlib.suppress(Exception):  # The browser may be gone. Granian then lets whoever closes wait for ever.
+        with contextlib.suppress(Exception):  # The browser may be gone, and under Granian this then waits for ever.
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self.close(code)
         self._is_closed.set()
 
     @database_sync_to_async  # type: ignore[untyped-decorator, unused-ignore]
     def _may_view(self) -> bool:
-        """Look at the session anew: it may have ended, or the user may have lost a permission."""
+        """Return whether the session has not ended, and its user still has the permission."""
         session = self.scope.get("session")
         if session is None or not session.session_key:
             return False
         stored = import_module(settings.SESSION_ENGINE).SessionStore(session.session_key)
-        user = get_user(_Request(stored))  # type: ignore[arg-type]  # It asks for the session only.
+        user = get_user(_Request(stored))  # type: ignore[arg-type]  # It uses the session only.
         return bool(user.is_active and user.is_staff and user.has_perm("bgtasks.view_backgroundtask"))
 
     def _is_of_this_site(self) -> bool:
-        """Tell whether a page of this site asks, as CsrfViewMiddleware does; ALLOWED_HOSTS may allow any."""
+        """Return whether a page of this site sent the request, as CsrfViewMiddleware does: ALLOWED_HOSTS may be "*"."""
         headers = dict(self.scope["headers"])
         origin = headers.get(b"origin", b"").decode("latin-1")
         host = headers.get(b"host", b"")
@@ -159,15 +163,15 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             host = headers.get(b"x-forwarded-host", host)
         if not origin:
             return False
-        asking = urlsplit(origin)
-        return asking.netloc == host.decode("latin-1") or any(
-            trusted.scheme == asking.scheme and is_same_domain(asking.netloc, trusted.netloc.lstrip("*"))
+        page = urlsplit(origin)
+        return page.netloc == host.decode("latin-1") or any(
+            trusted.scheme == page.scheme and is_same_domain(page.netloc, trusted.netloc.lstrip("*"))
             for trusted in map(urlsplit, settings.CSRF_TRUSTED_ORIGINS)
         )
 
 
 class _Request:
-    """What `get_user` asks of a request."""
+    """The part of a request that `get_user` needs."""
 
     def __init__(self, session: Any) -> None:
         self.session = session

@@ -1,5 +1,5 @@
 """
-Where the admin's WebSockets go. In asgi.py:
+The routing of the admin's WebSockets. In asgi.py:
 
     ProtocolTypeRouter({"http": django_application, "websocket": bgtasks.live.routing.application})
 
@@ -18,7 +18,7 @@ from .consumers import LiveConsumer
 
 __all__ = ["application", "urlpatterns"]
 
-# Under whatever prefix the project is served.
+# The project may be served under any prefix.
 urlpatterns = [re_path(rf"(^|/){PATH}$", LiveConsumer.as_asgi())]
 application = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(urlpatterns)))
 

@@ -12,9 +12,8 @@ from contextvars import Context
 from typing import Any
 from uuid import UUID
 
-from channels.layers import get_channel_layer
-
 from ..log import log
+from ..process.channel_layer import find_channel_layer
 from ..process.state import ProcessState
 
 Message = dict[str, str | list[str]]
@@ -115,7 +114,7 @@ class Mailbox:
         while True:
             began = math.inf
             try:
-                layer = get_channel_layer()
+                layer = find_channel_layer()
                 if layer is None:
                     return
                 channel = _name_channel(self._state.id)
@@ -149,7 +148,7 @@ class Mailbox:
     async def _send(self, process_id: UUID, message: Message, when_lost: Callable[[], None]) -> None:
         try:
             async with asyncio.timeout(SEND_TIMEOUT):
-                await get_channel_layer().send(_name_channel(process_id), message)
+                await find_channel_layer().send(_name_channel(process_id), message)
         except Exception as error:  # noqa: BLE001, RUF100  # A full channel, a layer that is away, or gone.
             # The listener reports an outage.
             log(logging.DEBUG, "A message to process %s was not sent (%s).", process_id, type(error).__name__)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections, models, router
@@ -19,7 +19,7 @@ from ..journal.statements import bounded_transaction
 from ..models import BackgroundTask, Drain, Process, RateLimit
 from ..process.state import ProcessState
 from ..status import FINISHED, Status
-from ..uuid7 import lowest_uuid7
+from ..uuid7 import first_id_of
 
 BATCH = 500  # Rows in one transaction.
 FIRST = (300.0, 900.0)  # Seconds from a process's start until it prunes: processes that start together do not at once.
@@ -57,28 +57,21 @@ class Retention:
             is_well = status in (Status.SUCCESSFUL, Status.CANCELLED)
             before = self._before(settings.retention if is_well else settings.retention_failed)
             # A task was fired before it finished, and ids sort by that moment: this bound is what the index knows.
-            rows = BackgroundTask.objects.using(self.alias).filter(status=status, id__lt=self._lowest_id(before))
+            rows = BackgroundTask.objects.using(self.alias).filter(status=status, id__lt=first_id_of(before))
             yield status.value, rows.filter(finished_at__lt=before)
         # They stay for as long as tasks may name them.
         before = self._before(max(settings.retention, settings.retention_failed))
         processes = Process.objects.using(self.alias).filter(state__in=[Process.State.STOPPED, Process.State.DEAD])
         ended = models.Q(stopped_at__lt=before) | models.Q(stopped_at=None, beat_at__lt=before)
-        yield "processes", processes.filter(ended, id__lt=self._lowest_id(before))
+        yield "processes", processes.filter(ended, id__lt=first_id_of(before))
         drains = Drain.objects.using(self.alias)
-        yield "drains", drains.filter(started_at__lt=before, id__lt=self._lowest_id(before))
+        yield "drains", drains.filter(started_at__lt=before, id__lt=first_id_of(before))
         # No rate has a longer period, so what started before that counts no more.
         limits = RateLimit.objects.using(self.alias)
         yield "rate limits", limits.filter(used_at__gt=0, used_at__lt=time.time() - LONGEST_PERIOD)
 
     def _before(self, seconds: float) -> datetime:
         return self.now - timedelta(seconds=seconds)
-
-    @staticmethod
-    def _lowest_id(moment: datetime) -> Any:
-        aware = moment if moment.tzinfo is not None else timezone.make_aware(moment, timezone.get_default_timezone())
-        # In whole numbers: a float cannot hold nanoseconds since the epoch.
-        microseconds = (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-        return lowest_uuid7(max(microseconds, 0) * 1000)
 
     def _delete(self, rows: Any, size: int) -> int:
         with bounded_transaction(self.alias):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings as django_settings
 from django.db import DatabaseError, router, transaction
 from django.utils import timezone
 
@@ -18,6 +17,7 @@ from ..journal.statements import bounded_transaction, is_missing_table
 from ..journal.tally import MAX_NAMES, OTHERS, Counts
 from ..log import log
 from ..models import BackgroundTask, Rollup, histogram
+from ..models.moments import to_datetime
 from ..process.state import ProcessState
 from ..uuid7 import uuid7
 
@@ -72,8 +72,7 @@ class RollupBucket:
 
     @property
     def _starts_at(self) -> datetime:
-        moment = datetime.fromtimestamp(self.number * self.resolution, UTC)
-        return moment if django_settings.USE_TZ else timezone.make_naive(moment, timezone.get_default_timezone())
+        return to_datetime(self.number * self.resolution)
 
 
 class RollupWriter:

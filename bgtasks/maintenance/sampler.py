@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from django.db import router
 
@@ -20,6 +19,7 @@ from ..journal.journal import Journal
 from ..journal.statements import statements_for
 from ..log import log
 from ..models import BackgroundTask
+from ..models.moments import stamp
 from ..process.record import Record
 from ..process.registry import Registry
 from ..process.state import ProcessState
@@ -45,14 +45,10 @@ class Sighting:
     is_written: bool = False
 
     def as_json(self) -> str:
-        values = {**self.place._asdict(), "since": _stamp(self.since)}
+        values = {**self.place._asdict(), "since": stamp(self.since)}
         if self.ignores_since:
-            values["ignores_cancellation_since"] = _stamp(self.ignores_since)
+            values["ignores_cancellation_since"] = stamp(self.ignores_since)
         return json.dumps(values)
-
-
-def _stamp(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 @dataclass(eq=False)

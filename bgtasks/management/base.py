@@ -10,13 +10,13 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError, InterfaceError, router
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..journal.statements import is_missing_table
 from ..models import BackgroundTask
+from ..models.moments import MomentEncoder
 
 FOUND = 1  # Exit code: something was found, or is left.
 MISUSE = 2  # Exit code: wrong options, or a database that cannot be used. argparse uses the same.
@@ -84,7 +84,7 @@ class TaskCommand(BaseCommand):
         self.progress_out.print(text, markup=False, soft_wrap=True)
 
     def print_json(self, document: dict[str, Any]) -> None:
-        self.out.file.write(json.dumps(document, cls=DjangoJSONEncoder, indent=2, ensure_ascii=False) + "\n")
+        self.out.file.write(json.dumps(document, cls=MomentEncoder, indent=2, ensure_ascii=False) + "\n")
 
     def make_progress(self) -> Progress:
         """Return a progress bar, which is shown on a terminal only."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..definition import Task
 from ..definition.options import Conflict
-from ..failure import storable
 
 Told = tuple[float, float | None, str, float]  # Done, total, note, and when, in seconds since the epoch.
 
@@ -56,15 +55,6 @@ class Extras:
             extras.options = json.dumps(task.overrides) if task.overrides else None
             extras.run_after = _moment_of(options.run_after, now)
         return extras
-
-    @property
-    def progress(self) -> str | None:
-        """What it told last, as JSON: made when it is written, since most of what a task tells never is."""
-        if self.told is None:
-            return None
-        done, total, note, at = self.told
-        moment = datetime.fromtimestamp(at, UTC).isoformat()
-        return json.dumps({"done": done, "total": total, "note": storable(note), "at": moment})
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `from_dict` makes the same of."""

@@ -60,7 +60,7 @@ def advise(totals: Mapping[str, Total], settings: Settings) -> DrainAdvice | Non
         measured,
         too_long,
         least,
-        math.ceil(least + settings.cancel_grace + settings.flush_timeout) if least is not None else None,
+        math.ceil(least + settings.ending_seconds) if least is not None else None,
     )
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from ..models import Rollup
 from ..models.histogram import Histogram
+from ..models.moments import to_datetime
 
 MINUTE, HALF_HOUR, TWO_HOURS = Rollup.Resolution
 # The longest span for which a resolution is kept and quick to read, and the resolution, the finest first.
@@ -115,8 +116,8 @@ def total_by_bucket(
 ) -> list[tuple[datetime, Total]]:
     """Return a total for each period of the span, oldest first, those in which no task ended included."""
     count = int(span.total_seconds() // resolution)
-    last = now - timedelta(seconds=now.timestamp() % resolution)
-    starts = [last - timedelta(seconds=resolution * back) for back in reversed(range(count))]
+    newest = int(now.timestamp() // resolution)  # As the rollup writer counts them.
+    starts = [to_datetime((newest - back) * resolution) for back in reversed(range(count))]
     totals = {start: Total() for start in starts}
     for bucket in buckets:
         if (total := totals.get(bucket.starts_at)) is not None:

@@ -64,7 +64,7 @@ class Drainer:
         began = time.monotonic()
         ended_before = self._ends.finished_count
         report = DrainReport(asked_by, time.time(), running_at_start=self._registry.count_running())
-        ending = self._settings.cancel_grace + self._settings.flush_timeout
+        ending = self._settings.ending_seconds
         self._note = partial(self._note_course, report, began, max(deadline - began, 0.0) / MAX_COURSE)
         try:
             await self._journal.begin_drain()
@@ -112,9 +112,10 @@ class Drainer:
             report.course.append((seconds, len(self._find_unfinished())))
 
     async def _write(self, report: DrainReport, deadline: float) -> bool:
+        conclusion = self._journal.conclude_drain(report, max(deadline, time.monotonic() + 0.1))
         while True:
             with contextlib.suppress(asyncio.CancelledError):
-                return await self._journal.conclude_drain(report, max(deadline - time.monotonic(), 0.1))
+                return await conclusion.wait()
 
     def _find_unfinished(self) -> list[Record]:
         """Return the records that the drain waits for: all live ones but those that another process can start."""

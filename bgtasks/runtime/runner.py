@@ -163,7 +163,7 @@ class Runner:
         The server's loop, if there was one, has stopped with its tasks in it and is run once more.
         """
         settings = self.settings
-        seconds = settings.drain_timeout + settings.cancel_grace + settings.flush_timeout
+        seconds = settings.drain_timeout + settings.ending_seconds
         draining = self.drain("the interpreter's exit", time.monotonic() + seconds)
         loop = self.loops.find_main() or self.loops.home
         if loop is None or loop.is_closed():

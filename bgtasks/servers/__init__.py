@@ -1,1 +1,1 @@
-"""Processes other than an ASGI server with a lifespan: Daphne, `run_tasks`, and the victim of a kill test."""
+"""Processes without a lifespan from an ASGI server: Daphne, `run_tasks`, and the process of a kill test."""

@@ -1,13 +1,12 @@
 """
-A process with no HTTP: it claims tasks and carries them out until it is told to stop, or until nothing waits any more.
+The process of `run_tasks`, without HTTP: it claims tasks and carries them out until a signal, or until it is idle.
 
-To the project's receivers it is a server like any other: it sends `lifespan_startup`, `lifespan_shutdown`, `drained`.
+It sends the signals of a server: `lifespan_startup`, `lifespan_shutdown` and `drained`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -17,16 +16,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..api import get_config
-from ..lifespan import Lifespan
-from ..log import log
+from ..lifespan import Lifespan, announce_stop, make_scope
 from ..maintenance.claimer import Claimer
-from ..signals import drained, lifespan_shutdown, lifespan_startup
+from ..signals import lifespan_startup
 
 if TYPE_CHECKING:
     from ..process.drain_report import DrainReport
     from ..runtime.runner import Runner
 
-LONGEST_LOOK = 5.0  # Seconds for a look at the table, which may be away.
+IDLE_TIMEOUT = 5.0  # Seconds for the answer of the journal's thread, which waits while the database is away.
 LONGEST_FAREWELL = 1.0  # Seconds for threads that tasks have started.
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -34,29 +32,30 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 class Standalone:
     """
-    Runs tasks on a loop of its own in the main thread; SIGTERM and SIGINT drain, a second SIGINT ends it at once.
+    Runs tasks on a loop of its own in the main thread. SIGTERM and SIGINT drain it, a second SIGINT ends it at once.
 
     Args:
-        queues: claim from these only. Empty: from all.
+        queues: claims from these only. Empty: from all.
         max_running: tasks at once. None: the setting MAX_RUNNING.
-        once: end when nothing is left that it may claim and its own tasks are over.
+        once: ends when there is no task left to claim and its own tasks are finished.
     """
 
     def __init__(self, queues: Sequence[str] = (), max_running: int | None = None, once: bool = False) -> None:
         self.runner = get_config().go_live()
+        self.runner.state.hears_its_end = True  # By signals: `run` handles them.
         self.runner.state.queues = tuple(queues)
         if max_running is not None:
             self.runner.slots.resize(max_running)
         self._once = once
         self._stop_asked_at: float | None = None
-        self._scope: dict[str, Any] = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+        self._scope = make_scope()
 
     def run(self, say: Callable[[str], None] = lambda text: None) -> DrainReport:
         """
-        Run until the end; return how the drain went.
+        Run until the end; return the report of the drain.
 
         Args:
-            say: is told when it is ready to claim, and when it is told to stop.
+            say: is called with "ready" when the process starts to claim, and with "stopping" when a signal stops it.
         """
         self._say = say
         self._loop = asyncio.new_event_loop()
@@ -76,7 +75,7 @@ class Standalone:
             self._stop_asked_at = time.monotonic()
             self._loop.call_soon_threadsafe(self._is_stopping.set)
         elif number == signal.SIGINT:
-            os._exit(128 + number)  # Nothing is waited for or written: the tasks are lost with the process.
+            os._exit(128 + number)  # Without waiting and writing: the tasks are lost with the process.
 
     async def _live(self) -> DrainReport:
         runner = self.runner
@@ -98,27 +97,14 @@ class Standalone:
         return await self._stop()
 
     async def _stop(self) -> DrainReport:
-        """Drain beside the receivers of `lifespan_shutdown`, as when a server stops."""
-        settings = self.runner.settings
-        now = time.monotonic()
-        asked_at = self._stop_asked_at or now
-        ending = settings.cancel_grace + settings.flush_timeout
-        deadline = max(asked_at + settings.drain_timeout, now) + ending
-        draining = self._loop.create_task(self.runner.drain("run_tasks", deadline))
-        await asyncio.sleep(0)  # Now it is this drain that the receivers find.
-        await self._announce(lifespan_shutdown, stop_asked_at=asked_at)
-        report = await draining
-        await self._announce(drained)
-        return report
-
-    async def _announce(self, what: Any, **details: Any) -> None:
-        for receiver, answer in await what.asend_robust(Lifespan, scope=self._scope, **details):
-            if isinstance(answer, Exception):
-                log(logging.ERROR, "At shutdown %r failed.", receiver, exc_info=answer)
+        """Announce the end as a server does; return the report of the drain, which is a receiver of it."""
+        asked_at = self._stop_asked_at or time.monotonic()
+        await announce_stop(self._scope, asked_at, "run_tasks")
+        return await self.runner.drain("run_tasks", self.runner.settings.find_deadline(asked_at, time.monotonic()))
 
 
 async def wait_until_idle(runner: Runner, every: float) -> None:
-    """Wait until nothing is left to do here, looking `every` so many seconds."""
+    """Wait until the process is idle; ask every `every` seconds."""
     while True:
         if await is_idle(runner):
             return
@@ -126,7 +112,11 @@ async def wait_until_idle(runner: Runner, every: float) -> None:
 
 
 async def is_idle(runner: Runner) -> bool:
-    """Tell whether there is nothing left to do, as the journal's thread sees it: there no claim is half done."""
+    """
+    Return whether this process has no live task and nothing to claim. While the database is away it is not idle.
+
+    The journal's thread answers: it carries out the claims, so none of them is half done at that moment.
+    """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[bool] = loop.create_future()
     claimer = next(service for service in runner.journal.services if isinstance(service, Claimer))
@@ -135,21 +125,21 @@ async def is_idle(runner: Runner) -> bool:
         if not answer.done():
             answer.set_result(is_idle)
 
-    def look() -> None:
+    def find_answer() -> None:
         is_busy = bool(runner.registry.live) or runner.journal.count_unwritten() > 0
         is_idle = not is_busy and (runner.state.is_held or not claimer.is_anything_ready())
         loop.call_soon_threadsafe(settle, is_idle)
 
-    runner.journal.submit(look)
+    runner.journal.submit(find_answer)
     try:
-        async with asyncio.timeout(LONGEST_LOOK):
+        async with asyncio.timeout(IDLE_TIMEOUT):
             return await answer
     except TimeoutError:
         return False
 
 
 def _end_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Close the loop as `asyncio.run` does, but without waiting for threads that tasks have left behind."""
+    """Close the loop as `asyncio.run` does, but do not wait for threads that tasks have left behind."""
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()
@@ -160,7 +150,7 @@ def _end_loop(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def leave_threads(status: int) -> None:
-    """End the process if a thread that a task has left behind would keep it: the interpreter waits for them."""
+    """End the process if tasks have left threads behind, for which the interpreter would wait without limit."""
     deadline = time.monotonic() + LONGEST_FAREWELL
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:

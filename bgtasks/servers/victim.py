@@ -1,7 +1,8 @@
 """
-The process that `bgtasks.testing.killed` kills: it sets up the project, runs one task, and waits for its death.
+The process that `bgtasks.testing.killed` kills: it sets up the project, runs one task, and waits for the kill.
 
-Started as `python -c "from bgtasks.servers.victim import main; main()"`, with its orders on standard input.
+It is started as `python -c "from bgtasks.servers.victim import main; main()"`. It reads its order, a line of JSON, from
+standard input.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ def main() -> None:
     with open(order["answer_to"], "w") as pipe:
         try:
             task = _prepare(order)
-        except Exception as error:  # Said to the test, which raises it.
+        except Exception as error:  # The test raises it.
             _answer(pipe, error=type(error).__name__, message=str(error))
             raise SystemExit(1) from error
         asyncio.run(_run(task, order, pipe))
 
 
 def _end_with_parent() -> None:
-    sys.stdin.read()  # Ends when the test's process does.
+    sys.stdin.read()  # Returns when the test's process ends.
     os._exit(1)
 
 
 def _prepare(order: dict[str, Any]) -> Any:
-    """Set up Django with the test's databases, and find the task."""
-    sys.path[:], sys.argv[:] = order["path"], order["argv"]  # Settings may look whether tests run.
+    """Set up Django with the databases of the test; return the task."""
+    sys.path[:], sys.argv[:] = order["path"], order["argv"]  # The project's settings may depend on them.
     import django
     from django.conf import settings
 
@@ -56,12 +57,12 @@ def _prepare(order: dict[str, Any]) -> Any:
 
 async def _run(task: Any, order: dict[str, Any], pipe: Any) -> None:
     from ..api import afire, get_runner
-    from ..lifespan import Lifespan
+    from ..lifespan import Lifespan, make_scope
     from ..signals import lifespan_startup
 
     runner = get_runner()
     runner.loops.register_home(asyncio.get_running_loop())
-    await lifespan_startup.asend(Lifespan, scope={"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}})
+    await lifespan_startup.asend(Lifespan, scope=make_scope())
     try:
         handle = await afire(task, *order["args"], **order["kwargs"])
     except Exception as error:  # As above.

@@ -74,7 +74,7 @@ class live:  # noqa: N801, RUF100  # Called like the function that it is to its 
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(stop_by - time.monotonic()):
                     await wait_until_idle(self._runner, LOOK_AGAIN)
-            deadline = max(stop_by, time.monotonic()) + settings.cancel_grace + settings.flush_timeout
+            deadline = settings.find_deadline(stop_by, time.monotonic(), drain_timeout=0)
             await self._runner.drain("the end of live mode", deadline)
         finally:
             get_config().shut_down()

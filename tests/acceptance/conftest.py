@@ -6,6 +6,7 @@ import importlib.util
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from bgtasks_project.smoke.processes import Server as Demo
 from tests.browsers import CHROMIUM, OpenAs
+from tests.programs import Program
 from tests.servers import COMMANDS, Server
 from tests.staff import make_viewer
 
@@ -32,6 +34,11 @@ def start(start_server: Callable[..., Server]) -> Callable[..., Server]:
         return start_server(name=name, **options)
 
     return start
+
+
+@pytest.fixture
+def program(database: str, tmp_path: Path) -> Program:
+    return Program(tmp_path, str(database))
 
 
 @pytest.fixture

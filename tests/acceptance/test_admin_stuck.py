@@ -17,7 +17,7 @@ def test_the_task_of_a_killed_server_gets_its_verdict_from_the_page(start_server
     with closing(log_in(shows)) as client:
         page = "/admin/bgtasks/stucktask/"
         shows.wait_until(lambda: lost in client.get(page).text, "it is shown as stuck")
-        assert "Nobody is up to see whether it died" in client.get(page).text
+        assert "No process is up to see whether it died" in client.get(page).text
         press(client, page, f"{page}apply/", task=lost)
         assert "is watched for" in client.get(page).text
         shows.wait_for_statuses({"LOST": 1, "RUNNING": 1})

@@ -3,68 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests import databases
-from tests.servers import ROOT
-
-PREAMBLE = """
-import asyncio, os, sys, threading, time
-import django
-django.setup()
-import bgtasks
-from tests.app import tasks
-from tests.waiting import stays, wait_for
-"""
-
-
-class Program:
-    """Runs Python code on a migrated database, and reads the rows that it leaves."""
-
-    def __init__(self, folder: Path, database: str) -> None:
-        self.folder = folder
-        self.database = database
-
-    def run(self, code: str, status: int = 0, **environment: str) -> str:
-        answer = subprocess.run(
-            [sys.executable, "-X", "dev", "-c", PREAMBLE + textwrap.dedent(code)],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "DJANGO_SETTINGS_MODULE": "tests.settings",
-                "TESTS_DB_DIR": str(self.folder),
-                "TESTS_DB_NAME": self.database,
-                "FOLDER": str(self.folder),
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert answer.returncode == status, answer.stderr
-        assert "Task was destroyed" not in answer.stderr
-        assert "never awaited" not in answer.stderr
-        return answer.stdout
-
-    def query(self, statement: str) -> list[dict[str, Any]]:
-        return databases.query(self.database, statement)
-
-    def statuses(self) -> list[str]:
-        return [row["status"] for row in self.query("SELECT status FROM bgtasks_backgroundtask ORDER BY id")]
-
-
-@pytest.fixture
-def program(database: str, tmp_path: Path) -> Program:
-    return Program(tmp_path, str(database))
+from tests.programs import Program
 
 
 def test_a_script_that_ends_at_once(program: Program) -> None:
@@ -259,3 +202,35 @@ def test_a_failure_is_recorded_before_the_end(program: Program) -> None:
     [row] = program.query("SELECT transitions, error_message FROM bgtasks_backgroundtask")
     assert [entry["status"] for entry in json.loads(row["transitions"])] == ["RUNNING", "FAILED"]
     assert row["error_message"] == "no"
+
+
+def test_channels_is_not_imported_without_a_channel_layer(program: Program) -> None:
+    """Not for a script, a process that claims, or the admin."""
+    out = program.run(
+        """
+        from django.contrib.auth.models import User
+        from django.core.management import call_command
+        from django.test import Client
+
+        bgtasks.fire(tasks.succeed).result(timeout=20)
+        call_command("check")
+        call_command("run_tasks", "--once")
+        client = Client()
+        client.force_login(User.objects.create_superuser("ann"))
+        assert client.get("/admin/bgtasks/overview/").status_code == 200
+        print(sorted(name for name in sys.modules if name.partition(".")[0] == "channels"))
+        """
+    )
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_channels_is_imported_with_a_channel_layer(program: Program) -> None:
+    out = program.run(
+        """
+        bgtasks.fire(tasks.succeed).result(timeout=20)
+        wait_for(lambda: "channels.layers" in sys.modules, "it is imported")
+        print("channels.layers" in sys.modules)
+        """,
+        TESTS_LIVE="1",
+    )
+    assert out == "True\n"

@@ -365,8 +365,8 @@ def test_run_once(manage: Manage) -> None:
     assert "up to 4 at once" in answer.stderr
     assert sorted(set(manage.statuses())) == ["FAILED", "READY", "SUCCESSFUL"]
     assert [manage.statuses().count(status) for status in ("READY", "FAILED", "SUCCESSFUL")] == [1, 2, 38]
-    [process] = manage.query("SELECT state, server FROM bgtasks_process")
-    assert process == {"state": "STOPPED", "server": "manage.py run_tasks"}
+    [process] = manage.query("SELECT state, server, has_lifespan FROM bgtasks_process")
+    assert process == {"state": "STOPPED", "server": "manage.py run_tasks", "has_lifespan": 1}
     [drain] = manage.query("SELECT asked_by, left_count FROM bgtasks_drain")
     assert drain == {"asked_by": "run_tasks", "left_count": 0}
 
@@ -443,6 +443,26 @@ def test_run_is_not_kept_by_a_thread(manage: Manage) -> None:
     process.communicate(timeout=30)
     assert process.returncode == 0
     assert manage.statuses() == ["INTERRUPTED"]
+
+
+@pytest.mark.parametrize("name", ["lifespan_shutdown", "drained"])
+@pytest.mark.parametrize("sync", ["", "1"], ids=["coroutine", "thread"])
+def test_run_is_not_kept_by_a_receiver_that_hangs(manage: Manage, name: str, sync: str) -> None:
+    """The end is announced with a time limit: the deadline of the drain and a second."""
+    marks = manage.folder / "marks"
+    make_ready(manage, "mark", str(marks), "long", 3600)
+    process = manage.start("run_tasks", TESTS_DRAIN_TIMEOUT="0.2", TESTS_HANGS=name, TESTS_HANGS_SYNC=sync)
+    wait_for(marks.exists, "it runs")
+    wait_for(lambda: manage.statuses() == ["RUNNING"], "its row says so")
+
+    process.send_signal(signal.SIGTERM)
+
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert f"The receivers of {name} took longer than" in err
+    assert "1 cut short" in err
+    assert manage.statuses() == ["INTERRUPTED"]
+    assert "Traceback" not in err
 
 
 def test_run_is_drained_by_the_command(manage: Manage) -> None:

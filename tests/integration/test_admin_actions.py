@@ -176,7 +176,7 @@ def test_buttons_stand_where_they_act(client):
 def test_ids_that_are_none_are_no_error(client, ids):
     row = make_task(status=Status.READY)
 
-    assert act(client, "cancel_tasks", *ids) == ["What was selected are no tasks. Nothing was done."]
+    assert act(client, "cancel_tasks", *ids) == ["The selection does not consist of tasks. Nothing was done."]
     assert reload(row).status == "READY"
 
 
@@ -285,7 +285,7 @@ def test_what_is_too_much_for_a_request_is_done_in_parts_that_are_asked_about(
 
     assert answer["Location"] == LIST
     assert [len(each) for each in messages] == [2, 2, 1]
-    assert messages[0] == [done, "That was a part. More match: go on, or leave them."]
+    assert messages[0] == [done, "That was one part. More tasks match: go on, or leave them."]
     acted = {
         "fire_tasks_again": BackgroundTask.objects.exclude(fired_again_from=None).count(),
         "cancel_tasks": BackgroundTask.objects.filter(status="CANCELLED").count(),
@@ -309,7 +309,7 @@ def test_a_part_that_the_database_refuses_is_reported(deleter, monkeypatch):
 
     assert act(deleter, "fire_tasks_again", *rows) == [
         "2 tasks are fired again, as new ones that any process may start.",
-        "The database stopped it: what is said above is done, and the rest is not.",
+        "The database stopped the action: the part reported above is done, and the rest is not.",
     ]
     assert BackgroundTask.objects.exclude(fired_again_from=None).count() == 2
 
@@ -322,7 +322,7 @@ def test_a_number_past_the_cap_is_not_called_exact(deleter, monkeypatch):
     body = choose(deleter, "delete_tasks", uuid4(), select_across=1).content.decode()
 
     assert "Delete finished: more than 3 tasks match" in body
-    assert "No filter is set: these are all there are." in body
+    assert "No filter is set: all tasks match." in body
 
 
 def test_nothing_to_act_on_is_said(deleter):

@@ -330,7 +330,7 @@ def test_a_function_is_paused_and_goes_on(client):
     assert answer["Location"] == address(name)
     pause = Pause.objects.get()
     assert (pause.kind, pause.name, pause.paused_by) == ("function", name, "ann")
-    assert said(client) == [f"Paused {name}: what runs goes on, and what waits or is fired waits until it is resumed."]
+    assert said(client) == [f"Paused {name}: running tasks go on, waiting and new tasks wait until it is resumed."]
     for body in (card_of(show(client), "succeed"), show(client, name)):
         assert ">paused</span>" in body
     assert f'<input type="hidden" name="name" value="{name}">' in show(client, name)

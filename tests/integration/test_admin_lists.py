@@ -332,7 +332,7 @@ def test_what_no_index_knows_is_looked_for_among_the_newest(find, client, monkey
 
     for query in queries:
         assert find(**query) == {newer}
-        assert "Only the newest 3 tasks are looked through" in text_of(client, **query)
+        assert "Only the newest 3 tasks are searched" in text_of(client, **query)
     assert "Only the newest" not in text_of(client, status="FAILED")
 
 

@@ -115,7 +115,7 @@ def test_tiles_and_pictures(root: Client) -> None:
     body = root.get(OVERVIEW).content.decode()
 
     assert [tile(body, name) for name in ("running", "waiting", "successful", "failed")] == ["1", "1", "95", "4"]
-    assert "4 % of what ran" in body
+    assert "4 % of the tasks that ran" in body
     assert "0 interrupted, 1 lost" in body
     assert "1 died in 24 h" in body
     assert f"{running.pk}/change/" in body
@@ -169,7 +169,7 @@ def test_banners(root: Client) -> None:
     assert "web-1:2, for 9 h" in body
     assert "A process is silent" in body
     assert "A process died with running tasks" in body
-    assert "1 task says that it runs" in body
+    assert "1 task is recorded as running" in body
 
 
 def test_the_balance_is_asked_for_apart(root: Client) -> None:

@@ -271,7 +271,7 @@ def test_a_drain_is_confirmed_asked_for_and_taken_back(client, page):
     requested_at = Process.objects.get().drain_requested_at
     assert requested_at is not None
     assert said(client) == [
-        "uvicorn web-1:4312 is asked to start nothing more. It heeds that within 50 ms; what runs in it goes on."
+        "uvicorn web-1:4312 is asked to start nothing more. It heeds that within 50 ms; its running tasks go on."
     ]
     body = page(page_of(process))
     assert f'action="{undo}"' in body
@@ -400,7 +400,7 @@ def test_a_drain_in_time_has_no_deadline(page):
 
     assert "9 ran at the start, 9 finished, none was cut short. It took 22.5 s." in body
     assert "bgtasks-drain-cut" not in body
-    assert "What did not finish" not in body
+    assert "Unfinished tasks" not in body
 
 
 def test_the_list_draws_each_drain_with_tasks(page):

@@ -181,7 +181,10 @@ def test_where_it_awaits_and_since_when(page):
         ({}, ["bgtasks-is-lost", "it is not declared to run again"]),
         ({"on_lost": "rerun", "max_attempts": 3}, ["Runs again", "attempt 2 of 3"]),
         ({"on_lost": "rerun", "max_attempts": 3, "attempt": 3}, ["bgtasks-is-lost", "no attempts left"]),
-        ({"cancel_requested_at": timezone.now(), "on_lost": "rerun"}, ["bgtasks-is-cancelled", "That was asked for."]),
+        (
+            {"cancel_requested_at": timezone.now(), "on_lost": "rerun"},
+            ["bgtasks-is-cancelled", "Its cancellation was requested."],
+        ),
         ({"status": Status.READY, "is_task_function": False}, ["bgtasks-is-lost"]),
     ],
 )
@@ -208,8 +211,8 @@ def test_a_drain_gives_the_attempt_back(page):
 @pytest.mark.parametrize(
     ("make", "is_up", "shown"),
     [
-        (make_dead, True, "At the next look of a living process, within 500 ms."),
-        (make_dead, False, "Nobody is up to give it: apply it now, or start a process."),
+        (make_dead, True, "At the next check of a living process, within 500 ms."),
+        (make_dead, False, "No process is up to give it: apply it now, or start a process."),
         (make_silent, True, "Once a living process has seen no beat of it for 5 s"),
         (make_silent, False, "Applying it now watches it for 5.50 s first."),
     ],
@@ -413,7 +416,7 @@ def test_only_a_post_with_the_token_acts(client, address, permission):
 def test_selections_of_nothing_are_no_error(client, address, monkeypatch):
     assert tick(client, address) == ["No task is selected. Nothing was done."]
     for wrong in ("x", "%00", "\x00", "' OR 1=1", "9" * 500):
-        assert tick(client, address, wrong) == ["What was selected are no tasks. Nothing was done."]
+        assert tick(client, address, wrong) == ["The selection does not consist of tasks. Nothing was done."]
     assert tick(client, address, uuid4()) == ["1 task was deleted."]
     monkeypatch.setattr(stuck_actions, "MAX_AT_ONCE", 1)
     assert "too many" in tick(client, address, uuid4(), uuid4())[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import threading
 import time
@@ -12,6 +13,9 @@ from typing import Any
 import pytest
 
 import bgtasks
+from bgtasks.api import get_runner
+from bgtasks.journal import journal
+from bgtasks.journal.drain_row import write_end
 from bgtasks.models import BackgroundTask, Drain, Process
 from bgtasks.signals import drained, lifespan_shutdown, lifespan_startup
 from bgtasks.status import Status
@@ -79,6 +83,28 @@ async def test_a_second_drain_is_the_same(patient: None, runtime: Runtime) -> No
     one, two = await asyncio.gather(bgtasks.drain(), bgtasks.drain())
     assert one is two
     assert await bgtasks.drain() is one
+    assert await Drain.objects.acount() == 1
+
+
+async def test_a_cancelled_wait_for_the_end_writes_it_once(
+    patient: None, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop ends while the journal writes the end of the drain."""
+    runner = get_runner()
+    loop = asyncio.get_running_loop()
+    calls = itertools.count()
+
+    def write_and_cancel(*args: Any) -> None:
+        write_end(*args)
+        if next(calls) == 0:
+            loop.call_soon_threadsafe(runner._drain.cancel)
+
+    monkeypatch.setattr(journal, "write_end", write_and_cancel)
+
+    report = await bgtasks.drain()
+
+    assert report.is_written
+    await asyncio.to_thread(runner.journal.stop, time.monotonic() + 10)
     assert await Drain.objects.acount() == 1
 
 

@@ -17,7 +17,7 @@ from django.db import OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 import bgtasks
-from bgtasks.journal.statements import Statements
+from bgtasks.journal.statements import PLAIN, Statements
 from bgtasks.journal.statements import base as statements_base
 from bgtasks.journal.writer import Writer
 from bgtasks.models import BackgroundTask, Process
@@ -144,7 +144,8 @@ async def test_one_bad_record_never_stops_the_rest(runtime: Runtime, monkeypatch
     def spoil(self: Any, record: Any, entries: Any, *args: Any) -> Any:
         row = list(build(self, record, entries, *args))
         if record.args == (13,) and record.encoded is None:
-            row[3] = "this is no JSON"  # The column's CHECK refuses it, as it would refuse an unforeseen value.
+            # Refused by the column's CHECK, as an unforeseen value would be.
+            row[PLAIN.inserted.index("args")] = "this is no JSON"
         return tuple(row)
 
     monkeypatch.setattr(Statements, "insert_row", spoil)
@@ -364,6 +365,32 @@ async def _read_process() -> Process:
 
 async def _beat_is_at_least(beat: int) -> bool:
     return (await Process.objects.aget()).beat >= beat
+
+
+class ServiceThatFails:
+    """Fails from the stop of the journal on."""
+
+    def seconds_until_due(self, now: float) -> float:
+        if get_journal()._state.is_stopped:
+            raise RuntimeError("broken service")
+        return 60.0
+
+
+async def test_a_service_keeps_nothing_from_being_written_at_the_stop(runtime: Runtime) -> None:
+    journal = get_journal()
+    journal.services = (*journal.services, ServiceThatFails())
+    is_busy, may_go_on = threading.Event(), threading.Event()
+    journal.submit(lambda: (is_busy.set(), may_go_on.wait(10)))
+    await asyncio.to_thread(is_busy.wait, 10)
+    handles = [bgtasks.fire(tasks.succeed, number) for number in range(3)]
+    await asyncio.gather(*handles)
+
+    stop = asyncio.create_task(asyncio.to_thread(journal.stop, time.monotonic() + 10))
+    await wait_until(lambda: journal._state.is_stopped)
+    may_go_on.set()
+    await stop
+
+    assert await _all(3)
 
 
 async def test_signals_after_the_commit(runtime: Runtime) -> None:

@@ -215,7 +215,7 @@ async def test_a_layer_that_fails_keeps_nothing_from_running(
             assert await bgtasks.fire(tasks.succeed, number) == number
             why = "longer than EVERY, so the end of each task is pushed by itself"
             await astays(find_nothing_loud, broadcaster.EVERY * 1.5, why=why)
-        await wait_until(lambda: "were not pushed to (ConnectionRefusedError: gone)" in caplog.text)
+        await wait_until(lambda: "were not notified (ConnectionRefusedError: gone)" in caplog.text)
     assert find_nothing_loud()
 
 

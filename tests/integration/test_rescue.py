@@ -76,6 +76,28 @@ async def test_what_was_taken_is_cancelled_and_the_rest_goes_on(runtime: Runtime
     assert sum("goes on as" in line.getMessage() for line in caplog.records) == 1
 
 
+async def test_an_error_while_a_task_is_given_up_keeps_nothing_from_being_recorded(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process writes under its new id all the same."""
+
+    def fail(record: Record, status: Status) -> None:
+        raise RuntimeError("no answer")
+
+    taken = bgtasks.fire(tasks.sleep, 3600)
+    await wait_until_running(taken)
+    before = get_runner().state.id
+    await BackgroundTask.objects.filter(pk=taken.id).aupdate(status="LOST")
+    with monkeypatch.context() as patch:
+        patch.setattr(get_runner().commits, "taken", fail)
+        await declare_dead()
+        await wait_until(lambda: get_runner().state.id != before)
+
+        row = await read_row(bgtasks.fire(tasks.succeed))
+    assert (row.status, row.process) == ("SUCCESSFUL", get_runner().state.id)
+    get_runner().commits.taken(get_runner().registry.live[taken.id.int], Status.LOST)
+
+
 async def test_what_was_taken_before_its_first_line_is_not_started(runtime: Runtime, tmp_path: Any) -> None:
     """After a suspension the journal may learn the verdicts before the loop takes a step."""
     runner = apps.get_app_config("bgtasks").runtime

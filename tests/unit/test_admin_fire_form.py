@@ -15,7 +15,9 @@ from django.db.models import TextChoices
 from django.http import QueryDict
 from django.utils import timezone
 
-from bgtasks.admin.functions.fire_form import Choice, FireForm, JSONText, describe_signature, tell_errors
+from bgtasks.admin.functions.declaration import describe_signature
+from bgtasks.admin.functions.fire_form import FireForm, describe_errors
+from bgtasks.admin.functions.form_fields import Choice, JSONText
 from bgtasks.definition import Task
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ def bound(function: Any, **typed: Any) -> dict[str, Any]:
 def errors(function: Any, **typed: Any) -> dict[str, str]:
     form = make_form(function, **typed)
     assert not form.is_valid()
-    return dict(tell_errors(form))
+    return dict(describe_errors(form))
 
 
 async def takes_all(

@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 
 from bgtasks.admin.pictures import strip
-from bgtasks.admin.pictures.states import FIRST, LAST, Box, Fold, draw
 from bgtasks.admin.pictures.strip import COUNT, HEIGHT, LOWEST, Past
 from bgtasks.admin.tasks.progress import describe_progress
+from bgtasks.admin.tasks.states import FIRST, LAST, Box, Fold, draw
 from bgtasks.admin.tasks.timeline import read_steps
 from bgtasks.models import BackgroundTask
 

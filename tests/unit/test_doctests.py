@@ -7,12 +7,10 @@ import doctest
 import pytest
 
 from bgtasks import frames, status, uuid7
-from bgtasks.admin.functions import fire_form
-from bgtasks.admin.functions import page as functions
-from bgtasks.admin.pictures import columns, drains, elapsed, sparkline, states, strip
-from bgtasks.admin.shared import formats
-from bgtasks.admin.tasks import page as task_page
-from bgtasks.admin.tasks import progress, timeline
+from bgtasks.admin.functions import declaration, form_fields
+from bgtasks.admin.pictures import columns, drains, elapsed, sparkline, strip
+from bgtasks.admin.shared import fired_by, formats
+from bgtasks.admin.tasks import progress, states, timeline
 from bgtasks.admin.tasks import traceback as traceback_view
 from bgtasks.definition import parameters, sensitive, versions
 from bgtasks.maintenance import observation
@@ -40,14 +38,14 @@ from bgtasks.reports import crash_suspects, drain_advice, rollups, stuck
         parameters,
         sensitive,
         status,
-        fire_form,
+        declaration,
         stuck,
+        fired_by,
         formats,
-        functions,
+        form_fields,
         progress,
         states,
         strip,
-        task_page,
         timeline,
         traceback_view,
         uuid7,

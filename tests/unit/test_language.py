@@ -250,3 +250,8 @@ def test_project_is_read():
     paths = {passage.path for passage in language.read_project()}
 
     assert {"bgtasks/api.py", "docs/index.md", "README.md", "Makefile", ".ci/run", "pyproject.toml"} <= paths
+
+
+def test_the_project_keeps_the_limits():
+    """`python -m tests.language --list` lists the passages to rewrite."""
+    assert language.find_broken(language.tabulate(language.read_project())) == []

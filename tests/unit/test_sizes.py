@@ -104,3 +104,7 @@ def test_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     answer = json.loads(capsys.readouterr().out)
     assert answer["functions"] == [{"name": "f", "place": f"{tmp_path.name}/a.py:1", "lines": 2}]
     assert (answer["p50"], answer["p95"], answer["above_40"], answer["broken"]) == (2, 2, 0, [])
+
+
+def test_the_package_keeps_the_limits():
+    assert list(sizes.measure(sizes.ROOT / "bgtasks").find_broken()) == []

@@ -3,9 +3,10 @@ from __future__ import annotations
 import random
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from uuid import RFC_4122, UUID
 
-from bgtasks.uuid7 import uuid7, uuid7_int
+from bgtasks.uuid7 import first_id_of, uuid7, uuid7_int
 
 
 def test_version_variant_and_time() -> None:
@@ -38,3 +39,11 @@ def test_a_seeded_project_and_many_threads_get_different_ids() -> None:
     for thread in threads:
         thread.join()
     assert len(set(made)) == 8000
+
+
+def test_the_first_id_of_a_moment_is_that_of_its_millisecond() -> None:
+    """Whatever a float would make of it; and also of a naive one, which is local time."""
+    for milliseconds in range(1_700_000_000_000, 1_700_000_001_000):
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+        assert first_id_of(moment).int >> 80 == milliseconds
+        assert first_id_of(moment.astimezone().replace(tzinfo=None)) == first_id_of(moment)

@@ -1,1 +1,1 @@
-"""The page of task functions: firing and pausing them."""
+"""The pages of task functions: the list, the page of one, firing and pausing."""

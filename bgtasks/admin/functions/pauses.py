@@ -1,4 +1,4 @@
-"""Pauses: what waits because somebody wants it to. Adding one pauses on all processes, deleting it resumes."""
+"""The admin of pauses: adding one pauses a function or a queue in all processes, deleting it resumes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ else:
 
 
 class NameInput(forms.TextInput):
-    """A field that offers the names that this process knows; another process may know more."""
+    """A text field that suggests the names known to this process. Other processes may know more."""
 
     def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: Any = None) -> SafeString:
         known = sorted({*declared, *(task.options.queue for task in declared.values()), *get_settings().queues})
@@ -40,12 +40,12 @@ class PauseForm(ModelForm):
     class Meta:
         model = Pause
         fields = ["kind", "name"]
-        help_texts = {"name": gettext_lazy("What runs goes on. What waits, or is fired, waits until it is resumed.")}
+        help_texts = {"name": gettext_lazy("Running tasks go on. Waiting and new tasks wait until it is resumed.")}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if "name" in self.fields:  # Whoever may only view has none.
-            # Here, since the admin gives each field of a form a widget of its own.
+        if "name" in self.fields:  # A user who may only view has no such field.
+            # Not in `Meta.widgets`, since the admin sets the widget of each field.
             self.fields["name"].widget = NameInput(attrs={"class": "vTextField", "autocomplete": "off"})
 
     def clean(self) -> dict[str, Any] | None:
@@ -59,13 +59,13 @@ class PauseForm(ModelForm):
 @admin.register(Pause)
 class PauseAdmin(ModelAdmin):
     form = PauseForm
-    add_form_template = change_form_template = "admin/change_form.html"  # Not ours, of rows that nobody changes.
+    add_form_template = change_form_template = "admin/change_form.html"  # Not ours, which is read-only.
     list_display = ["name", "kind", "since", "paused_by"]
     ordering = ["kind", "name"]
     actions = ["delete_selected"]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        note = _("Nothing is paused. What is paused waits until it is resumed; what runs goes on.")
+        note = _("Nothing is paused. Paused tasks wait until they are resumed; running tasks go on.")
         context = {"title": title_of(self.opts), "empty_note": note}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
@@ -73,7 +73,7 @@ class PauseAdmin(ModelAdmin):
         return super().get_queryset(request).using(router.db_for_write(BackgroundTask))
 
     def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return False  # There is nothing to change: it is paused, or not.
+        return False  # A pause exists or not.
 
     def save_model(self, request: HttpRequest, obj: Pause, form: Any, change: bool) -> None:
         obj.paused_by = str(request.user)[:200]
@@ -83,10 +83,10 @@ class PauseAdmin(ModelAdmin):
     def since(self, pause: Pause) -> str:
         return write_moment(pause.paused_at)
 
-    # In place of Django's own of that name, which asks first, and does not say what it means here.
+    # In place of Django's action of this name, which asks for confirmation in terms of deletion.
     @admin.action(permissions=["delete"], description=gettext_lazy("Resume selected"))
     def delete_selected(self, request: HttpRequest, pauses: QuerySet[Pause]) -> None:
         self.log_deletions(request, pauses)
         count = pauses.delete()[0]
-        told = ngettext("%(count)s pause is over.", "%(count)s pauses are over.", count) % {"count": count}
-        self.message_user(request, told, messages.SUCCESS)
+        text = ngettext("%(count)s pause is over.", "%(count)s pauses are over.", count) % {"count": count}
+        self.message_user(request, text, messages.SUCCESS)

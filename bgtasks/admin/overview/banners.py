@@ -1,4 +1,4 @@
-"""What the overview says first: things that somebody should look at now."""
+"""The banners at the head of the overview: problems that need attention now."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ...api import get_config
 from ...conf import get_settings
 from ...models import BackgroundTask, Process
 from ...reports.stuck import find_known_functions
-from ..shared.formats import duration, printable
+from ..shared.formats import duration, join_names, printable, time_since
 from ..shared.paginator import count_up_to
 
 if TYPE_CHECKING:
     from ..shared.base import ReadOnlyAdmin
 
-BACKLOG = 2000  # Records that wait to be written: more than one batch.
+BACKLOG = 2000  # Unwritten records: more than one batch.
 MAX_COUNT = 1000
 MAX_NAMED = 5  # Names in one banner.
 
@@ -29,10 +29,10 @@ MAX_NAMED = 5  # Names in one banner.
 @dataclass(frozen=True)
 class Banner:
     """
-    A line of it.
+    One banner.
 
     Args:
-        kind: "alarm" or "hint": how loud it is.
+        kind: "alarm" or "hint".
     """
 
     kind: str
@@ -42,14 +42,14 @@ class Banner:
 
 
 def find_banners(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process], now: datetime) -> Iterator[Banner]:
-    """Look at the processes that are up, and at this one from within. Three queries."""
-    yield from _of_this_process()
-    yield from _of_left_tasks(admin, using, processes)
-    yield from _of_unknown_functions(admin, using, now)
+    """Yield the banners on these processes, which are up, and on the state of this process. Three queries."""
+    yield from _find_own_problems()
+    yield from _find_left_tasks(admin, using, processes)
+    yield from _find_unknown_functions(admin, using, now)
     for process in processes:
         url = admin.page_of(Process, process.pk)
         if process.blocked_since:
-            since = _("for %(time)s") % {"time": duration(max(now - process.blocked_since, timedelta(0)))}
+            since = _("for %(time)s") % {"time": time_since(process.blocked_since, now)}
             yield Banner("alarm", _("An event loop is blocked"), f"{process}, {since}.", url)
         elif process.beat_at is not None and now - process.beat_at > timedelta(seconds=get_settings().dead_after):
             silence = duration(now - process.beat_at)
@@ -57,44 +57,46 @@ def find_banners(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process],
             yield Banner("alarm", _("A process is silent"), text % {"process": process, "time": silence}, url)
 
 
-def _of_left_tasks(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process]) -> Iterator[Banner]:
-    """Tell of tasks that say RUNNING, and whose process is over. Rescue ends them within seconds, if anybody is up."""
+def _find_left_tasks(admin: ReadOnlyAdmin, using: str, processes: Sequence[Process]) -> Iterator[Banner]:
+    """Find running tasks of processes that are over. The rescue of a living process ends them within seconds."""
     up = [process.pk for process in processes]
     left = BackgroundTask.objects.using(using).running().exclude(process=None).exclude(process__in=up)
     count = count_up_to(MAX_COUNT, left)
     if count:
         text = ngettext(
-            "%(count)s task says that it runs, and its process is over. A living one ends it at its next look.",
-            "%(count)s tasks say that they run, and their process is over. A living one ends them at its next look.",
+            "%(count)s task is recorded as running, but its process is over. A living process ends it at its next "
+            "check.",
+            "%(count)s tasks are recorded as running, but their process is over. A living process ends them at its "
+            "next check.",
             count,
         )
         yield Banner("alarm", _("A process died with running tasks"), text % {"count": count})
 
 
-def _of_unknown_functions(admin: ReadOnlyAdmin, using: str, now: datetime) -> Iterator[Banner]:
-    """Tell of tasks that wait for ever, unless a process comes that knows their function; among the next to start."""
+def _find_unknown_functions(admin: ReadOnlyAdmin, using: str, now: datetime) -> Iterator[Banner]:
+    """Find tasks that no living process can start, since none knows their functions, among the next MAX_COUNT ones."""
     known = find_known_functions(using, get_settings(), now)
     if known is None:
         return
     ready = BackgroundTask.objects.using(using).ready(now).order_by("-priority", "id")
     unknown = Counter(name for name in ready.values_list("name", flat=True)[:MAX_COUNT] if name not in known)
     if unknown:
-        names = [printable(name)[:100] for name, _count in unknown.most_common(MAX_NAMED)]
+        names = [printable(name)[:100] for name, _count in unknown.most_common()]
         text = ngettext(
             "%(count)s task waits for a process that knows its function: %(names)s.",
             "%(count)s tasks wait for a process that knows their functions: %(names)s.",
             unknown.total(),
         )
-        told = {"count": unknown.total(), "names": ", ".join([*names, *(["…"] if len(unknown) > MAX_NAMED else [])])}
-        yield Banner("hint", _("No process knows a function"), text % told, admin.tasks_url(show="waiting"))
+        values = {"count": unknown.total(), "names": join_names(names, MAX_NAMED)}
+        yield Banner("hint", _("No process knows a function"), text % values, admin.tasks_url(show="waiting"))
 
 
-def _of_this_process() -> Iterator[Banner]:
+def _find_own_problems() -> Iterator[Banner]:
     runner = get_config().find_runner()
     if runner is None:
         return
     if runner.journal.outage.is_away:
-        text = _("This process cannot record tasks: they go on, and what they do waits in memory.")
+        text = _("This process cannot record tasks: they go on, and their records wait in memory.")
         yield Banner("alarm", _("The database does not take records"), text)
     unwritten = runner.journal.count_unwritten()
     if unwritten > BACKLOG:

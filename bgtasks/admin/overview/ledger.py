@@ -1,4 +1,4 @@
-"""The ledger: whether all that was fired is accounted for."""
+"""The ledger: the balance of fired tasks, present rows and deleted rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LedgerAdmin(PageAdmin):
     def describe(self, request: HttpRequest) -> dict[str, Any]:
         audit = Auditor(self.using, get_settings()).balance()
         return {
-            "refresh_seconds": None,  # It counts all rows.
+            "refresh_seconds": None,  # Each refresh would count all rows.
             "unaccounted": audit.unaccounted,
             "facts": [
                 Fact(_("Fired"), number(audit.fired), _("as the processes counted")),

@@ -1,7 +1,7 @@
 """
-The pictures: each module turns values into the places and sizes of an SVG, which a template of the same name draws.
+The pictures: each module computes the positions and sizes of an SVG, which a template draws.
 
-None asks the database. A picture is drawn on a width of 1000 units, stretched to the room there is; its words are HTML.
+None of them queries the database. A picture is 1000 units wide, and the browser stretches it. Its texts are HTML.
 """
 
 WIDTH = 1000

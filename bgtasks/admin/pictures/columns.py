@@ -1,4 +1,4 @@
-"""Columns: how many tasks ended in each stretch of time, by what became of them, stacked."""
+"""Columns: the number of tasks that ended in each interval, stacked by status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import WIDTH
 
 HEIGHT = 160
 ORDER = (Status.SUCCESSFUL, Status.CANCELLED, Status.INTERRUPTED, Status.LOST, Status.FAILED)  # From the bottom.
-THINNEST = 2.0  # Units: one failure among a thousand can be seen.
+THINNEST = 2.0  # Units, so that one failure among a thousand is visible.
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,10 @@ class Column:
     width: float
     parts: Sequence[Part]
     count: int
-    url: str = ""
 
 
 def draw(totals: Sequence[tuple[datetime, Total]]) -> tuple[list[Column], int]:
-    """Return the columns, and the number that the highest one may stand for."""
+    """Return the columns, and the number at the upper edge."""
     most = max((total.count for _, total in totals), default=0)
     top = nice_ceiling(most)
     width = WIDTH / max(len(totals), 1)
@@ -58,7 +57,7 @@ def _stack(total: Total, top: int) -> list[Part]:
 
 def nice_ceiling(number: float) -> int:
     """
-    Return the next number that reads well on an axis.
+    Return the next number that is easy to read on an axis.
 
     >>> [nice_ceiling(number) for number in (0, 1, 7, 23, 180, 2001)]
     [1, 1, 10, 25, 200, 2500]

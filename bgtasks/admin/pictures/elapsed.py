@@ -1,4 +1,4 @@
-"""How long a task runs already, as a bar beside the p95 of its function."""
+"""The elapsed time of a running task, as a bar beside the p95 of its function."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 from . import WIDTH
 
-P95_AT = 0.6  # Of the width, where there is room for more.
+P95_AT = 0.6  # Of the width, which leaves room for longer durations.
 
 
 @dataclass(frozen=True)
 class Elapsed:
     width: float
     p95_x: float | None
-    kind: str  # "normal", "slow" (longer than 95 of 100), or "late" (past its threshold).
+    kind: str  # "normal", "slow" (past the p95), or "late" (past its threshold).
 
 
 def draw(elapsed: float, p95: float | None, threshold: float | None) -> Elapsed:
     """
-    Draw on a scale on which the p95 stands at 60 %; without one, on one that fills up to the threshold or a minute.
+    Draw the bar on a scale with the p95 at 60 %. Without a p95 the scale ends at the threshold, or at one minute.
 
     >>> draw(5.0, 10.0, None)
     Elapsed(width=300.0, p95_x=600.0, kind='normal')

@@ -1,4 +1,4 @@
-"""Lives: from when to when each process was up, and which of them died while others went on."""
+"""Lifespans: the time during which each process was up, and the deaths among them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Life:
     x: float
     width: float
     died_x: float | None
-    took_along: int  # Tasks that ran in it when it died.
+    took_along: int  # Tasks that ran in the process when it died.
 
 
 def draw(processes: Iterable[tuple[Process, str, str]], scale: Scale) -> list[Life]:
     """
     Draw processes, each with its label and its address.
 
-    One that died ends at its last beat: it was declared dead later.
+    A dead process ends at its last beat, since it was declared dead later.
     """
     lives = []
     for process, label, url in processes:

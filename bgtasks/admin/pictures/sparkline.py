@@ -1,4 +1,4 @@
-"""A sparkline: the course of a number, without an axis."""
+"""A sparkline: the course of a number over time, without an axis."""
 
 from __future__ import annotations
 
@@ -12,24 +12,10 @@ HEIGHT = 40
 
 @dataclass(frozen=True)
 class Sparkline:
-    pieces: list[str]  # The points of each unbroken line: where nothing was measured, none is drawn.
+    pieces: list[str]  # The points of each line. Missing values interrupt it.
     areas: list[str]
-    top: float  # What the upper edge stands for.
+    top: float  # The value at the upper edge.
     last: float | None
-
-
-@dataclass(frozen=True)
-class Course:
-    """A sparkline with its words."""
-
-    label: str
-    picture: Sparkline
-    last: str
-    note: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.label}: {self.last}, {self.note}"
 
 
 def draw(values: Sequence[float | None], floor: float = 0.0) -> Sparkline:
@@ -37,7 +23,7 @@ def draw(values: Sequence[float | None], floor: float = 0.0) -> Sparkline:
     Draw values, oldest first.
 
     Args:
-        floor: what the upper edge stands for at least, so that little noise looks like little.
+        floor: the least value at the upper edge, so that noise stays flat.
 
     >>> draw([1, None, 2, 4]).pieces
     ['0.0,30.0 8.0,30.0', '666.7,20.0 1000.0,0.0']

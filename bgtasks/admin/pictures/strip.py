@@ -1,4 +1,4 @@
-"""A strip of the last tasks of a function, oldest first: a bar for each, as high as it took long, on a log scale."""
+"""A strip of the last tasks of a function, oldest first: the height of a bar is the duration, on a log scale."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from uuid import UUID
 
 from . import WIDTH
 
-COUNT = 50  # Bars that have room.
+COUNT = 50  # Bars.
 HEIGHT = 44
-LOWEST = 5  # Of a bar, so that each can be seen, and hit with a mouse.
-SHORTEST = 0.001  # Seconds: what takes no longer is as low as a bar can be.
-LEAST_TOP = 0.1  # Seconds that the highest bar stands for at least, so that little noise looks like little.
+LOWEST = 5  # Height of a bar, so that each one can be seen and clicked.
+SHORTEST = 0.001  # Seconds for the lowest bar.
+LEAST_TOP = 0.1  # Seconds for the highest bar, at least, so that noise stays flat.
 
 
 @dataclass(frozen=True)
 class Past:
-    """A task as the strip shows it."""
+    """A task in the strip."""
 
     id: UUID
     status: str
@@ -27,7 +27,7 @@ class Past:
     finished_at: datetime | None
 
     def seconds(self, now: datetime) -> float | None:
-        """Return how long it took, up to now while it runs; None if it did not run."""
+        """Return the duration, up to now for a running task; None for a task that never ran."""
         if self.started_at is None:
             return None
         return max(((self.finished_at or now) - self.started_at).total_seconds(), 0.0)
@@ -46,7 +46,7 @@ class Bar:
 @dataclass(frozen=True)
 class Strip:
     bars: list[Bar]
-    slot: float  # The width that belongs to a bar.
+    slot: float  # The width of a bar with its gap.
     width: float  # Of a bar.
     longest: float | None  # Seconds.
 

@@ -1,4 +1,4 @@
-"""Lanes: what each process is at, a bar for each task, in the minute up to now."""
+"""Swimlanes: a row for each process, with a bar for each of its tasks, over a period that ends now."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from uuid import UUID
 from ...status import Status
 from . import WIDTH
 
-MAX_TRACKS = 10  # Bars above each other in one lane. What does not fit is counted.
+MAX_TRACKS = 10  # Bars above each other in one swimlane. The others are only counted.
 TRACK, BAR = 16, 12  # Pixels: of a track, and of the bar in it.
 GAP = 3  # Units between two bars of a track.
-THINNEST = 3  # Units: the shortest task can be seen, and hit with a mouse.
+THINNEST = 3  # Units, so that the shortest task can be seen and clicked.
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A task as its lane shows it."""
+class SwimlaneTask:
+    """A task in a swimlane."""
 
     id: UUID
     name: str
     status: str
     started_at: datetime
     finished_at: datetime | None
-    threshold: float | None  # Seconds of running after which it is stuck.
+    threshold: float | None  # Seconds after which the running task is stuck.
     url: str = ""
 
 
 @dataclass(frozen=True)
 class Bar:
-    task: Shown
+    task: SwimlaneTask
     x: float
     width: float
     track: int
-    late_x: float | None  # From where on it ran past its threshold.
+    late_x: float | None  # Where the part past the threshold begins.
 
     @property
     def late_width(self) -> float:
@@ -52,7 +52,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened to the process: a line across its lane."""
+    """An event of the process: a line across its swimlane."""
 
     kind: str  # "start", "deploy", "drain" or "end".
     at: datetime
@@ -61,7 +61,7 @@ class Mark:
 
 
 @dataclass
-class Lane:
+class Swimlane:
     """One process."""
 
     label: str
@@ -87,34 +87,34 @@ class Lane:
 
 @dataclass(frozen=True)
 class Scale:
-    """The stretch of time that is shown."""
+    """The period in the picture."""
 
     now: datetime
     seconds: float
 
     def x(self, moment: datetime) -> float:
-        """Return the place of a moment; what is older is at the left edge."""
+        """Return the position of a moment; earlier moments are at the left edge."""
         age = (self.now - moment).total_seconds()
         return round(min(max(WIDTH * (1 - age / self.seconds), 0.0), float(WIDTH)), 1)
 
 
-def fill(lane: Lane, tasks: Iterable[Shown], marks: Sequence[Mark], scale: Scale) -> None:
-    """Put tasks and marks into a lane: the oldest first, each into the first track that is free at its start."""
+def fill(swimlane: Swimlane, tasks: Iterable[SwimlaneTask], marks: Sequence[Mark], scale: Scale) -> None:
+    """Put tasks and marks into a swimlane. Each task, oldest first, takes the first track that is free at its start."""
     ends: list[float] = []
     for task in sorted(tasks, key=lambda task: task.started_at):
         x = scale.x(task.started_at)
         end = max(scale.x(task.finished_at or scale.now), x + THINNEST)
         track = next((number for number, free_from in enumerate(ends) if free_from <= x), len(ends))
         if track == MAX_TRACKS:
-            lane.hidden_count += 1
+            swimlane.hidden_count += 1
             continue
         ends[track : track + 1] = [end + GAP]
-        lane.bars.append(Bar(task, x, round(end - x, 1), track, _late_from(task, scale, x, end)))
+        swimlane.bars.append(Bar(task, x, round(end - x, 1), track, _late_from(task, scale, x, end)))
     since = scale.now - timedelta(seconds=scale.seconds)
-    lane.marks = [Mark(mark.kind, mark.at, mark.label, scale.x(mark.at)) for mark in marks if mark.at >= since]
+    swimlane.marks = [Mark(mark.kind, mark.at, mark.label, scale.x(mark.at)) for mark in marks if mark.at >= since]
 
 
-def _late_from(task: Shown, scale: Scale, x: float, end: float) -> float | None:
+def _late_from(task: SwimlaneTask, scale: Scale, x: float, end: float) -> float | None:
     if task.threshold is None or task.status != Status.RUNNING:
         return None
     late_x = max(scale.x(task.started_at + timedelta(seconds=task.threshold)), x)

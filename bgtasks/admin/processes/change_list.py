@@ -24,11 +24,12 @@ from ...reports import rollups
 from ...status import Status
 from ..pictures import sparkline
 from ..shared.base import Fact, PageOfRows, badge, breakable, cell, short_id
-from ..shared.formats import duration, printable, write_moment
+from ..shared.formats import duration, printable, time_since, write_minute, write_moment
+from ..shared.no_drain import describe_if_without_drain, describe_processes_without_drain, has_no_drain
 from ..shared.page import live_context
-from ..tasks.filters import ProcessFilter, ShowFilter
+from ..tasks.filters import ShowFilter
+from ..tasks.link_filters import ProcessFilter
 from .drain_view import ProcessDrain
-from .no_drain import describe_if_without_drain, describe_processes_without_drain, has_no_drain
 from .page import HOUR, describe, finished_by_minute
 
 MAX_NAMES = 100
@@ -48,17 +49,17 @@ class StateFilter(SimpleListFilter):
 
 
 class PageOfProcesses(PageOfRows):
-    """The processes of one page, and in one more query what ended in each of them in the last hour."""
+    """The processes of one page with their ended tasks in each minute of the last hour. These take one more query."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         now = timezone.now()
         rows = list(self.result_list)
         lately = [row for row in rows if row.state in Process.UP or (row.stopped_at or row.started_at) > now - HOUR]
-        stretches = rollups.read(self.root_queryset.db, rollups.MINUTE, now, HOUR, [row.pk for row in lately])
+        buckets = rollups.read(self.root_queryset.db, rollups.MINUTE, now, HOUR, [row.pk for row in lately])
         by_process: dict[Any, list[rollups.Bucket]] = {}
-        for stretch in stretches:
-            by_process.setdefault(stretch.process, []).append(stretch)
+        for bucket in buckets:
+            by_process.setdefault(bucket.process, []).append(bucket)
         for row in rows:
             found = by_process.get(row.pk)
             row.finished_lately = finished_by_minute(row, found, now) if found else []
@@ -131,7 +132,7 @@ class ProcessAdmin(ProcessDrain):
 
     @admin.display(description=gettext_lazy("started at"), ordering="id")
     def started(self, process: Process) -> SafeString:
-        return cell(_("Started at"), write_moment(process.started_at)[:16])
+        return cell(_("Started at"), write_minute(process.started_at))
 
     @admin.display(description=gettext_lazy("last beat"))
     def beat_age(self, process: Process) -> SafeString:
@@ -160,7 +161,7 @@ class ProcessAdmin(ProcessDrain):
 
     @admin.display(description=gettext_lazy("finished, 60 min"))
     def finished(self, process: Process) -> SafeString:
-        counts: list[int | None] = process.finished_lately  # type: ignore[attr-defined]  # Put there by PageOfProcesses.
+        counts: list[int | None] = process.finished_lately  # type: ignore[attr-defined]  # Set by PageOfProcesses.
         measured = [count for count in counts if count is not None]
         if not measured:
             return cell(_("Finished in 60 min"), "–")
@@ -212,9 +213,10 @@ def _acknowledged(process: Process) -> str:
 def _beat_age(process: Process) -> tuple[str, str]:
     if process.state not in Process.UP or process.beat_at is None:
         return "–", ""
-    age = timezone.now() - process.beat_at
-    is_late = age > timedelta(seconds=get_settings().dead_after)
-    return _("%(time)s ago") % {"time": duration(max(age, timedelta(0)))}, "bgtasks-warning" if is_late else ""
+    now = timezone.now()
+    is_late = now - process.beat_at > timedelta(seconds=get_settings().dead_after)
+    age = _("%(time)s ago") % {"time": time_since(process.beat_at, now)}
+    return age, "bgtasks-warning" if is_late else ""
 
 
 def _lag(process: Process) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The advice on DRAIN_TIMEOUT, in words."""
+"""The texts of the advice on DRAIN_TIMEOUT."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from django.utils.translation import ngettext
 from ...conf import get_settings
 from ...models import BackgroundTask
 from ...reports import drain_advice
-from ..overview.recent_totals import totals_of_week
 from ..shared.formats import duration, number, percent, printable, split_name
+from ..shared.recent_totals import totals_of_week
 from .drain_page import tasks_url
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MAX_FUNCTIONS = 8
 
 
 def describe_advice(admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any] | None:
-    """Return what the pages of drains say of DRAIN_TIMEOUT; None if too little was measured. One query."""
+    """Return the advice for the pages of drains; None if there are too few measurements. One query."""
     found = drain_advice.advise(totals_of_week.get(router.db_for_write(BackgroundTask)), get_settings())
     if found is None:
         return None
@@ -33,7 +33,10 @@ def describe_advice(admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any
         found.measured,
     )
     values = {"time": duration(found.timeout), "part": percent(found.covered_part), "count": number(found.measured)}
-    cut = _("Of those that run at any moment %(part)s would not end in time, since long ones are there for longer.")
+    cut = _(
+        "Of the tasks running at any moment, %(part)s would not end in time: long tasks are more likely to be among "
+        "them."
+    )
     return {
         "covers": covers % values,
         "cut": cut % {"part": percent(found.cut_part)} if found.cut_part > 0 else "",

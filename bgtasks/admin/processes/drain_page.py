@@ -1,4 +1,4 @@
-"""What the page of one drain shows, as values for its template."""
+"""The page of one drain, as values for its template."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def describe(drain: Drain, process: str, admin: ReadOnlyAdmin, request: HttpRequ
     return {
         "facts": list(_facts(drain, process, admin)),
         "picture": picture,
-        "picture_text": tell_drain(drain),
+        "picture_text": describe_drain(drain),
         "picture_seconds": duration(picture.seconds),
         "picture_top": drain.running_at_start,
         "deadline": duration(drain.cut_short_after) if drain.cut_short_after is not None else "",
@@ -38,8 +38,18 @@ def draw_drain(drain: Drain) -> DrainPicture:
     return drains.draw(drain.course, drain.running_at_start, drain.seconds, drain.cut_short_after)
 
 
-def tell_drain(drain: Drain) -> str:
-    """Return the picture in words."""
+def describe_line(drain: Drain, words: str, admin: ReadOnlyAdmin) -> dict[str, Any]:
+    """Return a drain for `drains.html`, with a text on its outcome."""
+    return {
+        "at": write_moment(drain.started_at),
+        "url": admin.page_of(Drain, drain.pk),
+        "words": words,
+        "picture": draw_drain(drain),
+    }
+
+
+def describe_drain(drain: Drain) -> str:
+    """Return the text beside the picture."""
     counts = {
         "running": drain.running_at_start,
         "finished": drain.finished_count,
@@ -69,7 +79,7 @@ def _facts(drain: Drain, process: str, admin: ReadOnlyAdmin) -> Iterator[Fact]:
 
 
 def _names(drain: Drain, admin: ReadOnlyAdmin, request: HttpRequest) -> Iterator[dict[str, str]]:
-    """Yield what did not finish, each with the list of that function's tasks."""
+    """Yield the functions with unfinished tasks, each with the address of its tasks."""
     names = drain.names if isinstance(drain.names, dict) else {}
     for name, count in list(names.items())[:MAX_NAMES]:
         module, function = split_name(printable(name))
@@ -82,6 +92,6 @@ def _names(drain: Drain, admin: ReadOnlyAdmin, request: HttpRequest) -> Iterator
 
 
 def tasks_url(admin: ReadOnlyAdmin, request: HttpRequest, name: str) -> str:
-    """Return the address of the list of a function's tasks, or "" for whoever may not see it."""
+    """Return the address of the tasks of a function, or "" for a user without the permission to view them."""
     may_view = request.user.has_perm("bgtasks.view_backgroundtask")
     return admin.tasks_url(**{NameFilter.parameter_name: name}) if may_view else ""

@@ -1,7 +1,7 @@
 """
-What staff may do with a process: ask it to start nothing more, and take that back.
+The actions on a process: ask it to start no more tasks, and withdraw that request.
 
-What is asked for stands in the process's row, and `DrainRequest` writes it; here it is confirmed, logged and told.
+`DrainRequest` writes the request into the row of the process. This module asks for confirmation, logs and reports.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ProcessDrain(ReadOnlyAdmin):
         return own + super().get_urls()
 
     def drain_view(self, request: HttpRequest, process_id: UUID) -> HttpResponse:
-        """Show what a drain means, and ask for it by POST."""
+        """Show the consequences of a drain, and request it by POST."""
         self._check_permission(request)
         process = self.get_queryset(request).filter(pk=process_id).first()
         if process is None or process.state not in Process.UP:
@@ -51,8 +51,8 @@ class ProcessDrain(ReadOnlyAdmin):
         if request.method != "POST":
             return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
         self._send(request, process, _("Asked to drain."), is_undo=False)
-        told = _("%(process)s is asked to start nothing more. It heeds that within %(time)s; what runs in it goes on.")
-        self.message_user(request, told % self._words(process), messages.SUCCESS)
+        text = _("%(process)s is asked to start nothing more. It heeds that within %(time)s; its running tasks go on.")
+        self.message_user(request, text % self._words(process), messages.SUCCESS)
         return HttpResponseRedirect(self.page_of(Process, process.pk))
 
     def undo_drain_view(self, request: HttpRequest, process_id: UUID) -> HttpResponse:
@@ -63,12 +63,12 @@ class ProcessDrain(ReadOnlyAdmin):
         if process is None or process.state not in Process.UP:
             return self._leave(request, process_id, process)
         self._send(request, process, _("The drain was taken back."), is_undo=True)
-        told = _("%(process)s may start tasks again. It does so within %(time)s.")
-        self.message_user(request, told % self._words(process), messages.SUCCESS)
+        text = _("%(process)s may start tasks again. It does so within %(time)s.")
+        self.message_user(request, text % self._words(process), messages.SUCCESS)
         return HttpResponseRedirect(self.page_of(Process, process.pk))
 
     def describe_buttons(self, request: HttpRequest, process: Process) -> dict[str, Any]:
-        """Return what the page of a process needs for its buttons."""
+        """Return the addresses of the buttons on the page of a process."""
         if process.state not in Process.UP or not self.has_drain_permission(request):
             return {}
         name = "undo_drain" if process.drain_requested_at else "drain"
@@ -85,8 +85,8 @@ class ProcessDrain(ReadOnlyAdmin):
         if process is None:
             self.message_user(request, _("This process is not known any more."), messages.WARNING)
             return HttpResponseRedirect(self.list_of(Process))
-        told = _("%(process)s has ended: there is nothing to drain.")
-        self.message_user(request, told % {"process": process}, messages.WARNING)
+        text = _("%(process)s has ended: there is nothing to drain.")
+        self.message_user(request, text % {"process": process}, messages.WARNING)
         return HttpResponseRedirect(self.page_of(Process, process_id))
 
     def _send(self, request: HttpRequest, process: Process, logged: str, *, is_undo: bool) -> None:

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 from ...models import Drain
 from ..shared.base import PageOfRowsWithProcess, ReadOnlyAdmin, breakable, cell, find_processes, label_of, short_id
 from ..shared.formats import duration, write_moment
-from ..tasks.filters import ProcessFilter
+from ..tasks.link_filters import ProcessFilter
 from .drain_advice import describe_advice
 from .drain_page import describe, draw_drain
 
@@ -53,7 +53,7 @@ class DrainAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("process"))
     def on_process(self, drain: Drain) -> SafeString:
-        label: str = drain.process_label  # type: ignore[attr-defined]  # Put there by PageOfRowsWithProcess.
+        label: str = drain.process_label  # type: ignore[attr-defined]  # Set by PageOfRowsWithProcess.
         return format_html(
             '<span class="bgtasks-name">{}</span><span class="bgtasks-under"><span title="{}">{}</span></span>',
             *(breakable(label), drain.pk, short_id(drain.pk)),

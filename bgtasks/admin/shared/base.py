@@ -1,4 +1,4 @@
-"""What the three pages have in common: rows that nobody changes by hand, and how links and badges are written."""
+"""The common base of the pages: read-only rows, links to other pages, and cells and badges of lists."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
+from ...failure import storable
 from ...models import BackgroundTask, Process
 from .formats import printable
 from .paginator import CappedPaginator
@@ -31,11 +32,11 @@ else:
     ModelAdmin = admin.ModelAdmin
 
 
-MAX_ON_ONE_LINE = 20  # Characters of a process in a list; a longer host name takes more lines.
+MAX_ON_ONE_LINE = 20  # Characters of a process in a list; a longer one is wrapped.
 
 
 class Fact(NamedTuple):
-    """A line of a page's summary."""
+    """A line in the summary of a page."""
 
     label: str
     value: object
@@ -44,7 +45,7 @@ class Fact(NamedTuple):
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """Shows rows to whoever may view them. Only the runtime writes them."""
+    """Shows rows to users with the permission to view them. Only the runtime writes them."""
 
     actions: Sequence[str] | None = None
     show_full_result_count = False
@@ -71,18 +72,22 @@ class ReadOnlyAdmin(ModelAdmin):
         return PageOfRows
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Read where the runtime writes: a replica shows a task as running that has long finished."""
+        """Read from the database to which the runtime writes: on a replica a finished task may still be running."""
         return super().get_queryset(request).using(router.db_for_write(BackgroundTask))
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Allow what the filters offer. `?args__regex=…` reads the whole table, and NUL is an error in PostgreSQL."""
+        """
+        Allow only the parameters of the filters.
+
+        `?args__regex=…` would read the whole table, and PostgreSQL raises an error for NUL.
+        """
         return lookup in {each.parameter_name for each in self.get_list_filter(request)}  # type: ignore[arg-type,union-attr]  # All are SimpleListFilters.
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return super().changelist_view(request, {"title": title_of(self.opts), **(extra_context or {})})
 
     def page_of(self, model: type[models.Model], pk: object) -> str:
-        """Return the address of a row's page, or "" where that model is not in this admin site."""
+        """Return the address of the page of a row, or "" if the model is not in this admin site."""
         return self._address(f"{model._meta.app_label}_{model._meta.model_name}_change", [pk])
 
     def list_of(self, model: type[models.Model]) -> str:
@@ -107,7 +112,7 @@ class PageOfRows(ChangeList):
 
 
 class PageOfRowsWithProcess(PageOfRows):
-    """The rows of one page, and in one more query the processes they name: there is no foreign key to join by."""
+    """The rows of one page with their processes. These take a query, since the rows have no foreign key for a join."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -134,7 +139,7 @@ def label_of(process_id: UUID | None, found: dict[UUID, Process]) -> str:
 
 
 def short_id(row_id: UUID) -> str:
-    """Return the end of an id, which is random; its beginning is the time and much the same in all new rows."""
+    """Return the end of an id, which is random. Its beginning, the time, hardly differs between new rows."""
     return f"…{row_id.hex[-8:]}"
 
 
@@ -144,23 +149,28 @@ def process_cell(label: str) -> SafeString:
     return cell(_("Process"), breakable(label), "bgtasks-wraps")
 
 
+def name_user(request: HttpRequest) -> str:
+    """Return the name of the user for the history of a task."""
+    return storable(f"user {request.user.get_username()}")[:200]
+
+
 def title_of(opts: Options[Any]) -> str:
-    """Return the name of a page, without the spaces by which it is sorted."""
+    """Return the name of a page without the leading spaces that sort it in the index."""
     return str(capfirst(str(opts.verbose_name_plural).strip()))
 
 
 def badge(status: str, label: object) -> SafeString:
-    """Return a status in its colour. The colour's name is the status, where it is one that the style sheet may know."""
+    """Return a status as a badge. The CSS class has the name of the status, if that is a plain word."""
     name = status.lower() if status.isascii() and status.isalpha() else "unknown"
     return format_html('<span class="bgtasks-badge bgtasks-is-{}">{}</span>', name, label)
 
 
 def breakable(name: str) -> SafeString:
-    """Let a long name break after its dots and underscores rather than within a word."""
+    """Let a long name break after dots, underscores and other separators instead of within a word."""
     return format_html_join(mark_safe("<wbr>"), "{}", ((part,) for part in re.split(r"(?<=[._:@/])", name)))
 
 
 def cell(label: object, value: object, kind: str = "") -> SafeString:
-    """Return a cell of a list; its label is seen where there is no room for the table's head."""
+    """Return a cell of a list. Narrow screens show its label in place of the head of the table."""
     template = '<span class="bgtasks-label">{}</span><span class="bgtasks-value {}">{}</span>'
     return format_html(template, label, kind, value)

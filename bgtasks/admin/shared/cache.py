@@ -1,4 +1,4 @@
-"""Keeps what is costly to read for a moment, in this process: a page that is pushed to asks for itself each second."""
+"""A cache for some seconds, in this process: a live page loads itself anew each second."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_all: list[Kept[object]] = []
+_all: list[TimedCache[object]] = []
 
 
-class Kept(Generic[T]):
-    """What `read` returns for a database, kept for some seconds; while one thread reads, others wait for it."""
+class TimedCache(Generic[T]):
+    """Caches the result of `read` for each database. While one thread reads, other threads wait for it."""
 
     def __init__(self, seconds: float, read: Callable[[str], T]) -> None:
         self._seconds = seconds
         self._read = read
         self._lock = threading.Lock()
-        self._found: dict[str, tuple[float, T]] = {}  # By alias: when it was read, on the monotonic clock, and what.
+        self._found: dict[str, tuple[float, T]] = {}  # By alias: time on the monotonic clock, and value.
         _all.append(self)  # type: ignore[arg-type]
 
     def get(self, using: str) -> T:
@@ -30,7 +30,7 @@ class Kept(Generic[T]):
         return found[1]
 
     def get_known(self, using: str) -> T | None:
-        """Return it if it is kept, without reading it."""
+        """Return the cached value if it is still fresh, without reading it."""
         found = self._find(using)
         return found[1] if found is not None else None
 
@@ -43,6 +43,6 @@ class Kept(Generic[T]):
 
 
 def forget_all() -> None:
-    """For tests, which each have another database."""
+    """Empty all caches, for tests: each of them has another database."""
     for each in _all:
         each.forget()

@@ -1,4 +1,4 @@
-"""Pages of a list by id rather than by number: a page far back costs what the first one does, and nothing shifts."""
+"""Pages of a list by id rather than by number: each costs the same, and new rows do not shift them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from . import paginator
+from .formats import parse_uuid
 from .paginator import CappedPaginator
 
-BEFORE, AFTER = "before", "after"  # Of the address: the id that a page lies before or after. Neither: the first page.
+BEFORE, AFTER = "before", "after"  # Parameters with the id next to a page. Without them the first page is shown.
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class Page:
 class KeysetPaginator(CappedPaginator):
     def page_at(self, before: UUID | None, after: UUID | None) -> Page:
         """
-        Return the page that lies next to an id: the first one if there is none.
+        Return the page next to an id; without an id the first page.
 
-        Who goes back and comes to a page that is not full gets the first page.
+        A page on the way back that is not full is replaced by the first page.
         """
         cursor = before or after
         goes_back = cursor is not None and (before is None) == self.is_newest_first
@@ -44,7 +45,7 @@ class KeysetPaginator(CappedPaginator):
         return bool(self._rows.query.order_by[:1] != ("id",))
 
     def _find_next_to(self, before: UUID | None, after: UUID | None, goes_back: bool) -> list[Any]:
-        """Return one row more than a page has, the nearest to the id first."""
+        """Return the rows of the page and one more, nearest to the id first."""
         most = self.per_page + 1
         if self._few is not None:
             ids = [pk for pk in self._few if (before is None or pk < before) and (after is None or pk > after)]
@@ -56,11 +57,8 @@ class KeysetPaginator(CappedPaginator):
 
 
 def read_id(query: Mapping[str, Any], name: str) -> UUID | None:
-    """Return the id of a parameter of the address; None if there is none, or if it is none."""
-    try:
-        return UUID(query.get(name, ""))
-    except (TypeError, ValueError):
-        return None
+    """Return the id that a parameter of the address holds, or None."""
+    return parse_uuid(query.get(name))
 
 
 def oldest_ids(rows: Any, most: int) -> list[UUID]:
@@ -73,7 +71,7 @@ def walk(rows: Any, columns: Sequence[str], most: int, size: int) -> Iterator[li
     """
     Yield these columns (the id among them) of up to `most` rows, newest first, in lists of up to `size`.
 
-    Only one of the lists is in memory at a time, and no cursor of the database stays open between two of them.
+    Only one list is in memory at a time, and no database cursor stays open between two lists.
     """
     rows = rows.values(*columns)
     few = _find_few(rows)
@@ -95,7 +93,7 @@ def walk(rows: Any, columns: Sequence[str], most: int, size: int) -> Iterator[li
 
 
 def _find_few(rows: Any) -> list[UUID] | None:
-    """Return the ids of rows that are few: they are sorted here, for the paginator's reason. None: they are many."""
+    """Return the ids of the rows, unsorted, if they are few; else None. `CappedPaginator` has the reason."""
     ids = list(_ids(rows).order_by()[: paginator.FEW + 1])
     return ids if len(ids) <= paginator.FEW else None
 

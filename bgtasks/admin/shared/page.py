@@ -1,4 +1,4 @@
-"""A page of the admin that is no list of rows: it stands in the place of a proxy model's list."""
+"""A page of the admin that is not a list of rows. It takes the place of the list of a proxy model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ...live import PATH, is_routed
 from ...models import BackgroundTask
 from .base import ReadOnlyAdmin, title_of
 
-MOVING, RESTING = 1, 5  # Seconds between two refreshes: of a page that is pushed to and on which bars grow, of others.
+MOVING, RESTING = 1, 5  # Seconds between two refreshes: of a page with a socket and growing bars, and of other pages.
 
 
 def live_context(*, is_moving: bool) -> dict[str, Any]:
-    """Return what the page's script is told: how often to refresh, and the address of the socket that pushes."""
+    """Return the values for the script of a page: the seconds between refreshes, and the address of the socket."""
     return {
         "refresh_seconds": RESTING if not is_routed() or not is_moving else MOVING,
         "is_moving": is_moving,
@@ -27,7 +27,7 @@ def live_context(*, is_moving: bool) -> dict[str, Any]:
 
 
 class PageAdmin(ReadOnlyAdmin):
-    """A page for whoever may view background tasks."""
+    """A page for users with the permission to view background tasks."""
 
     template = ""
 
@@ -42,12 +42,12 @@ class PageAdmin(ReadOnlyAdmin):
         return bool(request.user.has_perm("bgtasks.view_backgroundtask"))
 
     def get_urls(self) -> list[URLPattern]:
-        """Return the address of the page; what a page has besides is added. Not those of rows, which are elsewhere."""
+        """Return the address of the page. Rows have none here, and subclasses add their own addresses."""
         name = f"{self.opts.app_label}_{self.opts.model_name}_changelist"
         return [path("", self.admin_site.admin_view(self.changelist_view), name=name)]
 
     def describe(self, request: HttpRequest) -> dict[str, Any]:
-        """Return what the template shows."""
+        """Return the values for the template."""
         raise NotImplementedError
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:

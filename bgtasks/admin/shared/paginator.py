@@ -1,4 +1,4 @@
-"""A paginator for tables of a million rows: it counts no further than it must, and does not walk for a few rows."""
+"""A paginator for tables of a million rows: it limits its counting, and finds few rows without a walk over many."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FEW = 500
 
 class CappedPaginator(BasePaginator):
     """
-    Counts, and so shows, the first MAX_COUNT rows. What lies further back is found by a filter or a search.
+    Counts and shows only the first MAX_COUNT rows. A filter or a search finds older ones.
 
-    Asked for the newest of the rows that match, a database walks the primary key backwards, past a million rows that
-    match not, rather than using the index of the filter and sorting. So the ids are asked for without an order, and
-    sorted here when they are few.
+    For the newest of the rows that match, a database may walk the primary key backwards, past a million other rows,
+    instead of using the index of the filter. So this class queries ids without an order, and sorts them here if they
+    are few.
     """
 
     @cached_property
@@ -34,7 +34,7 @@ class CappedPaginator(BasePaginator):
         return self._few is None and self._counted > MAX_COUNT
 
     def rows_of(self, number: int) -> list[Any]:
-        """Return the rows of a page that there is."""
+        """Return the rows of an existing page."""
         page = slice((number - 1) * self.per_page, min(number * self.per_page, self.count))
         if self._few is None:
             return list(self.object_list[page])
@@ -57,5 +57,5 @@ class CappedPaginator(BasePaginator):
 
 
 def count_up_to(most: int, rows: Any) -> int:
-    """Count the rows of a queryset, of which the database looks at no more than `most`."""
+    """Count the rows of a queryset, up to `most`."""
     return int(rows.order_by()[:most].count())

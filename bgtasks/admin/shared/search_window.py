@@ -1,7 +1,7 @@
 """
-How far back the list of background tasks looks where no index helps: a bound on what any filter and any search reads.
+The limits of searches without an index: they read the newest background tasks only.
 
-The bounds are ids, which sort by time. Each is read once for a request, and the page says which of them cut something.
+A limit is an id, since ids sort by time. Each one is read once per request, and the page notes the limits that apply.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from ...models import BackgroundTask
 from ...status import UNSUCCESSFUL
 
 RECENT = 20_000  # Tasks of any status.
-RECENT_FAILED = 3_000  # Tasks of each of the statuses that say that something went wrong.
+RECENT_FAILED = 3_000  # Tasks of each unsuccessful status.
+MAX_DIGITS = 18  # Of a number that every database holds exactly.
 
 
 def newest(request: HttpRequest, alias: str) -> Q:
@@ -27,7 +28,7 @@ def newest(request: HttpRequest, alias: str) -> Q:
 
 
 def newest_failed(request: HttpRequest, alias: str) -> Q:
-    """Return the condition of being among the newest of those that failed, that were interrupted or that got lost."""
+    """Return the condition of being among the newest failed, interrupted or lost tasks."""
     found = Q(pk__in=[])
     for status in UNSUCCESSFUL:
         edge = _find_edge(request, alias, status, RECENT_FAILED)
@@ -36,23 +37,21 @@ def newest_failed(request: HttpRequest, alias: str) -> Q:
 
 
 def describe(request: HttpRequest) -> list[str]:
-    """Return what the page has to say of where it has not looked."""
+    """Return notes on the limits that applied to this request."""
     cut = {status for (_alias, status), edge in _edges(request).items() if edge is not None}
     notes = []
     if None in cut:
-        text = _("Only the newest %(count)s tasks are looked through for this: no index knows it.")
+        text = _("Only the newest %(count)s tasks are searched for this, since no index covers it.")
         notes.append(text % {"count": RECENT})
     if cut - {None}:
-        text = _(
-            "Only the newest %(count)s tasks that failed, were interrupted or got lost are looked through for this."
-        )
+        text = _("Only the newest %(count)s tasks that failed, were interrupted or got lost are searched for this.")
         notes.append(text % {"count": RECENT_FAILED})
     return notes
 
 
 def is_searchable(text: str) -> bool:
     """
-    Tell whether a column may hold this text: PostgreSQL refuses NUL, and no database takes half of a surrogate pair.
+    Return whether a column may hold a text. PostgreSQL refuses NUL, and all databases half of a surrogate pair.
 
     >>> [is_searchable(text) for text in ("naïve", "a\\x00b", "\\ud800", "x" * 201)]
     [True, False, False, False]
@@ -70,7 +69,7 @@ def _edges(request: HttpRequest) -> dict[tuple[str, str | None], UUID | None]:
 
 
 def _find_edge(request: HttpRequest, alias: str, status: str | None, count: int) -> UUID | None:
-    """Return the newest id that is too old, which an index tells; None where all are new enough."""
+    """Return the newest id outside the limit, by an index; None if all tasks are within it."""
     edges = _edges(request)
     if (alias, status) not in edges:
         rows = BackgroundTask.objects.using(alias).order_by("-pk")

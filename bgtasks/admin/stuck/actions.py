@@ -1,13 +1,13 @@
 """
-What staff may do with stuck tasks: give them their verdicts now, cancel them.
+The actions on stuck tasks: apply their verdicts now, or cancel them.
 
-A verdict is given by the rescue, to tasks whose process is over. A process that is merely silent is watched first.
+The rescue gives a verdict to tasks whose process is over. A process that is only silent is watched first.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -23,19 +23,18 @@ from django.utils import timezone
 from django.utils.translation import get_language, ngettext_lazy, override
 from django.utils.translation import gettext as _
 
-from ... import transitions
 from ...conf import get_settings
-from ...failure import storable
 from ...models import BackgroundTask, Process, StuckTask
-from ...operations.announce_ended import announcing
 from ...operations.rescue_by_hand import VerdictRequest, background_watch, longest_watch, rescue_by_hand
 from ...reports.stuck import Standing, find_standing
 from ...status import LIVE, Status
 from ...transitions import Cancellation, Verdict
-from ..shared.formats import duration, printable
+from ..shared.base import name_user
+from ..shared.formats import duration, join_names, printable
 from ..shared.page import PageAdmin
+from ..tasks.actions import LOGGED, cancel_each
 
-MAX_AT_ONCE = 1000  # Tasks of one action.
+MAX_AT_ONCE = 1000  # Tasks in one action.
 MAX_NAMED = 5  # Names in one message.
 
 WHY_CANCELLED = "cancelled in the admin: it was stuck"  # For the history, which is not translated.
@@ -126,7 +125,7 @@ class StuckActions(PageAdmin):
         return self._act_on_selection(request, self.has_cancel_permission, self._cancel)
 
     def read_processes(self, ids: Iterable[UUID | None]) -> dict[UUID, Process]:
-        """Return these processes, and all that are up. One query."""
+        """Return these processes and all processes that are up. One query."""
         wanted = {each for each in ids if each is not None}
         rows = Process.objects.using(self.using).filter(Q(pk__in=wanted) | Q(state__in=Process.UP))
         return {process.pk: process for process in rows.defer("blocked_by", "functions")}
@@ -150,13 +149,13 @@ class StuckActions(PageAdmin):
         return HttpResponseRedirect(self.list_of(StuckTask))
 
     def _read_selection(self, request: HttpRequest) -> set[UUID]:
-        """Return the ids of the button's own row, else of the rows that are ticked."""
+        """Return the id of the row whose button was pressed; otherwise the ids of the selected rows."""
         own = request.POST.get("one")
         texts = [own] if own else request.POST.getlist("task")
         try:
             ids = {UUID(text) for text in texts}
-        except ValueError:  # No form of ours has sent it.
-            self.message_user(request, _("What was selected are no tasks. Nothing was done."), messages.ERROR)
+        except ValueError:  # Sent by no form of ours.
+            self.message_user(request, _("The selection does not consist of tasks. Nothing was done."), messages.ERROR)
             return set()
         if len(ids) > MAX_AT_ONCE:
             too_many = _("More than %(count)s tasks are selected, which is too many at once. Nothing was done.")
@@ -170,39 +169,48 @@ class StuckActions(PageAdmin):
         now, settings = timezone.now(), get_settings()
         processes = self.read_processes(task.process for task in tasks)
         outcomes: dict[Any, list[str]] = defaultdict(list)
-        left: dict[UUID, list[BackgroundTask]] = defaultdict(list)
+        by_process: dict[UUID, list[BackgroundTask]] = defaultdict(list)
         for task in tasks:
             if task.status not in LIVE:
                 outcomes["changed"].append(task.name)
             elif task.process is None:
                 outcomes["free"].append(task.name)
             else:
-                left[task.process].append(task)
-        for process, its_tasks in left.items():
-            names = [task.name for task in its_tasks]
+                by_process[task.process].append(task)
+        for process, its_tasks in by_process.items():
             standing = find_standing(processes.get(process), settings, now)
-            if standing is Standing.UP:
-                outcomes["alive"] += names
-            elif standing is Standing.OVER:
-                for outcome, name in self._give_verdicts(request, process, its_tasks):
-                    outcomes[outcome].append(name)
-            else:
-                note = partial(_note_verdicts, request.user.pk, get_language())
-                wanted = VerdictRequest(_name(request), {task.pk for task in its_tasks}, note)
-                background_watch.request(self.using, settings, process, wanted)
-                outcomes["watched"] += names
+            for outcome, name in self._apply_to(request, process, standing, its_tasks):
+                outcomes[outcome].append(name)
+        self._report_verdicts(request, outcomes)
+
+    def _apply_to(
+        self, request: HttpRequest, process: UUID, standing: Standing, tasks: Sequence[BackgroundTask]
+    ) -> Iterator[tuple[Any, str]]:
+        """Apply the verdicts to tasks of one process. Yield the outcome and the name of each task."""
+        if standing is Standing.OVER:
+            yield from self._give_verdicts(request, process, tasks)
+            return
+        if standing is not Standing.UP:
+            note = partial(_note_verdicts, request.user.pk, get_language())
+            wanted = VerdictRequest(name_user(request), {task.pk for task in tasks}, note)
+            background_watch.request(self.using, get_settings(), process, wanted)
+        for task in tasks:
+            yield "alive" if standing is Standing.UP else "watched", task.name
+
+    def _report_verdicts(self, request: HttpRequest, outcomes: Mapping[Any, Sequence[str]]) -> None:
         for status, given in GIVEN.items():
-            self._tell(request, messages.SUCCESS, given, outcomes[status])
-        self._tell(request, messages.INFO, WATCHED, outcomes["watched"], seconds=duration(longest_watch(settings)))
-        for what, text in (("alive", ALIVE), ("free", FREE), ("changed", CHANGED)):
-            self._tell(request, messages.WARNING, text, outcomes[what])
+            self._report(request, messages.SUCCESS, given, outcomes.get(status, ()))
+        seconds = duration(longest_watch(get_settings()))
+        self._report(request, messages.INFO, WATCHED, outcomes.get("watched", ()), seconds=seconds)
+        for outcome, text in (("alive", ALIVE), ("free", FREE), ("changed", CHANGED)):
+            self._report(request, messages.WARNING, text, outcomes.get(outcome, ()))
 
     def _give_verdicts(
         self, request: HttpRequest, process: UUID, tasks: Sequence[BackgroundTask]
     ) -> Iterator[tuple[Any, str]]:
-        """Yield what became of each task of a process that is over, with its name."""
+        """Give the verdicts to tasks of a process that is over."""
         with transaction.atomic(using=self.using):
-            verdicts = rescue_by_hand(self.using, process, _name(request), [task.pk for task in tasks])
+            verdicts = rescue_by_hand(self.using, process, name_user(request), [task.pk for task in tasks])
             _log_verdicts(request.user.pk, verdicts)
         given = {verdict.id: verdict.status for verdict in verdicts}
         for task in tasks:
@@ -211,33 +219,24 @@ class StuckActions(PageAdmin):
     def _cancel(self, request: HttpRequest, tasks: Sequence[BackgroundTask]) -> None:
         now, settings = timezone.now(), get_settings()
         processes = self.read_processes(task.process for task in tasks)
-        logged = {Cancellation.DONE: _("Cancelled."), Cancellation.ASKED: _("Asked to stop.")}
         names: dict[Any, list[str]] = defaultdict(list)
-        with announcing(self.using) as ended:
-            for task in tasks:
-                own: list[Verdict] = []
-                with transaction.atomic(using=self.using):
-                    outcome: Any = transitions.cancel(self.using, task.pk, _name(request), WHY_CANCELLED, ended=own)
-                    if outcome in logged:
-                        self.log_change(request, task, logged[outcome])
-                ended += own
-                if outcome is Cancellation.ASKED and task.process is not None:
-                    standing = find_standing(processes.get(task.process), settings, now)
-                    outcome = outcome if standing is Standing.UP else "later"
-                names[outcome].append(task.name)
+        for task, outcome in cancel_each(self, request, tasks, WHY_CANCELLED):
+            process = processes.get(task.process) if task.process is not None else None
+            is_asked = outcome is Cancellation.ASKED and task.process is not None
+            is_later = is_asked and find_standing(process, settings, now) is not Standing.UP
+            names["later" if is_later else outcome].append(task.name)
         for outcome, text in CANCELLED.items():
-            self._tell(request, messages.SUCCESS if outcome in logged else messages.WARNING, text, names[outcome])
-        self._tell(request, messages.SUCCESS, CANCELLED_LATER, names["later"])
+            self._report(request, messages.SUCCESS if outcome in LOGGED else messages.WARNING, text, names[outcome])
+        self._report(request, messages.SUCCESS, CANCELLED_LATER, names["later"])
 
-    def _tell(self, request: HttpRequest, level: int, text: Any, names: Sequence[str], **values: str) -> None:
+    def _report(self, request: HttpRequest, level: int, text: Any, names: Sequence[str], **values: str) -> None:
         if names:
-            shown = sorted({printable(name) for name in names})
-            listed = ", ".join([*shown[:MAX_NAMED], *(["…"] if len(shown) > MAX_NAMED else [])])
+            listed = join_names(sorted({printable(name) for name in names}), MAX_NAMED)
             self.message_user(request, text % {"count": len(names), "names": listed, **values}, level)
 
 
 def _note_verdicts(user_id: Any, language: str | None, verdicts: Sequence[Verdict]) -> None:
-    """Write the admin log from outside a request, in the language of whoever asked."""
+    """Write the admin log outside a request, in the language of the user."""
     with override(language):
         _log_verdicts(user_id, verdicts)
 
@@ -251,8 +250,3 @@ def _log_verdicts(user_id: Any, verdicts: Sequence[Verdict]) -> None:
             change_message=_("Given its verdict: %(status)s.") % {"status": verdict.status.label},
             single_object=True,
         )
-
-
-def _name(request: HttpRequest) -> str:
-    """Return who asks, for the history."""
-    return storable(f"user {request.user.get_username()}")[:200]

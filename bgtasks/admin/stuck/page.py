@@ -1,4 +1,4 @@
-"""Stuck tasks: why each does not get on, and what becomes of it."""
+"""The page of stuck tasks: the reason why each is stuck, and its outlook."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ...reports.stuck import Finder
 from ...reports.stuck import StuckTask as Stuck
 from ...status import Status
 from ...transitions import JUDGED
-from ..processes.outlook import Around, foresee
 from ..shared.base import label_of, short_id
-from ..shared.formats import duration, printable, split_name, write_moment
+from ..shared.formats import duration, printable, split_name, time_since, write_moment
 from ..shared.page import live_context
 from .actions import StuckActions
+from .outlook import Around, foresee
 
 MAX_SHOWN = 200  # Tasks on the page.
 MAX_PLACE = 300  # Characters of a file's or a function's name.
@@ -48,7 +48,7 @@ class StuckAdmin(StuckActions):
         by_id = {row["id"]: row for row in rows.order_by().values(*JUDGED)}
         return {
             **live_context(is_moving=False),
-            "socket_path": "",  # Time makes a task stuck, and no change that would be pushed.
+            "socket_path": "",  # A task becomes stuck by time, without a change that could be pushed.
             "tasks": [self._describe_task(request, task, by_id[task.id], around) for task in shown if task.id in by_id],
             "hidden_count": len(found) - len(shown),
             "may_apply": self.has_apply_permission(request),
@@ -86,7 +86,7 @@ class StuckAdmin(StuckActions):
 
 
 def _rules(settings: Settings) -> Iterator[str]:
-    """Yield what makes a task stuck."""
+    """Yield the conditions under which a task is stuck."""
     yield _("Its process has ended, or has not beaten for %(time)s.") % {"time": duration(settings.dead_after)}
     if settings.stuck_after is not None:
         text = _("It runs for longer than its stuck_after, or %(time)s where it has none.")
@@ -106,5 +106,5 @@ def _describe_place(place: Any, now: datetime) -> dict[str, str] | None:
         "line": printable(place.get("line", ""))[:20],
         "function": printable(place.get("function", ""))[:MAX_PLACE],
         "since": write_moment(since) if since is not None else "",
-        "age": duration(max(now - since, timedelta(0))) if since is not None else "",
+        "age": time_since(since, now) if since is not None else "",
     }

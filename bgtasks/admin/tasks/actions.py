@@ -1,9 +1,9 @@
 """
-What staff may do with background tasks: cancel them, fire them again, delete what has finished.
+The actions on background tasks: cancel, fire again, delete finished ones.
 
-What that does to a row is decided by `transitions`, `fire_again` and the queryset; here it is asked for, logged and
-told. None of it needs the runtime, so it works in any process that serves the admin. `bulk_actions` asks first when it
-is about many.
+`transitions`, `fire_again` and the queryset decide the effect on a row. This module calls them, logs and reports. None
+of them needs the runtime, so the actions work in any process that serves the admin. `bulk_actions` asks for
+confirmation of an action on many tasks.
 """
 
 from __future__ import annotations
@@ -21,21 +21,20 @@ from django.db import DatabaseError, router, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext_lazy
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from ... import transitions
 from ...definition import declared
-from ...failure import storable
 from ...log import log
 from ...models import BackgroundTask
 from ...operations import fire_again
 from ...operations.announce_ended import announcing
 from ...operations.fire_again import FiredAgain, Refusal
 from ...transitions import Cancellation, Verdict
-from ..shared.base import ReadOnlyAdmin
-from ..shared.formats import printable
+from ..shared.base import ReadOnlyAdmin, name_user
+from ..shared.formats import join_names, printable
 
-BATCH = 200  # Tasks of one transaction.
+BATCH = 200  # Tasks in one transaction.
 MAX_NAMED = 5  # Names in one message.
 
 WHY_CANCELLED = "cancelled in the admin"  # For the history, which is not translated.
@@ -56,6 +55,10 @@ CANCELLED = {
         "%(count)s tasks are not cancelled, since they changed at that moment. Try again.",
         "count",
     ),
+}
+LOGGED = {  # The texts of the successful outcomes in the admin log.
+    Cancellation.DONE: gettext_lazy("Cancelled."),
+    Cancellation.ASKED: gettext_lazy("Asked to stop."),
 }
 FIRED = ngettext_lazy(
     "%(count)s task is fired again, as a new one that any process may start.",
@@ -103,7 +106,7 @@ NOT_DELETED = ngettext_lazy(
 
 
 class TaskActions(ReadOnlyAdmin):
-    """What is done with tasks, and the buttons on the page of one, each with its permission."""
+    """Actions on tasks, and the buttons on the page of a task, each with its permission."""
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("bgtasks.cancel_task"))
@@ -112,7 +115,7 @@ class TaskActions(ReadOnlyAdmin):
         return bool(request.user.has_perm("bgtasks.fire_task"))
 
     def has_delete_finished_permission(self, request: HttpRequest) -> bool:
-        """Only what has finished can be deleted, and there is no page for it: `has_delete_permission` stays false."""
+        """Only an action of the list deletes, and only finished tasks: `has_delete_permission` stays false."""
         return bool(request.user.has_perm("bgtasks.delete_backgroundtask"))
 
     def get_urls(self) -> list[URLPattern]:
@@ -143,7 +146,7 @@ class TaskActions(ReadOnlyAdmin):
         is_allowed: Callable[[HttpRequest], bool],
         act: Callable[[BackgroundTask], BackgroundTask],
     ) -> HttpResponse:
-        """Do what the button of a task's page asks for, and lead to the page of the task that `act` returns."""
+        """Run the action of a button on a task's page, and redirect to the page of the task that `act` returns."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not (self.has_view_permission(request) and is_allowed(request)):
@@ -155,26 +158,18 @@ class TaskActions(ReadOnlyAdmin):
         return HttpResponseRedirect(self.page_of(BackgroundTask, act(task).pk))
 
     def cancel(self, request: HttpRequest, tasks: Iterable[BackgroundTask]) -> None:
-        alias = router.db_for_write(BackgroundTask)
-        logged = {Cancellation.DONE: _("Cancelled."), Cancellation.ASKED: _("Asked to stop.")}
         counts: Counter[Cancellation] = Counter()
-        with self._telling(request, lambda: self._tell_cancelled(request, counts)), announcing(alias) as ended:
-            for task in tasks:
-                own: list[Verdict] = []
-                with transaction.atomic(using=alias):
-                    outcome = transitions.cancel(alias, task.pk, _name(request), WHY_CANCELLED, ended=own)
-                    if outcome in logged:
-                        self.log_change(request, task, logged[outcome])
-                ended += own
+        with self._reporting(request, lambda: self._report_cancelled(request, counts)):
+            for _task, outcome in cancel_each(self, request, tasks, WHY_CANCELLED):
                 counts[outcome] += 1
 
     def fire_again(self, request: HttpRequest, tasks: Sequence[BackgroundTask]) -> dict[UUID, BackgroundTask]:
         alias = router.db_for_write(BackgroundTask)
         total = FiredAgain()
-        with self._telling(request, lambda: self._tell_fired(request, total)):
+        with self._reporting(request, lambda: self._report_fired(request, total)):
             for batch in _in_batches(tasks):
                 with transaction.atomic(using=alias):
-                    outcome = fire_again.fire_again(alias, [task.pk for task in batch], _name(request), WHY_FIRED)
+                    outcome = fire_again.fire_again(alias, [task.pk for task in batch], name_user(request), WHY_FIRED)
                     for task in batch:
                         if task.pk in outcome.fired:
                             text = _("Fired again as %(id)s.") % {"id": outcome.fired[task.pk].pk}
@@ -184,66 +179,82 @@ class TaskActions(ReadOnlyAdmin):
         return total.fired
 
     def _delete(self, request: HttpRequest, tasks: Sequence[BackgroundTask]) -> None:
-        """Delete those that have finished, which they remain; the queryset counts them in the ledger."""
+        """Delete the finished ones of these tasks. The queryset counts them in the ledger."""
         alias = router.db_for_write(BackgroundTask)
         rows = BackgroundTask.objects.using(alias)
         counts: Counter[str] = Counter()
-        with self._telling(request, lambda: self._tell_deleted(request, counts)):
+        with self._reporting(request, lambda: self._report_deleted(request, counts)):
             for batch in _in_batches(tasks):
                 with transaction.atomic(using=alias):
                     found = rows.finished().filter(pk__in=[task.pk for task in batch])
                     finished = list(found.select_for_update().order_by("pk").only("name"))
-                    self.log_deletions(request, finished)  # type: ignore[arg-type]  # It only goes through them.
+                    self.log_deletions(request, finished)  # type: ignore[arg-type]  # Django only iterates over them.
                     rows.finished().filter(pk__in=[task.pk for task in finished]).delete()
                 counts["deleted"] += len(finished)
                 counts["left"] += len(batch) - len(finished)
 
     @contextmanager
-    def _telling(self, request: HttpRequest, tell: Callable[[], None]) -> Iterator[None]:
-        """Tell what was done, also when the database gave up after a part of it."""
+    def _reporting(self, request: HttpRequest, report: Callable[[], None]) -> Iterator[None]:
+        """Report the outcome of an action, also of a part of it if the database raises an error halfway."""
         try:
             yield
         except DatabaseError as error:
             log(logging.ERROR, "The database stopped an action of the admin.", exc_info=error)
-            tell()
-            text = _("The database stopped it: what is said above is done, and the rest is not.")
+            report()
+            text = _("The database stopped the action: the part reported above is done, and the rest is not.")
             self.message_user(request, text, messages.ERROR)
             raise
         else:
-            tell()
+            report()
 
-    def _tell_cancelled(self, request: HttpRequest, counts: Counter[Cancellation]) -> None:
+    def _report_cancelled(self, request: HttpRequest, counts: Counter[Cancellation]) -> None:
         for outcome in Cancellation:
-            is_well = outcome in (Cancellation.DONE, Cancellation.ASKED)
-            self._tell(request, messages.SUCCESS if is_well else messages.WARNING, CANCELLED[outcome], counts[outcome])
+            level = messages.SUCCESS if outcome in LOGGED else messages.WARNING
+            self._report(request, level, CANCELLED[outcome], counts[outcome])
 
-    def _tell_fired(self, request: HttpRequest, outcome: FiredAgain) -> None:
-        self._tell(request, messages.SUCCESS, FIRED, len(outcome.fired))
+    def _report_fired(self, request: HttpRequest, outcome: FiredAgain) -> None:
+        self._report(request, messages.SUCCESS, FIRED, len(outcome.fired))
         counts = Counter(outcome.refused.values())
         for refusal in Refusal:
-            self._tell(request, messages.WARNING, NOT_FIRED[refusal], counts[refusal])
+            self._report(request, messages.WARNING, NOT_FIRED[refusal], counts[refusal])
         self._warn_of_unknown(request, outcome.fired.values())
 
-    def _tell_deleted(self, request: HttpRequest, counts: Counter[str]) -> None:
-        self._tell(request, messages.SUCCESS, DELETED, counts["deleted"])
-        self._tell(request, messages.WARNING, NOT_DELETED, counts["left"])
+    def _report_deleted(self, request: HttpRequest, counts: Counter[str]) -> None:
+        self._report(request, messages.SUCCESS, DELETED, counts["deleted"])
+        self._report(request, messages.WARNING, NOT_DELETED, counts["left"])
 
     def _warn_of_unknown(self, request: HttpRequest, fired: Iterable[BackgroundTask]) -> None:
-        """Name the functions that this process does not know: if no other one does either, their tasks just wait."""
+        """Name the functions that this process does not know: their tasks wait for a process that does."""
         unknown = sorted({task.name for task in fired} - declared.keys())
         if unknown:
-            names = ", ".join([*map(printable, unknown[:MAX_NAMED]), *(["…"] if len(unknown) > MAX_NAMED else [])])
+            names = join_names([printable(name) for name in unknown], MAX_NAMED)
             text = _("Not known in this process, so a process that knows it has to start it: %(names)s.")
             self.message_user(request, text % {"names": names}, messages.WARNING)
 
-    def _tell(self, request: HttpRequest, level: int, text: Any, count: int) -> None:
+    def _report(self, request: HttpRequest, level: int, text: Any, count: int) -> None:
         if count:
             self.message_user(request, text % {"count": count}, level)
 
 
-def _name(request: HttpRequest) -> str:
-    """Return who asks, for the history."""
-    return storable(f"user {request.user.get_username()}")[:200]
+def cancel_each(
+    admin: ReadOnlyAdmin, request: HttpRequest, tasks: Iterable[BackgroundTask], why: str
+) -> Iterator[tuple[BackgroundTask, Cancellation]]:
+    """
+    Cancel each task in a transaction of its own, log it, and yield it with its outcome.
+
+    Args:
+        why: for the history of the task, which is not translated.
+    """
+    alias = router.db_for_write(BackgroundTask)
+    with announcing(alias) as ended:
+        for task in tasks:
+            own: list[Verdict] = []
+            with transaction.atomic(using=alias):
+                outcome = transitions.cancel(alias, task.pk, name_user(request), why, ended=own)
+                if outcome in LOGGED:
+                    admin.log_change(request, task, str(LOGGED[outcome]))
+            ended += own
+            yield task, outcome
 
 
 def _in_batches(tasks: Sequence[BackgroundTask]) -> Iterator[Sequence[BackgroundTask]]:

@@ -1,16 +1,15 @@
 """
-The actions on a selection of the list, and on all that a filter matches.
+The actions on a selection in the list, and on all tasks that a filter matches.
 
-What is about one task is done at once, what is about more is asked about first, with the number and some samples. One
-request does a part of bounded size, oldest first; when more is left, it is asked about again.
+An action on one task is carried out at once. An action on more tasks needs a confirmation first, on a page with their
+number and some samples. One request acts on a bounded number, oldest first, and asks again if more are left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -30,25 +29,25 @@ from ...status import FINISHED, LIVE, Status
 from ..shared import paginator, search_window
 from ..shared.base import short_id
 from ..shared.formats import printable, write_moment
-from ..shared.keyset_paginator import AFTER, BEFORE, oldest_ids, read_id
+from ..shared.keyset_paginator import AFTER, oldest_ids, read_id
 from ..shared.paginator import count_up_to
 from .actions import TaskActions
+from .address import UNTIL, filters_in, with_query
 
-UNTIL = "until"  # Of the address: the newest id that there was when it was asked. What comes later was not meant.
-MAX_SELECTED = 1000  # Ids that a request may name. A page of the list has 50.
+MAX_SELECTED = 1000  # Ids in one request. A page of the list has 50.
 SAMPLES = 5
 
 
 @dataclass(frozen=True)
 class BulkAction:
-    """What a page needs to ask about an action."""
+    """The texts and limits of an action."""
 
     title: Any
     question: Any
     button: Any
     consequence: Any
-    statuses: frozenset[Status]  # Of the tasks that it is for.
-    most: int  # Tasks of one request.
+    statuses: frozenset[Status]  # Of the tasks to which it applies.
+    most: int  # Tasks in one request.
     always_asks: bool = False
     is_alarming: bool = False
 
@@ -66,7 +65,7 @@ BULK_ACTIONS = {
         title=gettext_lazy("Cancel"),
         question=ngettext_lazy("Cancel %(count)s task?", "Cancel %(count)s tasks?", "count"),
         button=ngettext_lazy("Cancel %(count)s task", "Cancel %(count)s tasks", "count"),
-        consequence=gettext_lazy("What waits never starts; what runs is asked to stop where it stands."),
+        consequence=gettext_lazy("Waiting tasks never start; running tasks are asked to stop where they stand."),
         statuses=LIVE,
         most=1000,
         is_alarming=True,
@@ -76,8 +75,8 @@ BULK_ACTIONS = {
         question=ngettext_lazy("Delete %(count)s finished task?", "Delete %(count)s finished tasks?", "count"),
         button=ngettext_lazy("Delete %(count)s task", "Delete %(count)s tasks", "count"),
         consequence=gettext_lazy(
-            "Their rows are gone for good: arguments, results, tracebacks. The ledger and the admin log tell that they "
-            "were there."
+            "Their rows are gone for good: arguments, results, tracebacks. The ledger and the admin log show that they "
+            "existed."
         ),
         statuses=FINISHED,
         most=10_000,
@@ -112,8 +111,8 @@ class BulkActions(TaskActions):
     ) -> HttpResponse | None:
         try:
             return super().response_action(request, queryset, *args, **kwargs)
-        except ValidationError:  # An id that is none: no form of ours has sent it.
-            self.message_user(request, _("What was selected are no tasks. Nothing was done."), messages.ERROR)
+        except ValidationError:  # A malformed id, which no form of ours sends.
+            self.message_user(request, _("The selection does not consist of tasks. Nothing was done."), messages.ERROR)
             return None
 
     def get_urls(self) -> list[URLPattern]:
@@ -121,7 +120,7 @@ class BulkActions(TaskActions):
         return [path("ask/<slug:name>/", view, name="bgtasks_backgroundtask_ask"), *super().get_urls()]
 
     def ask_view(self, request: HttpRequest, name: str) -> HttpResponse:
-        """Ask about an action on all tasks that the address's filter matches, and carry it out, part by part."""
+        """Ask about an action on all tasks that the filter of the address matches, and carry it out part by part."""
         if request.method not in ("GET", "HEAD", "POST"):
             return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
         if name not in BULK_ACTIONS:
@@ -140,7 +139,7 @@ class BulkActions(TaskActions):
         return self._ask_about_filtered(request, name, rows, until)
 
     def _begin(self, request: HttpRequest, queryset: QuerySet[Any], name: str) -> HttpResponse | None:
-        """Ask about what the list was told to do. What is about one task only is done, unless it is a deletion."""
+        """Ask about an action that was chosen in the list. Carry it out for a single task, unless it is a deletion."""
         action = BULK_ACTIONS[name]
         if request.POST.get("select_across") == "1":
             return HttpResponseRedirect(self._ask_url(request, name))
@@ -165,7 +164,7 @@ class BulkActions(TaskActions):
         except ValueError:
             ids = []
         if not ids or len(ids) > MAX_SELECTED:
-            self.message_user(request, _("What was selected are no tasks. Nothing was done."), messages.ERROR)
+            self.message_user(request, _("The selection does not consist of tasks. Nothing was done."), messages.ERROR)
         else:
             self._carry_out(request, name, ids)
         return HttpResponseRedirect(self._list_url(request))
@@ -179,7 +178,7 @@ class BulkActions(TaskActions):
         part, is_last = ids[: action.most], len(ids) <= action.most
         if not self._carry_out(request, name, part) or is_last:
             return HttpResponseRedirect(self._list_url(request))
-        self.message_user(request, _("That was a part. More match: go on, or leave them."), messages.WARNING)
+        self.message_user(request, _("That was one part. More tasks match: go on, or leave them."), messages.WARNING)
         return HttpResponseRedirect(self._ask_url(request, name, after=part[-1], keeps_until=True))
 
     def _ask_about_filtered(
@@ -215,7 +214,6 @@ class BulkActions(TaskActions):
         is_part: bool = False,
     ) -> HttpResponse:
         action = BULK_ACTIONS[name]
-        found = self.get_queryset(request).only("name", "status", "created_at").in_bulk(list(samples))
         part = ngettext(
             "One request does %(count)s task, the oldest that matches. You are asked about the rest afterwards.",
             "One request does %(count)s tasks, the oldest that match. You are asked about the rest afterwards.",
@@ -231,17 +229,7 @@ class BulkActions(TaskActions):
             "part": part % {"count": count} if is_part else "",
             "notes": [] if selected else search_window.describe(request),
             "filters": [] if selected else self._describe_filters(request),
-            "samples": [
-                {
-                    "name": printable(task.name),
-                    "id": short_id(task.pk),
-                    "url": self.page_of(BackgroundTask, task.pk),
-                    "status": task.status,
-                    "label": task.get_status_display(),
-                    "at": write_moment(task.created_at),
-                }
-                for task in (found[pk] for pk in samples if pk in found)
-            ],
+            "samples": list(self._describe_samples(request, samples)),
             "are_more": (len(selected) or count + is_part) > len(samples),
             "selected": selected,
             "url": url,
@@ -250,8 +238,20 @@ class BulkActions(TaskActions):
         }
         return TemplateResponse(request, "admin/bgtasks/backgroundtask/ask.html", context)
 
+    def _describe_samples(self, request: HttpRequest, ids: Sequence[UUID]) -> Iterator[dict[str, Any]]:
+        found = self.get_queryset(request).only("name", "status", "created_at").in_bulk(list(ids))
+        for task in (found[pk] for pk in ids if pk in found):
+            yield {
+                "name": printable(task.name),
+                "id": short_id(task.pk),
+                "url": self.page_of(BackgroundTask, task.pk),
+                "status": task.status,
+                "label": task.get_status_display(),
+                "at": write_moment(task.created_at),
+            }
+
     def _find_filtered(self, request: HttpRequest, action: BulkAction, until: UUID | None) -> Any:
-        """Return the tasks that the filter of the address matches and that the action is for."""
+        """Return the tasks that the filter of the address matches and to which the action applies."""
         rows = self.get_changelist_instance(request).queryset.filter(status__in=sorted(action.statuses))
         if action.statuses == LIVE:
             rows = rows.filter(cancel_requested_at=None)
@@ -270,19 +270,19 @@ class BulkActions(TaskActions):
         return [(label, printable(value)) for label, value in found]
 
     def _carry_out(self, request: HttpRequest, name: str, ids: Sequence[UUID]) -> bool:
-        """Do it, and tell what was done; return whether all of it was."""
+        """Carry out an action. Return False if the database stopped it."""
         carry_out: dict[str, Callable[[HttpRequest, Sequence[BackgroundTask]], Any]] = {
             "fire_tasks_again": self.fire_again,
             "cancel_tasks": self.cancel,
             "delete_tasks": self._delete,
         }
         tasks: list[BackgroundTask] = []
-        for start in range(0, len(ids), paginator.FEW):  # Of ids in one query a database takes only so many.
+        for start in range(0, len(ids), paginator.FEW):  # Databases limit the ids in one query.
             part = ids[start : start + paginator.FEW]
             tasks += self.get_queryset(request).only("name").filter(pk__in=part).order_by("pk")
         try:
             carry_out[name](request, tasks)
-        except DatabaseError:  # It is told and logged.
+        except DatabaseError:  # Reported and logged already.
             return False
         return True
 
@@ -298,17 +298,7 @@ class BulkActions(TaskActions):
         url = reverse("admin:bgtasks_backgroundtask_ask", args=[name], current_app=self.admin_site.name)
         until = read_id(request.GET, UNTIL) if keeps_until else until
         own = {AFTER: after, UNTIL: until}
-        return _with_query(url, [*_filters_in(request), *((name, str(pk)) for name, pk in own.items() if pk)])
+        return with_query(url, [*filters_in(request), *((name, str(pk)) for name, pk in own.items() if pk)])
 
     def _list_url(self, request: HttpRequest) -> str:
-        return _with_query(self.list_of(BackgroundTask), _filters_in(request))
-
-
-def _filters_in(request: HttpRequest) -> list[tuple[str, str]]:
-    """Return the parameters of the address that choose tasks, without those that choose a part of them."""
-    pairs = [(name, value) for name, values in request.GET.lists() for value in values]
-    return [(name, value) for name, value in pairs if value and name not in (BEFORE, AFTER, UNTIL)]
-
-
-def _with_query(url: str, pairs: Sequence[tuple[str, str]]) -> str:
-    return f"{url}?{urlencode(pairs)}" if pairs else url
+        return with_query(self.list_of(BackgroundTask), filters_in(request))

@@ -17,34 +17,32 @@ from django.utils.translation import gettext_lazy
 
 from ...models import BackgroundTask, FailedTask
 from ...status import LIVE, UNSUCCESSFUL, Status
-from ..processes.no_drain import describe_processes_without_drain
 from ..shared import search_window
 from ..shared.base import PageOfRows, badge, breakable, cell, find_processes, label_of, process_cell, short_id
 from ..shared.formats import cut, duration, printable, split_name, write_moment
 from ..shared.keyset_paginator import AFTER, BEFORE, KeysetPaginator, Page, read_id
+from ..shared.no_drain import describe_processes_without_drain
 from ..shared.paginator import count_up_to
-from .bulk_actions import UNTIL, BulkActions
-from .export import FORMAT, Exports
+from .address import NO_FILTERS
+from .bulk_actions import BulkActions
+from .export import Exports
 from .filters import (
     ErrorFilter,
-    FingerprintFilter,
-    FinishedFilter,
     FiredFilter,
     NameFilter,
     QueueFilter,
     ReleaseFilter,
     ShowFilter,
     StatusFilter,
-    TaskProcessFilter,
     UserFilter,
 )
+from .link_filters import FingerprintFilter, FinishedFilter, TaskProcessFilter
 from .page import describe
 from .search import may_view_arguments, read_argument, search
 
 MAX_ON_TAB = 999
-NO_FILTERS = (BEFORE, AFTER, UNTIL, FORMAT)  # Of the address.
 
-# What the list shows. The other columns are large, and a page of them would be megabytes.
+# The columns of the list. The others are large: a page of them would have megabytes.
 LIST_FIELDS = [
     *["id", "name", "status", "key", "created_at", "started_at", "finished_at", "run_after"],
     *["attempt", "max_attempts", "process", "cancel_requested_at", "error_type"],
@@ -53,15 +51,15 @@ LIST_FIELDS = [
 
 class PageOfTasks(PageOfRows):
     """
-    A page of the list by id, and not by number. What is looked at is read when it is asked for.
+    A page of the list by id rather than by number. Its rows and its count are read on demand.
 
-    Actions and exports take the filter and the search from here, and ask for no page.
+    Actions and exports use the filter and the search of this class, but no page.
     """
 
     paginator: KeysetPaginator
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
-        for name in NO_FILTERS:  # They choose among what the filters find.
+        for name in NO_FILTERS:
             self.params.pop(name, None)
             self.filter_params.pop(name, None)
         return super().get_queryset(request, exclude_parameters).only(*LIST_FIELDS)
@@ -83,7 +81,7 @@ class PageOfTasks(PageOfRows):
         return page
 
     @cached_property
-    def result_list(self) -> list[Any]:  # An attribute there, which `get_results` sets.
+    def result_list(self) -> list[Any]:  # In Django an attribute that `get_results` sets.
         return self.page.rows
 
     @cached_property
@@ -96,7 +94,7 @@ class PageOfTasks(PageOfRows):
         rows = self.page.rows
         words = [(_("Newer"), AFTER), (_("Older"), BEFORE)]
         (back, back_by), (on, on_by) = words if self.paginator.is_newest_first else words[::-1]
-        # Where no row is left, back is to the first page.
+        # From an empty page the way back leads to the first page.
         back_url = self.get_query_string({back_by: rows[0].pk} if rows else {}) if self.page.has_previous else ""
         on_url = self.get_query_string({on_by: rows[-1].pk}) if rows and self.page.has_next else ""
         return [
@@ -106,7 +104,7 @@ class PageOfTasks(PageOfRows):
 
     @property
     def more_filters(self) -> list[Any]:
-        """The filters that are folded away, unless one of them is in use."""
+        """The folded filters. They are unfolded while one of them is in use."""
         return [spec for spec in self.filter_specs if getattr(spec, "is_folded", False)]
 
     @property
@@ -123,7 +121,7 @@ class PageOfTasks(PageOfRows):
 
     @property
     def notes(self) -> list[str]:
-        """What the page has to say of where it has not looked, and of what it did not understand."""
+        """Notes on the limits of the search, and on parts of the address that are not valid."""
         notes = search_window.describe(self.request)
         for spec in self.filter_specs:
             if getattr(spec, "is_wrong", False):
@@ -140,8 +138,8 @@ class PageOfTasks(PageOfRows):
 
     @cached_property
     def tabs(self) -> list[dict[str, Any]]:
-        """The links above the list, with as many tasks as the indexes tell at once."""
-        counts = self._count_what_needs_a_look()
+        """The links above the list, with numbers of tasks where an index gives them at once."""
+        counts = self._count_by_tab()
         shown = next(each for each in self.filter_specs if isinstance(each, ShowFilter))
         choices = [(None, _("All")), *shown.lookup_choices]
         return [
@@ -158,7 +156,7 @@ class PageOfTasks(PageOfRows):
     def _url_of(self, shown: str | None) -> str:
         return self.get_query_string({ShowFilter.parameter_name: shown}, remove=[StatusFilter.parameter_name])
 
-    def _count_what_needs_a_look(self) -> dict[str | None, str]:
+    def _count_by_tab(self) -> dict[str | None, str]:
         tasks = BackgroundTask.objects.using(router.db_for_write(BackgroundTask))
         waiting = count_up_to(MAX_ON_TAB + 1, tasks.filter(status=Status.READY))
         running = count_up_to(MAX_ON_TAB + 1, tasks.filter(status=Status.RUNNING))
@@ -176,7 +174,7 @@ class BackgroundTaskAdmin(BulkActions, Exports):
         *[ShowFilter, StatusFilter, NameFilter, FiredFilter, QueueFilter, ReleaseFilter, ErrorFilter, UserFilter],
         *[TaskProcessFilter, FinishedFilter, FingerprintFilter],
     ]
-    search_fields = ["id", "key", "name"]  # For the form to appear; `get_search_results` does the work.
+    search_fields = ["id", "key", "name"]  # They make the form appear; `get_search_results` does the search.
     search_help_text = gettext_lazy("Id, key, name, args.user_id:5")
 
     class Media:
@@ -246,5 +244,5 @@ class BackgroundTaskAdmin(BulkActions, Exports):
 
     @admin.display(description=gettext_lazy("process"))
     def on_process(self, task: BackgroundTask) -> SafeString:
-        label: str = task.process_label  # type: ignore[attr-defined]  # Put there by PageOfTasks.
+        label: str = task.process_label  # type: ignore[attr-defined]  # Set by PageOfTasks.
         return process_cell(label)

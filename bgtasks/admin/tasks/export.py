@@ -1,4 +1,4 @@
-"""The list of background tasks as a file, CSV or JSON: what its filter matches, as a stream of few rows at once."""
+"""The export of the filtered list of background tasks as CSV or JSON, streamed in small batches of rows."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import io
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
 
 from asgiref.sync import sync_to_async
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
-from django.core.serializers.json import DjangoJSONEncoder
 from django.http import (
     HttpRequest,
     HttpResponseBadRequest,
@@ -26,15 +25,16 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ...definition.sensitive import HIDDEN, is_sealed
+from ...models.moments import MomentEncoder, to_utc
 from ..shared.base import ReadOnlyAdmin
 from ..shared.formats import printable, write_moment
-from ..shared.keyset_paginator import AFTER, BEFORE, walk
+from ..shared.keyset_paginator import walk
+from .address import FORMAT, filters_in, with_query
+from .arguments import hide_sealed
 from .search import may_view_arguments
 
-FORMAT = "format"  # Of the address.
 MAX_ROWS = 100_000
-BATCH = 200  # Rows that are in memory: the arguments of one may be large.
+BATCH = 200  # Rows in memory: the arguments of a task may be large.
 
 COLUMNS = (
     *("id", "name", "status", "queue_name", "priority", "key", "attempt", "max_attempts", "on_lost"),
@@ -43,7 +43,7 @@ COLUMNS = (
 )
 ARGUMENTS = ("args", "kwargs")
 
-# What a spreadsheet takes for a formula: https://owasp.org/www-community/attacks/CSV_Injection
+# First characters of a formula in a spreadsheet: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 Rows = Iterator[list[dict[str, Any]]]
@@ -77,15 +77,13 @@ class Exports(ReadOnlyAdmin):
         return response
 
     def export_urls(self, request: HttpRequest) -> list[tuple[str, str]]:
-        """Return the links that the list has: a label and an address with the list's filter."""
+        """Return the label and the address of each export of the list with its current filter."""
         url = reverse("admin:bgtasks_backgroundtask_export", current_app=self.admin_site.name)
-        pairs = [(name, value) for name, values in request.GET.lists() for value in values]
-        pairs = [(name, value) for name, value in pairs if value and name not in (BEFORE, AFTER, FORMAT)]
-        return [(kind.upper(), f"{url}?{urlencode([*pairs, (FORMAT, kind)])}") for kind in WRITERS]
+        return [(kind.upper(), with_query(url, [*filters_in(request), (FORMAT, kind)])) for kind in WRITERS]
 
 
 class _Source:
-    """The rows of an export, list by list; it tells afterwards how many they were, and what there is to say of them."""
+    """Iterates over the rows of an export in batches. Afterwards it has their number and the notes on them."""
 
     def __init__(self, rows: Any, columns: Sequence[str], notes: Sequence[str]) -> None:
         self.rows = rows
@@ -99,14 +97,14 @@ class _Source:
             wanted = found[: MAX_ROWS - self.count]
             self.is_cut = len(wanted) < len(found)
             self.count += len(wanted)
-            yield [_readable(row) for row in wanted]
+            yield [_without_sealed(row) for row in wanted]
         if self.is_cut:
             text = _("Only the newest %(count)s tasks that match are here. Filter for fewer to have the others.")
             self.notes.append(text % {"count": MAX_ROWS})
 
 
 def write_csv(columns: Sequence[str], source: _Source) -> Iterator[str]:
-    """Yield a line with the columns' names, one for each row, and at the end what there is to say, behind a "#"."""
+    """Yield a line with the names of the columns, a line for each row, and a last line for each note, after "#"."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(columns)
@@ -118,7 +116,7 @@ def write_csv(columns: Sequence[str], source: _Source) -> Iterator[str]:
 
 
 def write_json(columns: Sequence[str], source: _Source) -> Iterator[str]:
-    """Yield an object: `tasks`, their `count`, whether the list is `cut`, and `notes` for people."""
+    """Yield an object: `tasks`, their `count`, whether the list is `cut`, and `notes` in the user's language."""
     yield '{"tasks": ['
     separator = "\n"
     for rows in source:
@@ -136,23 +134,18 @@ WRITERS: dict[str, tuple[str, Callable[[Sequence[str], _Source], Iterator[str]]]
 
 
 async def _asynchronous(parts: Iterator[str]) -> AsyncIterator[str]:
-    """Yield the parts, each made on the thread of the request: of a plain iterator ASGI would gather all in memory."""
+    """Yield the parts, each made on the thread of the request. ASGI would gather a plain iterator in memory."""
     while (part := await sync_to_async(lambda: next(parts, None))()) is not None:
         yield part
 
 
-def _readable(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row without what is sealed, which would be no use to anybody."""
-    if isinstance(row.get("args"), list):
-        row["args"] = [HIDDEN if is_sealed(value) else value for value in row["args"]]
-    if isinstance(row.get("kwargs"), dict):
-        row["kwargs"] = {name: HIDDEN if is_sealed(value) else value for name, value in row["kwargs"].items()}
-    return row
+def _without_sealed(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, **{name: hide_sealed(row[name]) for name in ARGUMENTS if name in row}}
 
 
 def _cell(value: Any) -> Any:
     r"""
-    Return a value as a cell that no spreadsheet takes for a formula.
+    Return a value as a cell that spreadsheets do not take for a formula.
 
     >>> [_cell(value) for value in ("=1+1", " @x", "-1", -1, None, ["a"], "\ud800")]
     ["'=1+1", "' @x", "'-1", -1, '', '["a"]', '\\ud800']
@@ -163,15 +156,15 @@ def _cell(value: Any) -> Any:
         return value
     if isinstance(value, list | dict):
         value = _json(value)
-    elif hasattr(value, "isoformat"):
-        return value.isoformat()
+    elif isinstance(value, datetime):
+        return to_utc(value).isoformat()
     text = printable(value).replace("\x00", "\\x00")
     return f"'{text}" if text.startswith(FORMULA) or text.lstrip().startswith(FORMULA) else text
 
 
 def _json(value: Any) -> str:
     try:
-        return json.dumps(value, cls=DjangoJSONEncoder)
+        return json.dumps(value, cls=MomentEncoder)
     except (TypeError, ValueError, RecursionError):
         return json.dumps(_("This value cannot be shown."))
 

@@ -1,17 +1,14 @@
 """
 The filters of the list of background tasks.
 
-Each narrows it by an index, or by the id, which holds the time, or looks among the newest tasks only.
+Each of them uses an index, or the time in the id, or searches the newest tasks only.
 """
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
-from django.conf import settings
 from django.contrib.admin import SimpleListFilter
 from django.db import connections
 from django.db.models import Q, QuerySet, Value
@@ -24,9 +21,7 @@ from ...conf import get_settings
 from ...definition import DEFAULTS, MAX_NAME_LENGTH, declared
 from ...status import LIVE, UNSUCCESSFUL, Status
 from ...uuid7 import first_id_of
-from ..shared.base import find_processes, label_of
-from ..shared.formats import write_moment
-from ..shared.search_window import is_searchable, newest, newest_failed
+from ..shared.search_window import MAX_DIGITS, is_searchable, newest, newest_failed
 
 SHOWN = {
     "live": sorted(LIVE),
@@ -41,11 +36,6 @@ AGES = {
     "3days": timedelta(days=3),
     "week": timedelta(weeks=1),
 }
-LONGEST_TASK = timedelta(days=1)  # One that ended in some stretch of time was fired at most so long before.
-LONGEST_STRETCH = timedelta(days=31)
-STRETCH = re.compile(r"([0-9]{1,12})-([0-9]{1,12})")
-NO_FINGERPRINT = "none"
-MAX_DIGITS = 18  # Of a number that every database holds exactly.
 
 Choices = list[tuple[str, Any]]
 
@@ -66,7 +56,7 @@ class ShowFilter(SimpleListFilter):
 
     @property
     def is_wrong(self) -> bool:
-        """Whether its value, which may come from any link, is none; then nothing is found, and the page says why."""
+        """Whether its value, which any link may hold, is invalid. Then the list is empty, with a note on the reason."""
         return bool(self.value()) and self.value() not in SHOWN
 
 
@@ -75,7 +65,7 @@ class StatusFilter(SimpleListFilter):
     parameter_name = "status"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Offer the statuses that the link above the list leaves; of one there is nothing to choose."""
+        """Offer the statuses within the chosen tab, unless it has a single one."""
         statuses = SHOWN.get(request.GET.get(ShowFilter.parameter_name, ""), list(Status))
         return [(status.value, status.label) for status in Status if status in statuses] if len(statuses) > 1 else []
 
@@ -93,7 +83,7 @@ class StatusFilter(SimpleListFilter):
 
 
 class NameFilter(SimpleListFilter):
-    """Offers the declared task functions: to list the names in the table would read all of it."""
+    """Offers the declared task functions: a list of the names in the table would take reading all of it."""
 
     title = _("name")
     parameter_name = "name"
@@ -102,11 +92,11 @@ class NameFilter(SimpleListFilter):
         super().__init__(request, *args)
         chosen = {name for name, values in request.GET.lists() if any(values)}
         is_of_most = request.GET.get(StatusFilter.parameter_name) == Status.SUCCESSFUL
-        # Whether another filter leaves fewer tasks, by an index of its own.
+        # Whether another filter, with an index of its own, leaves fewer tasks than the name.
         self.is_beside_few = bool(chosen & {"show", "status", "error", "fingerprint"}) and not is_of_most
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        names = {function.name for function in declared.values()}  # A function may stand there under aliases too.
+        names = {function.name for function in declared.values()}  # `declared` has a function under its aliases, too.
         if chosen := self.value():
             names.add(chosen[:MAX_NAME_LENGTH])
         return [(name, name) for name in sorted(names)]
@@ -121,7 +111,7 @@ class NameFilter(SimpleListFilter):
         names = function.names if function is not None and function.name == name else (name,)
         column = "name"
         if self.is_beside_few and connections[queryset.db].vendor == "sqlite":
-            # Its statistics tell only how many tasks a name has on average; it would read all that this one has.
+            # Its statistics have only the average number of tasks of a name: it would read all tasks of this one.
             queryset, column = queryset.alias(plain_name=Concat("name", Value(""))), "plain_name"
         return queryset.filter(**{f"{column}__in": names})
 
@@ -150,102 +140,8 @@ class FiredFilter(SimpleListFilter):
         return bool(self.value()) and self.value() not in AGES
 
 
-class ProcessFilter(SimpleListFilter):
-    """Comes from the page of a process, and is offered nowhere else: there are as many processes as boots."""
-
-    title = _("process")
-    parameter_name = "process"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        process_id = self.process_id
-        return [(str(process_id), label_of(process_id, find_processes([process_id])))] if process_id else []
-
-    def has_output(self) -> bool:
-        return bool(self.value())
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if not self.value():
-            return queryset
-        return queryset.none() if self.is_wrong else queryset.filter(process=self.process_id)
-
-    @property
-    def is_wrong(self) -> bool:
-        return bool(self.value()) and self.process_id is None
-
-    @property
-    def process_id(self) -> UUID | None:
-        try:
-            return UUID(self.value())
-        except (TypeError, ValueError):
-            return None
-
-
-class TaskProcessFilter(ProcessFilter):
-    """Among the tasks that are live an index knows those of a process, among the others none does: the newest it is."""
-
-    def __init__(self, request: HttpRequest, *args: Any) -> None:
-        super().__init__(request, *args)
-        self.is_of_failed_ones = (
-            request.GET.get(ShowFilter.parameter_name) == "failed" or request.GET.get("status") in UNSUCCESSFUL
-        )
-        self.is_of_live_ones = request.GET.get(ShowFilter.parameter_name) in ("live", "waiting", "running")
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        found = super().queryset(request, queryset)
-        if self.process_id is None or self.is_of_live_ones:
-            return found
-        bound = newest_failed if self.is_of_failed_ones else newest
-        return found.filter(bound(request, queryset.db))
-
-
-class FinishedFilter(SimpleListFilter):
-    """
-    Comes from the overview's columns, and is offered nowhere else: `finished=<from>-<until>`.
-
-    Both are seconds since the epoch, the second one excluded.
-    """
-
-    title = _("finished")
-    parameter_name = "finished"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        stretch = self.stretch
-        if stretch is None:
-            return []
-        start, end = map(write_moment, stretch)
-        return [(self.value() or "", f"{start} – {end[11:] if end[:10] == start[:10] else end}")]
-
-    def has_output(self) -> bool:
-        return bool(self.value())
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if not self.value():
-            return queryset
-        if self.stretch is None:
-            return queryset.none()
-        start, end = self.stretch
-        ids = first_id_of(max(start - LONGEST_TASK, datetime.fromtimestamp(0, UTC))), first_id_of(end)
-        moments = [moment if settings.USE_TZ else timezone.make_naive(moment) for moment in (start, end)]
-        return queryset.filter(pk__gte=ids[0], pk__lt=ids[1], finished_at__gte=moments[0], finished_at__lt=moments[1])
-
-    @property
-    def is_wrong(self) -> bool:
-        return bool(self.value()) and self.stretch is None
-
-    @property
-    def stretch(self) -> tuple[datetime, datetime] | None:
-        found = STRETCH.fullmatch(self.value() or "")
-        try:
-            start, end = (datetime.fromtimestamp(int(part), UTC) for part in found.groups()) if found else (None, None)
-        except (ValueError, OverflowError, OSError):  # The year 10000.
-            return None
-        if start is None or end is None or not timedelta(0) < end - start <= LONGEST_STRETCH:
-            return None
-        return start, end
-
-
 class QueueFilter(SimpleListFilter):
-    """Offers the queues that this process knows of."""
+    """Offers the queues of the declared functions and of the settings."""
 
     is_folded = True
     title = _("queue")
@@ -267,7 +163,7 @@ class QueueFilter(SimpleListFilter):
 
 
 class TypedFilter(SimpleListFilter):
-    """A filter whose values are known to the rows only, so that it has a field to type in."""
+    """A filter with a text field, since only the rows have its values."""
 
     is_folded = is_typed = True
     placeholder: Any = ""
@@ -299,7 +195,7 @@ class ReleaseFilter(TypedFilter):
 
 
 class ErrorFilter(TypedFilter):
-    """Finds an exception's class with its module or without."""
+    """Finds the class of an exception with or without its module."""
 
     title = _("error")
     parameter_name = "error"
@@ -311,7 +207,7 @@ class ErrorFilter(TypedFilter):
 
 
 class UserFilter(TypedFilter):
-    """Finds who was logged in to the request that fired a task: by the id, a number or a text."""
+    """Finds the user of the request that fired a task by the id, a number or a text."""
 
     title = _("user")
     parameter_name = "user"
@@ -321,27 +217,4 @@ class UserFilter(TypedFilter):
         ids: list[str | int] = [text]
         if text.isascii() and text.removeprefix("-").isdigit() and len(text) <= MAX_DIGITS:
             ids.append(int(text))
-        return Q(fired_by__user_id__in=ids) & newest(request, alias)  # One look into each JSON for both of them.
-
-
-class FingerprintFilter(SimpleListFilter):
-    """Comes from the page of failures: the same error at the same place. The value "none" finds what has none."""
-
-    title = _("fingerprint")
-    parameter_name = "fingerprint"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        value = self.value() or ""
-        return [(value, _("None") if value == NO_FINGERPRINT else value[:MAX_NAME_LENGTH])] if value else []
-
-    def has_output(self) -> bool:
-        return bool(self.value())
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value()
-        if not value:
-            return queryset
-        if not is_searchable(value):
-            return queryset.none()
-        wanted = "" if value == NO_FINGERPRINT else value
-        return queryset.filter(newest_failed(request, queryset.db), error_fingerprint=wanted)
+        return Q(fired_by__user_id__in=ids) & newest(request, alias)  # One lookup in JSON for both.

@@ -1,4 +1,4 @@
-"""The tasks beside a task: the last ones of its function, and those with the same key. What it reads is bounded."""
+"""The tasks beside a task: the last ones of its function, and those with the same key. The queries are bounded."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ...models import BackgroundTask
-from ...status import Status
 from ..pictures import strip
 from ..pictures.strip import COUNT, Past
 from ..shared.base import short_id
-from ..shared.formats import duration, printable, write_moment
+from ..shared.formats import duration, printable, status_label, write_moment
 
 if TYPE_CHECKING:
     from ..shared.base import ReadOnlyAdmin
 
-NEAR = 2_000  # Tasks before and after one among which its key is looked for: no index has the keys of finished ones.
+NEAR = 2_000  # Tasks searched for a key before and after a task: no index has the keys of finished tasks.
 MAX_BESIDE = 5  # Tasks with the same key, in each direction.
 
 _OF_STRIP = ("pk", "status", "started_at", "finished_at")
@@ -42,7 +41,7 @@ def function_url(name: str, admin: ReadOnlyAdmin) -> str:
 def find_strip(
     using: str | None, names: Sequence[str], admin: ReadOnlyAdmin, now: datetime, current: BackgroundTask | None = None
 ) -> dict[str, Any]:
-    """Return the strip of the last tasks with these names, and `current` though it may be older. A query for a name."""
+    """Return the strip of the last tasks with these names, with `current` even if it is older. One query per name."""
     rows = BackgroundTask.objects.using(using)
     found: dict[UUID, Past] = {}
     for name in names:
@@ -67,12 +66,12 @@ def find_strip(
 
 
 def _bar_text(bar: strip.Bar) -> str:
-    text = f"{_label(bar.task.status)} · {duration(bar.seconds)} · {short_id(bar.task.id)}"
+    text = f"{status_label(bar.task.status)} · {duration(bar.seconds)} · {short_id(bar.task.id)}"
     return _("%(task)s (this one)") % {"task": text} if bar.is_current else text
 
 
 def _strip_text(tasks: Sequence[Past]) -> str:
-    counts = Counter(_label(task.status) for task in tasks)
+    counts = Counter(status_label(task.status) for task in tasks)
     parts = ", ".join(f"{count} {label}" for label, count in counts.most_common())
     text = ngettext(
         "The only task of this function: %(parts)s",
@@ -82,15 +81,11 @@ def _strip_text(tasks: Sequence[Past]) -> str:
     return text % {"count": len(tasks), "parts": parts}
 
 
-def _label(status: str) -> str:
-    return str(Status(status).label) if status in Status.values else status
-
-
 def find_same_key(task: BackgroundTask, admin: ReadOnlyAdmin) -> dict[str, Any] | None:
     """
     Return the tasks with the same key that were fired shortly before and after this one, the newest first.
 
-    None of a task without a key. The live one is found whenever it was fired.
+    The live one is found at any distance. None for a task without a key.
     """
     if not task.key:
         return None
@@ -106,21 +101,21 @@ def find_same_key(task: BackgroundTask, admin: ReadOnlyAdmin) -> dict[str, Any] 
         earlier.append(live)
     url = admin.list_of(BackgroundTask)
     return {
-        "later": list(_shown(reversed(later), task, admin)),
-        "earlier": list(_shown(earlier, task, admin)),
+        "later": list(_describe(reversed(later), task, admin)),
+        "earlier": list(_describe(earlier, task, admin)),
         "search_url": f"{url}?{urlencode({'q': task.key})}" if url else "",
         "near": NEAR,
     }
 
 
 def _among_near(rows: QuerySet[BackgroundTask], bound: str, key: str) -> QuerySet[BackgroundTask]:
-    """Return the nearest rows with the key, of which the database looks at no more than NEAR."""
+    """Return the nearest rows with the key among the next NEAR rows."""
     last = list(rows.values_list("pk", flat=True)[NEAR - 1 : NEAR])
     near = rows.filter(**{bound: last[0]}) if last else rows
     return near.filter(key=key)[:MAX_BESIDE]
 
 
-def _shown(rows: Any, task: BackgroundTask, admin: ReadOnlyAdmin) -> Iterator[dict[str, Any]]:
+def _describe(rows: Any, task: BackgroundTask, admin: ReadOnlyAdmin) -> Iterator[dict[str, Any]]:
     for row in rows:
         yield {
             "url": admin.page_of(BackgroundTask, row.pk),

@@ -1,4 +1,4 @@
-"""How far a task says it is, out of the JSON that it told: {done, total, note, at}. Nothing is taken for granted."""
+"""The progress that a task reported, from the JSON in its row: {done, total, note, at}. Any value may be wrong."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ MAX_PERCENT = 999
 
 
 def describe_progress(task: BackgroundTask) -> dict[str, Any] | None:
-    """Return what the page shows; None of a task that told nothing."""
-    told = task.progress
-    if told is None:
+    """Return the progress for a template; None if the task has reported none."""
+    stored = task.progress
+    if stored is None:
         return None
-    done = _number(told.get("done")) if isinstance(told, dict) else None
+    done = _number(stored.get("done")) if isinstance(stored, dict) else None
     if done is None:
-        return {"other": pretty_json(told)}
-    total, at = _number(told.get("total")), parse_moment(told.get("at"))
+        return {"other": pretty_json(stored)}
+    total, at = _number(stored.get("total")), parse_moment(stored.get("at"))
     return {
         "width": None if not total else round(WIDTH * min(done / total, 1.0), 1),
         "words": _words(done, total),
-        "note": cut(printable(told.get("note") or ""), MAX_NOTE).text,
+        "note": cut(printable(stored.get("note") or ""), MAX_NOTE).text,
         "at": write_moment(at) if at else "",
         "left": _left(task, done, total, at),
     }
@@ -45,13 +45,13 @@ def _words(done: float, total: float | None) -> str:
 
 
 def _left(task: BackgroundTask, done: float, total: float | None, at: datetime | None) -> str:
-    """Guess from the pace of this attempt how long it still takes."""
+    """Estimate the remaining time from the pace of this attempt."""
     if task.status != Status.RUNNING or not total or not 0 < done < total or at is None or task.started_at is None:
         return ""
     try:
         seconds = (at - task.started_at).total_seconds() * (total - done) / done
         return _("about %(time)s left") % {"time": duration(timedelta(seconds=seconds))} if seconds > 0 else ""
-    except (OverflowError, TypeError):  # Told in another century, or by another clock.
+    except (OverflowError, TypeError):  # A far-off moment, or one without a time zone.
         return ""
 
 

@@ -1,4 +1,4 @@
-"""What a row's history says of why, in the language of whoever looks: the rows hold it in English."""
+"""Translates the reasons in the history of a task, which its row has in English."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 
 from django.utils.translation import gettext, gettext_noop
 
-# The words of the runtime and of these pages, the more particular ones first. All else, such as what an exception says,
-# stays as it is.
+# The reasons that the runtime and these pages write, more specific ones first. All other texts, such as the message of
+# an exception, stay as they are.
 REASONS = (
     gettext_noop("fired"),
     gettext_noop("fired in the admin"),
@@ -43,6 +43,8 @@ PATTERNS = [(reason, _pattern(reason)) for reason in REASONS]
 
 def translate_reason(why: str) -> str:
     """
+    Return a reason in the current language; a text that is not one of REASONS unchanged.
+
     >>> translate_reason("raised ValueError: no"), translate_reason("as the customer wished")
     ('raised ValueError: no', 'as the customer wished')
     """

@@ -1,4 +1,4 @@
-"""The search of the list of background tasks. What it looks at is bounded, whatever is typed and however many rows."""
+"""The search of the list of background tasks. It reads a bounded number of rows for any input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from django.db.models import F, Q, QuerySet
 from django.db.models.fields.json import KeyTransform
@@ -18,21 +17,21 @@ from ...definition import declared
 from ...definition.parameters import positional_names
 from ...models import BackgroundTask
 from ..shared import paginator
-from ..shared.search_window import is_searchable, newest
+from ..shared.formats import parse_uuid
+from ..shared.search_window import MAX_DIGITS, is_searchable, newest
 
-MAX_DIFFERENT = 1000  # Names that the rows may have for all of them to be compared with what was typed.
-MAX_NAMES = 100  # Of these that one search may match.
-MAX_DIGITS = 18  # Of a number: as many as every database holds exactly.
+MAX_DIFFERENT = 1000  # Names in the table. Up to so many, a term is compared with each of them.
+MAX_NAMES = 100  # Names that one search may match.
 ARGUMENT = re.compile(r"(?:args|kwargs)\.(?P<name>\w{1,100}):(?P<value>.*)", re.DOTALL)
 
 
 def search(request: HttpRequest, rows: QuerySet[Any], term: str) -> Any:
     """
-    Narrow `rows` to the tasks with this id, this key, this in their name or, of `args.user_id:5`, this argument.
+    Narrow `rows` to the tasks with this id, this key, this part of a name or, as in `args.user_id:5`, this argument.
 
     Ids, keys of live tasks and names are found among all tasks, arguments and keys of finished tasks among the newest.
-    Who types a whole id means that task, and no other that has it as a key. Arguments are found by who may view them:
-    otherwise the search would tell them, one guess at a time.
+    A whole id finds the task with this id only, and no task that has it as its key. A search for arguments takes the
+    permission to view them, since it would reveal them guess by guess.
     """
     term = term.strip()
     if not term:
@@ -54,7 +53,7 @@ def may_view_arguments(request: HttpRequest) -> bool:
 
 def read_scalars(text: str) -> list[Any]:
     """
-    Return what a typed value may stand for in JSON.
+    Return the JSON values that an input may mean.
 
     >>> read_scalars("5"), read_scalars('"5"'), read_scalars("true"), read_scalars("ann"), read_scalars("NaN")
     ([5, '5'], ['5', '"5"'], [True, 'true'], ['ann'], ['NaN'])
@@ -69,27 +68,27 @@ def read_scalars(text: str) -> list[Any]:
 
 @dataclass(frozen=True)
 class Argument:
-    name: str  # Of a parameter; or a number, which is a position.
+    name: str  # Of a parameter, or a number: a position.
     values: Sequence[Any]
 
 
 def read_argument(term: str) -> Argument | None:
-    """Return the argument that a term asks for; None if it asks for something else."""
+    """Return the argument for which a term searches; None if it searches for something else."""
     found = ARGUMENT.fullmatch(term)
     return Argument(found["name"], read_scalars(found["value"].strip())) if found else None
 
 
 def _by_id(rows: QuerySet[Any], term: str) -> Any:
-    """Return the task with this id; None if it is no id, or none of a task."""
-    try:
-        found = rows.filter(pk=UUID(term))
-    except ValueError:
+    """Return the task with this id; None if the term is not the id of a task."""
+    task_id = parse_uuid(term)
+    if task_id is None:
         return None
+    found = rows.filter(pk=task_id)
     return found if found.exists() else None
 
 
 def _by_key(request: HttpRequest, rows: QuerySet[Any], term: str) -> Q:
-    """Return the condition of having this key, by ids where it are few: so the newest are looked through once only."""
+    """Return the condition of having this key, by ids if they are few: thus the newest rows are searched only once."""
     matches = Q(live_key=term) | (Q(key=term) & newest(request, rows.db))
     ids = list(rows.filter(matches).order_by().values_list("pk", flat=True)[: paginator.FEW + 1])
     return Q(pk__in=ids) if len(ids) <= paginator.FEW else matches
@@ -97,9 +96,9 @@ def _by_key(request: HttpRequest, rows: QuerySet[Any], term: str) -> Q:
 
 def _by_name(request: HttpRequest, rows: QuerySet[Any], term: str) -> Q:
     """
-    Return the condition of having this in the name, by the names that there are: an index knows them and their tasks.
+    Return the condition of having this part of a name, by the names in the table, which an index has.
 
-    Where these are too many, as each coroutine object may have one of its own, the newest tasks are looked through.
+    If they are too many, since each coroutine object may have a name of its own, the newest tasks are searched.
     """
     names = BackgroundTask.objects.using(rows.db).find_names(MAX_DIFFERENT + 1)
     found = _matching(term, names)
@@ -114,12 +113,12 @@ def _matching(term: str, names: Sequence[str]) -> list[str]:
 
 
 def _find_argument(rows: QuerySet[Any], argument: Argument) -> Any:
-    """Narrow `rows` to those with this argument by keyword, or by position where the function is known here."""
+    """Narrow `rows` to those with this argument by keyword, or by position if this process knows the function."""
     if argument.name.isascii() and argument.name.isdigit():
         positions: dict[int, list[str] | None] = {int(argument.name[:4]): None}
     else:
         positions = dict(_positions_of(argument.name))
-    # As expressions: as the words of a lookup, what was typed could be other lookups.
+    # As expressions, since in the name of a lookup the input could be another lookup.
     columns = {f"at_{position}": KeyTransform(str(position), F("args")) for position in positions}
     if argument.name.isidentifier():
         columns["by_keyword"] = KeyTransform(argument.name, F("kwargs"))

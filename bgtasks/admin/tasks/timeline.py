@@ -1,20 +1,19 @@
-"""Draws a task's history out of the JSON it is stored as, of which nothing is taken for granted."""
+"""Reads the history of a task from the JSON in its row, which may hold anything."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 from ...models.moments import parse_moment
-from ...status import Status
-from ..shared.formats import printable
+from ..pictures import WIDTH
+from ..shared.formats import printable, status_label
 
 MAX_STEPS = 100
 MAX_WORDS = 500  # Characters of one reason.
-WIDTH = 1000  # Of the bar, in units of its own.
-MIN_WIDTH = 6  # So that the shortest stay can be seen.
+MIN_WIDTH = 6  # Of the shortest stay, so that it is visible.
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,12 @@ class Step:
 
     @property
     def label(self) -> str:
-        return str(Status(self.status).label) if self.status in Status.values else self.status
+        return status_label(self.status)
 
 
 @dataclass(frozen=True)
 class Stay:
-    """A part of the bar: how long the task stayed in one status."""
+    """A part of the bar: a stay in one status."""
 
     status: str
     label: str
@@ -44,7 +43,7 @@ class Stay:
 
 def read_steps(history: object, most: int = MAX_STEPS) -> list[Step]:
     """
-    Return the newest steps of a stored history, oldest first; what is no step is left out.
+    Return the newest steps of a stored history, oldest first, without entries that are not steps.
 
     >>> steps = read_steps([{"status": "READY", "at": "2026-01-02T03:04:05Z"}, 7, {"status": "RUNNING"}])
     >>> [(step.label, step.since_previous) for step in steps]
@@ -69,9 +68,9 @@ def read_steps(history: object, most: int = MAX_STEPS) -> list[Step]:
     return steps
 
 
-def read_stays(steps: list[Step], until: datetime | None) -> list[Stay]:
+def read_stays(steps: Sequence[Step], until: datetime | None) -> list[Stay]:
     """
-    Return the parts of the bar, which end at `until` (now, of a live task) or at the last step.
+    Return the parts of the bar. They end at `until` (now for a live task) or at the last step.
 
     >>> steps = read_steps([{"status": s, "at": f"2026-01-02T03:04:0{n}Z"} for n, s in enumerate(["READY", "RUNNING"])])
     >>> [(stay.label, stay.x, stay.width) for stay in read_stays(steps, steps[-1].at + timedelta(seconds=3))]
@@ -88,7 +87,7 @@ def read_stays(steps: list[Step], until: datetime | None) -> list[Stay]:
     return stays
 
 
-def _lengths(steps: list[Step], until: datetime | None) -> Iterator[tuple[Step, timedelta]]:
+def _lengths(steps: Sequence[Step], until: datetime | None) -> Iterator[tuple[Step, timedelta]]:
     timed = [(step, step.at) for step in steps if step.at]
     for (step, at), (_, next_at) in pairwise(timed):
         yield step, next_at - at

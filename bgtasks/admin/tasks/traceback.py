@@ -1,4 +1,4 @@
-"""Reads a stored traceback, as Python writes it, back into frames. Pure: a text comes in, values go out."""
+"""Parses a stored traceback, in the format of Python, into frames. It takes a text and returns values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ...frames import is_project_file
+from ..shared.formats import join_names
 
-MAX_FRAMES = 25  # In one stretch; a deep recursion has hundreds.
-MAX_STRETCHES = 20  # Of one exception.
+MAX_FRAMES = 25  # In one run of frames; a deep recursion has hundreds.
+MAX_FRAME_RUNS = 20  # Of one exception.
 MAX_CHAIN = 10  # Exceptions.
 MAX_LIBRARIES = 3  # Names of them in one line.
 
@@ -17,7 +18,7 @@ HEADER = "Traceback (most recent call last):"
 _CAUSE = "The above exception was the direct cause of the following exception:"
 _CONTEXT = "During handling of the above exception, another exception occurred:"
 _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d{1,9})(?:, in (?P<function>.*))?')
-_CUT = re.compile(r"… \d+ characters left out …")  # Written into the middle of a traceback that is too long to store.
+_CUT = re.compile(r"… \d+ characters left out …")  # In the middle of a traceback that was too long to store.
 _PACKAGE = re.compile(r"[/\\](?:site|dist)-packages[/\\]([^/\\]+)")
 _GROUP = re.compile(r"^  (\+ Exception Group Traceback|\| )", re.MULTILINE)
 
@@ -27,7 +28,7 @@ class Frame:
     file: str
     line: int
     function: str
-    code: str  # The lines as written, without their indentation; empty where the source was not at hand.
+    code: str  # The lines of source code without their indentation; empty if they were not available.
     is_project: bool
 
     @property
@@ -41,7 +42,7 @@ class Frame:
     @property
     def library(self) -> str:
         """
-        The package that it belongs to, or the module of the standard library.
+        The package of the frame, or its module of the standard library.
 
         >>> [Frame(file, 1, "", "", False).library for file in ("/v/site-packages/httpx/_client.py", "/lib/smtplib.py")]
         ['httpx', 'smtplib']
@@ -51,8 +52,8 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Frames that follow one another and are all of the project, or all of libraries."""
+class FrameRun:
+    """Consecutive frames, all of the project or all of libraries."""
 
     frames: tuple[Frame, ...]
     is_project: bool
@@ -65,7 +66,7 @@ class Stretch:
     @property
     def libraries(self) -> str:
         names = list(dict.fromkeys(frame.library for frame in self.frames))
-        return ", ".join([*names[:MAX_LIBRARIES], *(["…"] if len(names) > MAX_LIBRARIES else [])])
+        return join_names(names, MAX_LIBRARIES)
 
 
 @dataclass(frozen=True)
@@ -73,36 +74,36 @@ class Raised:
     """One exception of a chain."""
 
     error: str  # Its last lines: type, message and notes.
-    frames: tuple[Frame, ...]  # The place that raised it first.
-    is_cause: bool = False  # Whether the exception that came after it was raised `from` it.
+    frames: tuple[Frame, ...]  # Innermost first.
+    is_cause: bool = False  # Whether the next exception was raised `from` it.
 
     @property
     def project_frames(self) -> list[Frame]:
         return [frame for frame in self.frames if frame.is_project][:MAX_FRAMES]
 
     @property
-    def stretches(self) -> list[Stretch]:
-        """The frames, as they are unfolded and folded."""
+    def frame_runs(self) -> list[FrameRun]:
+        """The frames in runs, which a page folds or unfolds."""
         found = [
-            _stretch(tuple(frames), own) for own, frames in groupby(self.frames, key=lambda frame: frame.is_project)
+            _frame_run(tuple(frames), own) for own, frames in groupby(self.frames, key=lambda frame: frame.is_project)
         ]
-        return found[:MAX_STRETCHES]
+        return found[:MAX_FRAME_RUNS]
 
     @property
     def raised_in(self) -> Frame | None:
-        """Where it was raised, if that is in a library."""
+        """The innermost frame, if it is in a library."""
         return self.frames[0] if self.frames and not self.frames[0].is_project else None
 
 
-def _stretch(frames: tuple[Frame, ...], is_project: bool) -> Stretch:
-    return Stretch(frames[:MAX_FRAMES], is_project, max(len(frames) - MAX_FRAMES, 0))
+def _frame_run(frames: tuple[Frame, ...], is_project: bool) -> FrameRun:
+    return FrameRun(frames[:MAX_FRAMES], is_project, max(len(frames) - MAX_FRAMES, 0))
 
 
 def read_traceback(text: str) -> list[Raised]:
     """
-    Return the exceptions of a traceback, the last raised first; none for what cannot be read as one.
+    Return the exceptions of a traceback, last raised first; an empty list if the text is not a traceback.
 
-    Exception groups are trees, which their own text shows best: they are not read either.
+    Exception groups are not parsed: they are trees, and their own text shows them best.
 
     >>> [raised] = read_traceback('''Traceback (most recent call last):
     ...   File "/srv/shop/tasks.py", line 4, in send
@@ -116,7 +117,7 @@ def read_traceback(text: str) -> list[Raised]:
     if _GROUP.search(text):
         return []
     chain: list[_Reader] = []
-    for line in text.split("\n"):  # `splitlines` knows separators that a message may hold.
+    for line in text.split("\n"):  # `splitlines` also splits at separators within a message.
         if line == HEADER:
             chain.append(_Reader())
         elif chain:
@@ -132,7 +133,7 @@ class _Reader:
         self.found: list[tuple[re.Match[str], list[str]]] = []
         self.error: list[str] = []
         self.is_cause = False
-        self.is_after_cut = False  # Half a line may follow.
+        self.is_after_cut = False  # Then the rest of a line may follow.
 
     def read(self, line: str) -> None:
         if line in (_CAUSE, _CONTEXT):

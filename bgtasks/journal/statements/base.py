@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 from uuid import UUID
 
 from django.db import InterfaceError, InternalError, OperationalError, connections, transaction
 from django.db.backends.utils import CursorWrapper
-from django.db.models import Q
 
 from ...models import BackgroundTask, Process
+from ...status import Status
 from ..loop_turn import LoopTurn
-from .rows import FENCE, FULL, KEPT, PLAIN, RUNNING, Row, Rows, Shape
+from .errors import Disowned, is_missing_table
+from .rows import FENCE, FULL, PLAIN, UNCHANGED_BY_NULL, Row, Rows, Shape
+from .wanted import Wanted, placeholders
 
 _CLAIMED = (
     "id", "name", "args", "kwargs", "attempt", "on_lost", "stuck_after", "max_attempts", "options", "key",
@@ -26,55 +26,6 @@ _CLAIMED = (
 
 LONGEST_LOCK_WAIT = 2  # Seconds.
 MAX_PARAMETERS = 500  # In one statement; SQLite bounds them.
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which READY rows a claim may take."""
-
-    names: Sequence[str]
-    queues: Sequence[str] = ()  # Only of these. Empty: of all but `not_queues`.
-    not_queues: Sequence[str] = ()
-    rate_key: str | None = None
-    not_versions: Sequence[tuple[str, str]] = ()  # Names with fingerprints, whose rows are left to others.
-
-    @property
-    def condition(self) -> str:
-        parts = [f"name IN ({_marks(self.names)})"]
-        if self.queues:
-            parts.append(f"queue_name IN ({_marks(self.queues)})")
-        if self.not_queues:
-            parts.append(f"queue_name NOT IN ({_marks(self.not_queues)})")
-        if self.rate_key is not None:
-            parts.append("rate_key = %s")
-        parts += ["NOT (name = %s AND signature_fingerprint = %s)"] * len(self.not_versions)
-        return " AND ".join(parts)
-
-    @property
-    def values(self) -> list[str]:
-        """The parameters of the condition."""
-        rate_key = [] if self.rate_key is None else [self.rate_key]
-        versions = chain.from_iterable(self.not_versions)
-        return [*self.names, *self.queues, *self.not_queues, *rate_key, *versions]
-
-    def choose(self, ready: Any) -> Any:
-        """Return those of a queryset of rows."""
-        rows = ready.filter(name__in=self.names)
-        if self.queues:
-            rows = rows.filter(queue_name__in=self.queues)
-        if self.not_queues:
-            rows = rows.exclude(queue_name__in=self.not_queues)
-        for name, fingerprint in self.not_versions:
-            rows = rows.exclude(Q(name=name) & Q(signature_fingerprint=fingerprint))
-        return rows
-
-
-def _marks(values: Sequence[str]) -> str:
-    return ", ".join(["%s"] * len(values))
-
-
-class Disowned(Exception):
-    """The row of this process is gone or says that it is dead: it has to begin anew under another id."""
 
 
 class Statements(Rows):
@@ -190,9 +141,8 @@ class Statements(Rows):
         uncounted = [f"{row[0]:032x}" for row in claimed if row[-1] is None]
         for start in range(0, len(uncounted), MAX_PARAMETERS):
             part = uncounted[start : start + MAX_PARAMETERS]
-            marks = ", ".join(["%s"] * len(part))
             cursor.execute(
-                f"UPDATE {self._table} SET origin = %s WHERE id IN ({marks})",  # noqa: S608  # Our own names.
+                f"UPDATE {self._table} SET origin = %s WHERE id IN ({placeholders(part)})",  # noqa: S608  # Our own names.
                 [self._process, *part],
             )
         return len(uncounted)
@@ -241,7 +191,7 @@ class Statements(Rows):
         return ", ".join(self.connection.ops.quote_name(name) for name in _CLAIMED)
 
     def _claim_entry(self, at: float) -> str:
-        return self.transition((RUNNING, at, 0, "claimed")).replace('"attempt": 0, ', "")
+        return self.transition((Status.RUNNING, at, 0, "claimed")).replace('"attempt": 0, ', "")
 
     def _select_ready(self, wanted: Wanted, columns: str = "id") -> str:
         return f"""SELECT {columns} FROM {self._table}
@@ -254,9 +204,9 @@ class Statements(Rows):
         found: dict[int, tuple[str, int, str | None]] = {}
         for start in range(0, len(numbers), MAX_PARAMETERS):
             part = numbers[start : start + MAX_PARAMETERS]
-            marks = ", ".join(["%s"] * len(part))
             cursor.execute(
-                f"SELECT id, status, attempt, process FROM {self._table} WHERE id IN ({marks})",  # noqa: S608
+                f"SELECT id, status, attempt, process FROM {self._table} "  # noqa: S608  # Our own names.
+                f"WHERE id IN ({placeholders(part)})",
                 [f"{number:032x}" for number in part],
             )
             found |= {number_of(row[0]): (row[1], row[2], _hex(row[3])) for row in cursor.fetchall()}
@@ -264,12 +214,6 @@ class Statements(Rows):
 
     def is_ours(self, process: str | None) -> bool:
         return process == self._process
-
-
-def is_missing_table(error: Exception) -> bool:
-    """Tell whether the migrations have not been run: as SQLite says it, PostgreSQL and MariaDB by their codes."""
-    is_told = getattr(error.__cause__, "sqlstate", None) == "42P01" or error.args[:1] == (1146,)
-    return is_told or "no such table" in str(error)
 
 
 def _hex(value: Any) -> str | None:
@@ -302,7 +246,9 @@ def update_text(alias: str, shape: Shape) -> str:
 def change_text(alias: str, name: str, value: str) -> str:
     """Return the assignment of an expression to a column."""
     column = connections[alias].ops.quote_name(name)
-    return f"{column} = COALESCE({value}, {table_text(alias)}.{column})" if name in KEPT else f"{column} = {value}"
+    if name in UNCHANGED_BY_NULL:
+        return f"{column} = COALESCE({value}, {table_text(alias)}.{column})"
+    return f"{column} = {value}"
 
 
 def names_text(alias: str, shape: Shape) -> str:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from django.db import IntegrityError, transaction
 from django.db.backends.utils import CursorWrapper
 
-from .base import LONGEST_LOCK_WAIT, Statements, Wanted, insert_text, number_of
+from .base import LONGEST_LOCK_WAIT, Statements, insert_text, number_of
 from .rows import FULL, PLAIN, Row, Shape
+from .wanted import Wanted, placeholders
 
 
 class MariaDBStatements(Statements):
@@ -72,7 +73,7 @@ class MariaDBStatements(Statements):
         ids = [row[0] for row in cursor.fetchall()]
         if not ids:
             return []
-        marks = ", ".join(["%s"] * len(ids))
+        marks = placeholders(ids)
         cursor.execute(
             f"UPDATE {self._table} SET {self._claim_changes} WHERE id IN ({marks})",  # noqa: S608
             [self._claim_entry(at), self._process, moment, *ids],

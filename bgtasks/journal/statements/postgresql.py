@@ -12,8 +12,10 @@ from django.db import IntegrityError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from ...models import BackgroundTask
-from .base import LONGEST_LOCK_WAIT, Disowned, Statements, Wanted, change_text, names_text, number_of, table_text
+from .base import LONGEST_LOCK_WAIT, Statements, change_text, names_text, number_of, table_text
+from .errors import Disowned
 from .rows import FENCE, FULL, PLAIN, Row, Shape
+from .wanted import Wanted
 
 MANY = 20  # Rows for which the ways to write many are worth their beginning.
 LOOK_AFTER = 20  # Rows that are sent between two looks at how long that keeps the event loop waiting.

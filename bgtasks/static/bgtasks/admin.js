@@ -1,17 +1,17 @@
-// Keeps a page up to date, and lets a filter apply as soon as it is chosen. All are conveniences: without this file the
-// page is reloaded, and the form submitted, by hand.
+// Keeps a page up to date, and applies a filter as soon as it is chosen. Without this file users reload the page and
+// submit the form by hand.
 //
-// The page asks for itself every few seconds (data-bgtasks-refresh), and at once when the server says over the WebSocket
-// (data-bgtasks-socket) that something has changed. A hidden tab asks for nothing.
+// The page loads itself anew every few seconds (data-bgtasks-refresh), and at once when the server reports a change
+// over the WebSocket (data-bgtasks-socket). A hidden tab loads nothing.
 "use strict";
 {
     const PAGE = ".bgtasks-page";
-    const GAP = 700; // Milliseconds between two refreshes at least, however much changes.
-    const SHARE = 5; // And this many times as long as the last one took.
-    const CALM = 30; // Seconds between two refreshes of a page that is pushed to, and on which nothing moves.
-    const FIRST_RETRY = 1000, LAST_RETRY = 30000; // Milliseconds until a lost socket is opened again.
+    const GAP = 700; // Least milliseconds between two refreshes.
+    const SHARE = 5; // Least gap, as a multiple of the duration of the last refresh.
+    const CALM = 30; // Seconds between two refreshes of a page with an open socket and without growing bars.
+    const FIRST_RETRY = 1000, LAST_RETRY = 30000; // Milliseconds until a lost socket is reopened.
     const FORBIDDEN = 4403;
-    let isLeaving = false; // A button was pressed: the answer, and its messages, belong to the page that comes.
+    let isLeaving = false; // A button was pressed: the response and its messages belong to the next page.
     let isOpen = false; // The socket.
     let isBusy = false, isDue = false;
     let timer = 0, earliest = 0;
@@ -22,28 +22,28 @@
     const isInUse = (page) => {
         const selection = getSelection();
         if (selection && !selection.isCollapsed && page.contains(selection.anchorNode)) return true; // Being copied.
-        if (page.querySelector("input[type=checkbox]:checked, dialog[open]")) return true; // Being chosen.
+        if (page.querySelector("input[type=checkbox]:checked, dialog[open]")) return true; // Being selected.
         const focused = document.activeElement; // Being filled in.
         return page.contains(focused) && focused.matches("input:not([type=checkbox]), select, textarea");
     };
 
-    const SCROLLING = "pre, .bgtasks-message, .bgtasks-scrolls"; // What does not fit can be reached by Tab too.
+    const SCROLLING = "pre, .bgtasks-message, .bgtasks-scrolls"; // Parts that scroll are also reached by Tab.
     const FOCUSABLE = `a[href], summary, button, input, ${SCROLLING}`;
 
-    // What stays the same while times and counts on it change, and its number among those that have the same.
+    // The key of an element: attributes that stay while times and counts change, and its number among equal keys.
     const listKeys = (page) => {
         const seen = {};
         return [...page.querySelectorAll(FOCUSABLE)].map((element) => {
             const details = element.parentElement.dataset.bgtasksDetails;
             const what = ["href", "value", "aria-label"].map((name) => element.getAttribute(name)).find(Boolean);
-            const effect = element.tagName === "BUTTON" ? element.formAction : ""; // Two that differ in it are not one.
+            const effect = element.tagName === "BUTTON" ? element.formAction : ""; // Two buttons may differ in it.
             const key = `${element.tagName} ${effect} ${details ?? what ?? ""}`;
             seen[key] = (seen[key] ?? 0) + 1;
             return {element, key: `${key} ${seen[key]}`};
         });
     };
 
-    // Focus what was focused. If it is gone: the last link before it. Never a button, which may be pressed just then.
+    // Restore the focus. If its element is gone, take the last link before it. Never a button: a key may be pressed then.
     const focusAgain = (before, at, fresh) => {
         const again = new Map(listKeys(fresh).map(({element, key}) => [key, element]));
         const found = before.slice(0, at + 1).reverse().map(({key}) => again.get(key));
@@ -56,7 +56,7 @@
             const response = await fetch(tile.dataset.bgtasksLoad, {redirect: "manual"});
             if (response.ok) tile.querySelector(".bgtasks-tile-value").innerHTML = await response.text();
         } catch {
-            // The next refresh asks again.
+            // The next refresh tries again.
         }
     };
 
@@ -66,7 +66,7 @@
         });
     };
 
-    // What is new among the banners is read out, once; a page that is swapped each second is not.
+    // Screen readers announce a new banner once, instead of a page that is replaced each second.
     const news = document.body.appendChild(document.createElement("p"));
     news.className = "visually-hidden";
     news.setAttribute("role", "status");
@@ -96,7 +96,7 @@
     const fetchPage = async () => {
         const response = await fetch(location.href, {credentials: "same-origin", redirect: "manual"});
         if (response.type === "opaqueredirect" || response.status === 403) {
-            isLeaving = true; // To the login, or because it is gone. Nothing of it stays on the screen.
+            isLeaving = true; // To the login, or since it is forbidden now: nothing of it may stay on the screen.
             location.reload();
         }
         const text = response.ok ? await response.text() : "";
@@ -111,10 +111,10 @@
         const began = performance.now();
         try {
             const fresh = isInUse(page) ? null : await fetchPage();
-            if (isInUse(page)) isDue = true; // As soon as it is not.
+            if (isInUse(page)) isDue = true; // Try again when the page is no longer in use.
             else if (fresh && !isLeaving) swap(page, fresh);
         } catch {
-            // The server restarts, or the network is away: the next round may find it again.
+            // The server restarts, or the network fails: the next refresh tries again.
         }
         const ended = performance.now();
         earliest = ended + Math.max(GAP, SHARE * (ended - began));
@@ -125,7 +125,7 @@
     const plan = () => {
         clearTimeout(timer);
         const seconds = Number(find()?.dataset.bgtasksRefresh);
-        if (!seconds || isLeaving) return; // Nothing on it will change any more.
+        if (!seconds || isLeaving) return; // The page does not change any more.
         const isCalm = isOpen && !("bgtasksMoving" in find().dataset);
         const wait = isDue ? 0 : 1000 * (isCalm ? CALM : seconds);
         timer = setTimeout(refresh, Math.max(wait, earliest - performance.now(), 0));
@@ -144,7 +144,7 @@
             isOpen = true;
             retry = FIRST_RETRY;
         });
-        socket.addEventListener("message", hasChanged); // One comes at once: anything may have changed before.
+        socket.addEventListener("message", hasChanged); // The first comes at once, for earlier changes.
         socket.addEventListener("close", ({code}) => {
             isOpen = false;
             plan();
@@ -159,7 +159,7 @@
         const button = target.querySelector(".bgtasks-button");
         if (!button || target.method === "get") return;
         isLeaving = true;
-        setTimeout(() => (button.disabled = true)); // Once is enough; not before its value is sent.
+        setTimeout(() => (button.disabled = true)); // Against a second click, once its value is sent.
     });
     document.addEventListener("click", ({target}) => {
         const button = target.closest("[data-bgtasks-copy]");
@@ -172,7 +172,7 @@
         }
     });
     addEventListener("pagehide", () => (isLeaving = true));
-    addEventListener("pageshow", ({persisted}) => persisted && location.reload()); // Back: with what is true now.
+    addEventListener("pageshow", ({persisted}) => persisted && location.reload()); // "Back" shows an old page.
     document.querySelector(".bgtasks-search")?.addEventListener("formdata", (event) => {
         [...event.formData].forEach(([name, value]) => value || event.formData.delete(name)); // For a short address.
     });

@@ -1,4 +1,4 @@
-"""The last 7 days, added up by function: what several pages need, and what changes little within some seconds."""
+"""The totals of the last 7 days by function. Several pages use them, so they are cached for some seconds."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
 from ...reports import rollups
-from ..shared.cache import Kept
+from .cache import TimedCache
 
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(hours=24), timedelta(days=7)
-WINDOWS = (  # Label, length, and the value of the list's filter that a click leads to.
+WINDOWS = (  # Label, length, and value of `FiredFilter`.
     (gettext_lazy("1 h"), HOUR, "hour"),
     (gettext_lazy("3 h"), timedelta(hours=3), "3hours"),
     (gettext_lazy("24 h"), DAY, "day"),
@@ -37,24 +37,24 @@ def _add_up_week(using: str) -> Totals:
 
 def _add_up_windows(using: str) -> dict[timedelta, Totals]:
     now = timezone.now()
-    stretches = {
+    by_resolution = {
         rollups.MINUTE: rollups.read(using, rollups.MINUTE, now, timedelta(hours=3)),
         rollups.HALF_HOUR: days.get(using),
         rollups.TWO_HOURS: week.get(using),
     }
     return {
-        length: add_up_last(stretches[rollups.find_resolution(length)], now, length)
+        length: add_up_last(by_resolution[rollups.find_resolution(length)], now, length)
         for _label, length, _value in WINDOWS
     }
 
 
-def add_up_last(stretches: Sequence[rollups.Bucket], now: datetime, length: timedelta) -> Totals:
-    """Return what became of the tasks of each function in a window, the first stretch of which it may cut."""
+def add_up_last(buckets: Sequence[rollups.Bucket], now: datetime, length: timedelta) -> Totals:
+    """Return the totals of each function in a window that ends now. Its first bucket may begin before the window."""
     since = now - length - timedelta(seconds=rollups.find_resolution(length))
-    return rollups.total_by_name((each for each in stretches if each.starts_at > since), ("statuses",))
+    return rollups.total_by_name((each for each in buckets if each.starts_at > since), ("statuses",))
 
 
-days = Kept(10.0, _read_days)  # These have some hundred rows for each process.
-week = Kept(30.0, _read_week)
-totals_of_week = Kept(30.0, _add_up_week)  # So up to a minute old.
-totals_of_windows = Kept(10.0, _add_up_windows)
+days = TimedCache(10.0, _read_days)  # Some hundred rows for each process.
+week = TimedCache(30.0, _read_week)
+totals_of_week = TimedCache(30.0, _add_up_week)  # Up to a minute old, with the age of `week`.
+totals_of_windows = TimedCache(10.0, _add_up_windows)

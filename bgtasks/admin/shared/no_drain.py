@@ -1,4 +1,4 @@
-"""The banner that names living processes in which no drain is active: what runs there is killed when they stop."""
+"""The banner on living processes without an active drain: their tasks are killed when they stop."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ...models import BackgroundTask, Process
 from ...process.machine import SERVERS
 
 if TYPE_CHECKING:
-    from ..shared.base import ReadOnlyAdmin
+    from .base import ReadOnlyAdmin
 
 MAX_NAMED = 5  # Processes in the banner.
 
 
 def describe_processes_without_drain(admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any] | None:
-    """Return what the banner of a list says; None if a drain is active wherever tasks may run. One query."""
+    """Return the values of the banner; None if all living processes have an active drain. One query."""
     alive = Process.objects.using(router.db_for_write(BackgroundTask)).filter(state__in=Process.UP, has_lifespan=False)
     rows = alive.filter(beat_at__gte=timezone.now() - _patience()).order_by("-pk")
     found = list(rows.only("host", "pid", "server")[: MAX_NAMED + 1])
@@ -32,7 +32,7 @@ def describe_processes_without_drain(admin: ReadOnlyAdmin, request: HttpRequest)
 
 
 def describe_if_without_drain(process: Process) -> dict[str, Any] | None:
-    """Return what the banner on the page of a process says."""
+    """Return the values of the banner on the page of a process."""
     return _describe([process], lambda process: "") if has_no_drain(process) else None
 
 
@@ -46,7 +46,7 @@ def _describe(found: list[Process], url_of: Callable[[Process], str]) -> dict[st
 
 
 def has_no_drain(process: Process) -> bool:
-    """Tell whether a process lives, as far as can be seen, and nothing would drain it."""
+    """Return whether a process seems to be alive and has no active drain."""
     is_up = (
         process.state in Process.UP and process.beat_at is not None and timezone.now() - process.beat_at <= _patience()
     )

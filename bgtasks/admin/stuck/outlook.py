@@ -1,4 +1,4 @@
-"""What becomes of a stuck task if nobody does anything: which verdict it gets, and when."""
+"""The outlook of a stuck task without intervention: its verdict, and the time of it."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from ..shared.formats import duration, write_moment
 
 @dataclass(frozen=True)
 class Outlook:
-    """What becomes of a stuck task if nobody does anything."""
+    """The fate of a stuck task without intervention."""
 
     label: str
     note: str
     when: str = ""
-    status: str = ""  # The verdict's colour.
+    status: str = ""  # Of the verdict, for the badge.
 
 
 @dataclass
 class Around:
-    """What the outlooks depend on."""
+    """The circumstances on which outlooks depend."""
 
     now: datetime
     settings: Settings
     processes: Mapping[UUID, Process]
     up_count: int = field(init=False)
-    taking_count: int = field(init=False)  # Of those, the ones that start tasks.
+    taking_count: int = field(init=False)  # Processes among them that start tasks.
 
     def __post_init__(self) -> None:
         up = [each for each in self.processes.values() if self.stands(each) is Standing.UP]
@@ -57,8 +57,8 @@ def foresee(task: StuckTask, row: Mapping[str, Any], process: Process | None, ar
         return _foresee_start(task, around)
     if row["cancel_requested_at"] is None:
         return Outlook(_("Nothing by itself"), _("Its process lives. Cancel it, if it is to end."))
-    asked = _("It was asked to stop at %(time)s.") % {"time": write_moment(row["cancel_requested_at"])}
-    return Outlook(_("Nothing by itself"), asked, _("It ends when it obeys, or with its process."))
+    text = _("It was asked to stop at %(time)s.") % {"time": write_moment(row["cancel_requested_at"])}
+    return Outlook(_("Nothing by itself"), text, _("It ends when it obeys, or with its process."))
 
 
 def _foresee_verdict(task: StuckTask, row: Mapping[str, Any], process: Process | None, around: Around) -> Outlook:
@@ -66,7 +66,7 @@ def _foresee_verdict(task: StuckTask, row: Mapping[str, Any], process: Process |
     verdict = judge(row, Status(task.status), counts=not is_drained)
     when = _when(task, process, around)
     if verdict.status is Status.CANCELLED:
-        return Outlook(str(Status.CANCELLED.label), _("That was asked for."), when, Status.CANCELLED)
+        return Outlook(str(Status.CANCELLED.label), _("Its cancellation was requested."), when, Status.CANCELLED)
     if verdict.status is Status.READY:
         counts = {"number": verdict.attempt + 1, "most": row["max_attempts"]}
         return Outlook(_("Runs again"), _("attempt %(number)s of %(most)s") % counts, when, Status.READY)
@@ -83,12 +83,12 @@ def _when(task: StuckTask, process: Process | None, around: Around) -> str:
         }
     if around.stands(process) is Standing.OVER:
         if around.up_count:
-            return _("At the next look of a living process, within %(time)s.") % {"time": duration(settings.heartbeat)}
-        return _("Nobody is up to give it: apply it now, or start a process.")
+            return _("At the next check of a living process, within %(time)s.") % {"time": duration(settings.heartbeat)}
+        return _("No process is up to give it: apply it now, or start a process.")
     if around.up_count:
         text = _("Once a living process has seen no beat of it for %(time)s: it is declared dead then.")
         return text % {"time": duration(settings.dead_after)}
-    text = _("Nobody is up to see whether it died. Applying it now watches it for %(time)s first.")
+    text = _("No process is up to see whether it died. Applying it now watches it for %(time)s first.")
     return text % {"time": duration(longest_watch(settings))}
 
 

@@ -1,4 +1,4 @@
-"""How long the tasks of a function take, as a histogram with its words: on the overview and on the functions' pages."""
+"""The durations of a function's tasks as a histogram with texts, on the overview and on the pages of functions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..shared.formats import duration
 
 def describe_durations(total: Total, task: Task[..., Any] | None) -> dict[str, Any]:
     """
-    Return what `histogram.html` shows of a total that has measured something.
+    Return the values for `histogram.html` of a total that has measured durations.
 
     Args:
-        task: the function, where this process knows it: for the line of its timeout.
+        task: the function, for the line of its timeout; None if this process does not know it.
     """
     picture = durations.draw(total.took, task.options.timeout if task is not None else None)
     longest = picture.bins[-1].longest
-    if picture.timeout is not None:  # The scale reaches as far.
+    if picture.timeout is not None:  # The scale includes it.
         longest = max(longest, picture.timeout.seconds)
     return {
         "picture": picture,
