@@ -41,7 +41,7 @@ def test_a_task_is_fired_grows_and_ends_on_its_page(open_as):
     expect(page.locator(".bgtasks-strip a[aria-current]")).to_have_count(1)
 
 
-def test_bad_input_is_told_where_it_was_typed_in(open_as):
+def test_bad_input_is_reported_beside_its_field(open_as):
     page = open_as("demo")
 
     fire(page, "wait", seconds="")

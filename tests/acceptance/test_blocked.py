@@ -14,7 +14,7 @@ from tests.waiting import stays
 
 
 @pytest.mark.slow
-def test_a_blocked_loop_is_told_of_once(start_server: Callable[..., Server]) -> None:
+def test_a_blocked_loop_is_reported_once(start_server: Callable[..., Server]) -> None:
     server = start_server(TESTS_BLOCKED_AFTER="1", TESTS_DEAD_AFTER="3")
     watcher = start_server(TESTS_DEAD_AFTER="3")
     blocked = "SELECT blocked_by, blocked_since FROM bgtasks_process WHERE blocked_since IS NOT NULL"

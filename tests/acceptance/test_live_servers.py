@@ -131,7 +131,7 @@ def test_a_lifespan_in_the_router_hangs_up_as_well(start: StartServer, name: str
     assert_one_task_was_drained(server)
 
 
-def test_who_reads_nothing_holds_up_nobody(start: StartServer) -> None:
+def test_a_client_that_reads_nothing_blocks_no_other(start: StartServer) -> None:
     """Its buffers are full, so messages wait. Tasks run on, memory stays bounded, and the drain ends in time."""
     server = start("uvicorn", TESTS_LIVE="1", flags=("--timeout-graceful-shutdown", "2"))
     make_viewer(server)

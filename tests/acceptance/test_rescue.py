@@ -112,7 +112,7 @@ def test_a_stopped_process_goes_on_under_another_id(start: Callable[..., Server]
 
 
 @pytest.mark.slow
-def test_a_long_lock_kills_nobody(start: Callable[..., Server]) -> None:
+def test_a_long_lock_kills_no_process(start: Callable[..., Server]) -> None:
     """The transaction of another program blocks all writes for three times DEAD_AFTER."""
     servers = [start(), start()]
     ids = [id_ for server in servers for id_ in server.fire("sleep", 3 * DEAD_AFTER + 3, recorded=1)]
@@ -125,7 +125,7 @@ def test_a_long_lock_kills_nobody(start: Callable[..., Server]) -> None:
 
 
 @pytest.mark.slow
-def test_clocks_that_differ_kill_nobody(start: Callable[..., Server]) -> None:
+def test_clocks_that_differ_kill_no_process(start: Callable[..., Server]) -> None:
     """The clock of one host is 10 minutes ahead, that of another 10 minutes behind."""
     servers = [start(), start(TESTS_CLOCK_OFFSET="600"), start(TESTS_CLOCK_OFFSET="-600")]
     ids = [id_ for server in servers for id_ in server.fire("sleep", 2 * DEAD_AFTER, recorded=1)]

@@ -48,7 +48,7 @@ def test_nothing_is_missing_after_the_next_start(start: Callable[..., Server], t
     assert server.count_by_status() == {"SUCCESSFUL": 23, "FAILED": 1, "INTERRUPTED": 1, "READY": 1, "RUNNING": 1}
     assert len(server.rows()) == len(ids) + 1
     failed = next(row for row in server.rows() if row["status"] == "FAILED")
-    assert "as told" in failed["error_message"]
+    assert "as asked" in failed["error_message"]
     fired = server.query("SELECT SUM(fired_count) AS number FROM bgtasks_process")[0]["number"]
     assert fired == 27
 

@@ -135,8 +135,8 @@ if sys.version_info >= (3, 12):  # The first version of asyncio with eager task 
     def test_an_eager_factory_runs_nothing_inside_fire(start_server: StartServer) -> None:
         """The view answers before the first line of the task, which blocks the loop and would delay the answer."""
         server = start_server(TESTS_EAGER="1")
-        [tell] = [server.client.get("/eager").json()]
-        assert tell == {"started_inside_fire": False, "factory_is_eager": True}
+        [answer] = [server.client.get("/eager").json()]
+        assert answer == {"started_inside_fire": False, "factory_is_eager": True}
         server.wait_for_statuses({"SUCCESSFUL": 1})
 
 

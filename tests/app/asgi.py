@@ -31,7 +31,7 @@ async def use_eager_factory(**kwargs: object) -> None:
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
 
 
-async def tell_drained(**kwargs: object) -> None:
+async def log_drained(**kwargs: object) -> None:
     import bgtasks
 
     print(f"drained with {bgtasks.pending_task_count()} pending", flush=True)
@@ -39,4 +39,4 @@ async def tell_drained(**kwargs: object) -> None:
 
 if os.environ.get("TESTS_EAGER"):
     lifespan_startup.connect(use_eager_factory)
-drained.connect(tell_drained)
+drained.connect(log_drained)

@@ -20,7 +20,7 @@ async def succeed(value: object = None) -> object:
 
 
 @bgtasks.task
-async def fail(message: str = "as told") -> None:
+async def fail(message: str = "as asked") -> None:
     raise ValueError(message)
 
 

@@ -43,29 +43,32 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def run(options: argparse.Namespace, folder: Path, database: Database, told: Console) -> Figures:
+def run(options: argparse.Namespace, folder: Path, database: Database, err: Console) -> Figures:
     """Run rounds until there were enough kills, or until one has problems."""
     figures = Figures()
     prepare(folder, database)
     harness = Harness(folder, database, options.seed, options.processes, figures)
     began = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=told, disable=not told.is_terminal, transient=True) as progress, harness.started():
+    with (
+        Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress,
+        harness.started(),
+    ):
         shown = progress.add_task(f"{options.database}: kills", total=options.kills)
         while figures.kills < options.kills and not figures.problems:
             problems = harness.run_round(min(KILLS_PER_ROUND, options.kills - figures.kills + 1))
             figures.seconds = time.monotonic() - began
             progress.update(shown, completed=min(figures.kills, options.kills))
-            if not told.is_terminal:
-                told.print(
+            if not err.is_terminal:
+                err.print(
                     f"round {harness.round}: {figures.kills} kills, {figures.tasks} tasks, {figures.seconds:.0f} s"
                 )
             for problem in problems[:SHOWN]:
-                told.print(
+                err.print(
                     f"BROKEN in round {harness.round}, seed {options.seed}: {problem}", markup=False, soft_wrap=True
                 )
             if len(problems) > SHOWN:
-                told.print(f"… and {len(problems) - SHOWN} more")
+                err.print(f"… and {len(problems) - SHOWN} more")
     return figures
 
 
@@ -82,14 +85,14 @@ def make_table(values: dict[str, Any]) -> Table:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    told, out = Console(stderr=True, highlight=False), Console(highlight=False)
+    err, out = Console(stderr=True, highlight=False), Console(highlight=False)
     folder = options.keep or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         database = KINDS[options.database](folder)
-        figures = run(options, folder.resolve(), database, told)
+        figures = run(options, folder.resolve(), database, err)
     except Missing as error:
-        told.print(str(error))
+        err.print(str(error))
         return UNUSABLE
     values = {"database": options.database, "seed": options.seed, "processes": options.processes, **figures.as_dict()}
     is_well = not figures.problems

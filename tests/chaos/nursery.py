@@ -39,7 +39,7 @@ def main() -> None:
         ready, _, _ = select.select([0, wake_read], [], [])
         if wake_read in ready:
             os.read(wake_read, 1024)
-        for pid, code in _reap(children):
+        for pid, code in _collect_ended(children):
             _report(ended=pid, code=code)
         if 0 in ready:
             received = os.read(0, 65536)
@@ -68,7 +68,7 @@ def main() -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _reap(children: set[int]) -> list[tuple[int, int]]:
+def _collect_ended(children: set[int]) -> list[tuple[int, int]]:
     found = []
     for pid in list(children):
         if (ended := os.waitpid(pid, os.WNOHANG)) != (0, 0):

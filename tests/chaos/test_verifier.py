@@ -78,7 +78,7 @@ def delete_what_was_final(evidence: Evidence) -> None:
     del evidence.rows["failed"]
 
 
-def forget_where_nobody_died(evidence: Evidence) -> None:
+def forget_without_a_death(evidence: Evidence) -> None:
     evidence.fates[1] = Fate(1, 10.0, -15, [])
 
 
@@ -123,7 +123,7 @@ def history(*transitions: dict[str, Any]) -> Callable[[Evidence], None]:
         (delete, "missing"),
         (delete, "ran without a row"),
         (delete_what_was_final, "a final row is gone"),
-        (forget_where_nobody_died, "missing"),
+        (forget_without_a_death, "missing"),
         (start_again, "started twice"),
         (start_more_often_than_recorded, "started unrecorded"),
         (start_what_was_refused, "refused, but started"),

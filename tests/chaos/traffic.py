@@ -90,10 +90,10 @@ class Traffic:
         began = time.time()
         is_transaction = mode in ("commit", "rollback")
         answer = ask(server, f"/transaction/{mode}" if is_transaction else f"/fire/{mode}", items)
-        told: dict[str, list[Any]] = answer if isinstance(answer, dict) else {}
+        answers: dict[str, list[Any]] = answer if isinstance(answer, dict) else {}
         fired = []
         for name, tag, _ in items:
-            outcome, id_ = told.get(tag, ("unknown", None))
+            outcome, id_ = answers.get(tag, ("unknown", None))
             fired.append(Fired(tag, name, mode, outcome, id_, server.pid, began))
         self.fired += fired
         return fired

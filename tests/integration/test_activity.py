@@ -60,7 +60,7 @@ def moment(ago: float) -> str:
 # Running tasks.
 
 
-def test_a_running_task_is_told_beside_what_its_function_takes() -> None:
+def test_a_running_task_is_listed_with_the_usual_time_of_its_function() -> None:
     process = make_process()
     row = make_running(4.0, process=process.pk, key="mail:5", fired_by={"method": "POST", "path": "/signup"})
     make_rollup(timedelta(hours=5), {1.0: 190, 2.0: 10}, SUCCESSFUL=200)
@@ -95,7 +95,7 @@ def test_those_fired_first_come_first_and_no_more_than_the_limit() -> None:
     assert shown.running_count == 3
 
 
-def test_what_waits_is_told_on_demand() -> None:
+def test_waiting_tasks_are_listed_on_demand() -> None:
     make_running()
     waiting = make_running(status=Status.READY, started_at=None, attempt=0, process=None)
 

@@ -724,7 +724,7 @@ def test_banner_links_to_no_page_that_may_not_be_seen(client):
     assert "<a href" not in banner
 
 
-def test_the_ledger_tells_whether_all_is_accounted_for(page):
+def test_the_ledger_shows_whether_all_is_accounted_for(page):
     process = make_process(fired_count=0)
     for _ in range(3):
         make_task(origin=process.pk)

@@ -275,17 +275,17 @@ def test_what_is_too_much_for_a_request_is_done_in_parts_that_are_asked_about(
     rows = [make_task(status=status) for _ in range(5)]
 
     asked = choose(deleter, action, rows[0], select_across=1)
-    told = []
+    messages = []
     for left in (5, 3, 1):
         assert f"{left} " in asked.context["title"]
         assert ("You are asked about the rest" in asked.content.decode()) is (left > most)
         answer = confirm(deleter, asked)
         asked = deleter.get(answer["Location"])
-        told.append([str(message) for message in get_messages(asked.wsgi_request)])
+        messages.append([str(message) for message in get_messages(asked.wsgi_request)])
 
     assert answer["Location"] == LIST
-    assert [len(each) for each in told] == [2, 2, 1]
-    assert told[0] == [done, "That was one part. More tasks match: go on, or leave them."]
+    assert [len(each) for each in messages] == [2, 2, 1]
+    assert messages[0] == [done, "That was one part. More tasks match: go on, or leave them."]
     acted = {
         "fire_tasks_again": BackgroundTask.objects.exclude(fired_again_from=None).count(),
         "cancel_tasks": BackgroundTask.objects.filter(status="CANCELLED").count(),
@@ -295,7 +295,7 @@ def test_what_is_too_much_for_a_request_is_done_in_parts_that_are_asked_about(
     assert len(read_log()) == 5
 
 
-def test_a_part_that_the_database_refuses_is_told(deleter, monkeypatch):
+def test_a_part_that_the_database_refuses_is_reported(deleter, monkeypatch):
     rows = [make_task() for _ in range(4)]
     monkeypatch.setattr(task_actions, "BATCH", 2)
     fire = fire_again_module.fire_again
@@ -568,7 +568,7 @@ def test_a_task_may_be_fired_again_once_its_repetition_has_finished(client):
     assert BackgroundTask.objects.filter(fired_again_from=old.pk).count() == 2
 
 
-def test_whoever_fires_the_same_tasks_again_at_once_starts_them_once(transactional_db):
+def test_the_same_tasks_fired_again_by_two_users_at_once_start_once(transactional_db):
     ids = [make_task().pk for _ in range(5)]
     together = Barrier(4)
 

@@ -163,11 +163,11 @@ async def test_a_failure_is_the_last_however_many_others_failed_since(runtime: R
         cache.forget_all()
         return card_of(show(client), "fail")
 
-    async def is_told() -> bool:
+    async def is_counted() -> bool:
         rows = Rollup.objects.filter(resolution=Rollup.Resolution.TWO_HOURS)
         return any([rare.name in row.tasks async for row in rows])
 
-    await wait_until(is_told)
+    await wait_until(is_counted)
     assert f"{TASKS}{rare.id}/change/" in await read()
 
 
@@ -344,7 +344,7 @@ def test_a_function_is_paused_and_goes_on(client):
     assert [entry.action_flag for entry in LogEntry.objects.order_by("pk")] == [1, 3]
 
 
-def test_a_paused_queue_is_told_on_the_page_of_its_functions(client):
+def test_a_paused_queue_is_shown_on_the_page_of_its_functions(client):
     Pause.objects.create(kind="queue", name="default")
 
     assert "queue default paused" in show(client, "tests.app.tasks.succeed")
@@ -378,12 +378,12 @@ def test_bad_input_names_the_parameter_and_fires_nothing(client):
     assert not LogEntry.objects.exists()
 
 
-def test_what_cannot_be_fired_is_told_by_the_form(client):
-    @bgtasks.task(name="tells")
-    async def tell(value: Any, **more: Any) -> None: ...
+def test_values_that_cannot_be_fired_are_reported_by_the_form(client):
+    @bgtasks.task(name="takes_any")
+    async def takes_any(value: Any, **more: Any) -> None: ...
 
     for typed, error in (({"value": "NaN"}, "NaN"), ({"value": "1", "more": '{"value": 2}'}, "value")):
-        answer = fire(client, "tells", **typed)
+        answer = fire(client, "takes_any", **typed)
         assert answer.status_code == 200
         alert = answer.content.decode().partition('role="alert">')[2].partition("</div>")[0]
         assert "Not fired." in alert
@@ -391,7 +391,7 @@ def test_what_cannot_be_fired_is_told_by_the_form(client):
     assert list(fired) == []
 
 
-def test_arguments_that_are_too_large_are_told_by_the_form(client):
+def test_arguments_that_are_too_large_are_reported_by_the_form(client):
     body = fire(client, "tests.app.tasks.succeed", value=f'"{"x" * 300_000}"').content.decode()
 
     assert "MAX_ARGS_BYTES" in body

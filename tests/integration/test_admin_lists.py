@@ -246,7 +246,7 @@ def test_filters_by_what_only_the_rows_know(find, client):
     ("name", "value"),
     [("show", "dead"), ("status", "FOO"), ("fired", "yesterday"), ("process", "web-1"), ("finished", "1-2-3")],
 )
-def test_what_is_no_value_of_a_filter_finds_nothing_and_is_told(find, client, name, value):
+def test_a_wrong_value_of_a_filter_finds_no_row_and_is_reported(find, client, name, value):
     row = make_task()
 
     body = text_of(client, **{name: value})

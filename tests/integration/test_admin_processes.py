@@ -72,11 +72,11 @@ def make_rollup(
     process: UUID, starts_at: datetime, resolution: Rollup.Resolution, names: dict[str, Any], lag: float | None = None
 ) -> None:
     """Write a rollup of a process; `names` has (seconds, count) by task name."""
-    told = {
+    counts = {
         name: {"statuses": {"SUCCESSFUL": count}, "took": {str(bin_of(seconds)): count}, "waited": {}}
         for name, (seconds, count) in names.items()
     }
-    Rollup.objects.create(process=process, resolution=resolution, starts_at=starts_at, tasks=told, lag=lag)
+    Rollup.objects.create(process=process, resolution=resolution, starts_at=starts_at, tasks=counts, lag=lag)
 
 
 def minutes_ago(count: int) -> datetime:
@@ -161,7 +161,7 @@ def test_the_first_fifty_are_listed(page, monkeypatch):
     assert "These are the 50 that have run for longest." in body
 
 
-def test_whoever_may_not_see_tasks_sees_none_here(db):
+def test_users_who_may_not_see_tasks_see_none_here(db):
     process = make_process()
     make_task(process)
 
@@ -366,7 +366,7 @@ async def test_a_living_process_heeds_it(runtime: Runtime) -> None:
 # Drains.
 
 
-def test_the_page_of_a_drain_draws_it_and_tells_it(page):
+def test_the_page_of_a_drain_draws_and_describes_it(page):
     drain = make_drain(make_process().pk)
 
     body = page(page_of(drain))
@@ -412,7 +412,7 @@ def test_the_list_draws_each_drain_with_tasks(page):
     assert "Nothing ran in it." in page(page_of(empty))
 
 
-def test_names_lead_nowhere_for_whoever_may_not_see_tasks(db):
+def test_names_are_no_links_for_users_who_may_not_see_tasks(db):
     drain = make_drain(uuid4())
 
     body = log_in("view_drain", sees_tasks=False).get(page_of(drain)).content.decode()

@@ -271,7 +271,7 @@ def test_a_function_that_no_process_knows_is_the_reason(page, functions, is_said
     assert ("It waits for longer than 300 s." in body) != is_said
 
 
-def test_without_a_process_nobody_is_blamed_for_not_knowing(page):
+def test_without_a_process_a_missing_function_is_no_reason(page):
     make_waiting()
 
     assert "knows its function" not in page()
@@ -432,9 +432,9 @@ def test_the_tasks_of_a_dead_process_are_given_their_verdicts(client):
     cancelled = make_task("shop.tasks.cancelled", process=dead.pk, cancel_requested_at=timezone.now())
     left = make_task("shop.tasks.left", process=dead.pk)
 
-    told = tick(client, APPLY, lost, again, cancelled)
+    messages = tick(client, APPLY, lost, again, cancelled)
 
-    assert told == [
+    assert messages == [
         "1 task is lost: shop.tasks.lost.",
         "1 task is cancelled, as it was asked for: shop.tasks.cancelled.",
         "1 task is ready to run again, in any process: shop.tasks.again.",
@@ -467,9 +467,9 @@ def test_no_verdict_is_given_where_none_is_due(client):
     finished = [make_task("a.finished", process=dead.pk, status=status) for status in sorted(FINISHED)]
     before = list(BackgroundTask.objects.order_by("pk").values())
 
-    told = tick(client, APPLY, running, waiting, *finished)
+    messages = tick(client, APPLY, running, waiting, *finished)
 
-    assert told == [
+    assert messages == [
         "1 task gets no verdict, since its process lives; it can be cancelled: a.running.",
         "1 task gets no verdict, since it waits for any process: a.waiting.",
         "5 tasks had changed, or finished, already: a.finished.",
@@ -490,11 +490,11 @@ def test_a_silent_process_is_watched_before_its_tasks_get_their_verdicts(transac
     silent = make_silent()
     row, other = make_task("shop.tasks.export", process=silent.pk), make_task("shop.tasks.other", process=silent.pk)
 
-    [told] = tick(client, APPLY, row)
+    [message] = tick(client, APPLY, row)
     during = client.get(PAGE).content.decode()
     wait_for_watches()
 
-    assert told == (
+    assert message == (
         "The process of 1 task is silent, and is watched for 1.50 s from now on: if it does not beat, it is declared "
         "dead, and the task gets its verdict: shop.tasks.export."
     )
@@ -527,9 +527,9 @@ def test_who_asks_while_verdicts_are_given_is_heard_too(transactional_db, quick)
 
     def wish() -> None:
         row = rows[len(given)]
-        background_watch.request("default", get_settings(), silent.pk, VerdictRequest("user ann", {row.pk}, tell))
+        background_watch.request("default", get_settings(), silent.pk, VerdictRequest("user ann", {row.pk}, note))
 
-    def tell(verdicts: list[Verdict]) -> None:
+    def note(verdicts: list[Verdict]) -> None:
         given.extend(verdict.id for verdict in verdicts)
         if len(given) == 1:  # The second wish comes during the watch, the third after it.
             wish()
@@ -598,9 +598,9 @@ def test_a_selection_is_cancelled(client):
     lost = make_task("a.lost", process=make_dead().pk)
     finished = make_task("a.finished", status=Status.FAILED)
 
-    told = tick(client, CANCEL, waiting, running, lost, finished)
+    messages = tick(client, CANCEL, waiting, running, lost, finished)
 
-    assert told == [
+    assert messages == [
         "1 task is cancelled: a.waiting.",
         "1 task is asked to stop, and its process acts within a second: a.running.",
         "1 task had changed, or finished, already: a.finished.",
@@ -619,9 +619,9 @@ def test_a_selection_is_cancelled(client):
 def test_many_names_are_cut(client):
     rows = [make_waiting(name=f"a.number_{number}") for number in range(9)]
 
-    [told] = tick(client, CANCEL, *rows)
+    [message] = tick(client, CANCEL, *rows)
 
-    assert told == "9 tasks are cancelled: a.number_0, a.number_1, a.number_2, a.number_3, a.number_4, …."
+    assert message == "9 tasks are cancelled: a.number_0, a.number_1, a.number_2, a.number_3, a.number_4, …."
 
 
 async def test_a_task_that_runs_for_too_long_is_cancelled(runtime: Runtime) -> None:

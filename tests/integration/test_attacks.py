@@ -107,7 +107,7 @@ def unloggable() -> Iterator[None]:
 
 
 async def test_a_log_handler_that_raises(unloggable: None, runtime: Runtime, capfd: Any) -> None:
-    handles = [bgtasks.fire(tasks.fail, "told") for _ in range(3)]
+    handles = [bgtasks.fire(tasks.fail, "no") for _ in range(3)]
     for handle in handles:
         assert (await read_row(handle)).status == "FAILED"
     get_runner().journal.submit(lambda: 1 / 0)
@@ -234,7 +234,7 @@ async def test_a_drain_on_a_loop_that_ends(runtime: Runtime) -> None:
     assert (await Process.objects.aget()).state == "STOPPED"
 
 
-async def test_an_object_that_somebody_else_awaits_is_refused_and_goes_on(runtime: Runtime) -> None:
+async def test_an_object_that_is_awaited_elsewhere_is_refused_and_goes_on(runtime: Runtime) -> None:
     coroutine = asyncio.sleep(0.1, "theirs")
     theirs = asyncio.ensure_future(coroutine)
     await next_turn()

@@ -72,7 +72,7 @@ async def test_a_row_deleted_behind_its_back(runtime: Runtime) -> None:
     assert [(problem.kind, problem.count) for problem in found.problems] == [("balance", 3)]
 
 
-async def test_a_row_that_nobody_fired(runtime: Runtime) -> None:
+async def test_a_row_that_was_never_fired(runtime: Runtime) -> None:
     history = [{"status": "READY", "at": "2026-01-01", "attempt": 0, "by": "", "why": ""}]
     await BackgroundTask.objects.acreate(name="unknown", created_at=timezone.now(), origin=uuid7(), transitions=history)
     found = await audit()
@@ -128,7 +128,7 @@ async def test_what_is_pruned_or_deleted_is_in_the_ledger(runtime: Runtime) -> N
     assert (ledger.fired_count, ledger.gone_count) == (5, 8)
 
 
-async def test_what_a_transaction_recorded_is_counted_by_whoever_claims_it(runtime: Runtime) -> None:
+async def test_a_task_recorded_in_a_transaction_is_counted_by_the_claiming_process(runtime: Runtime) -> None:
     @sync_to_async(thread_sensitive=False)
     def fire_in_transaction() -> Any:
         with transaction.atomic():

@@ -122,7 +122,7 @@ async def test_arguments_that_no_longer_fit_fail_the_task(runtime: Runtime) -> N
     assert await bgtasks.fire(tasks.succeed, "a slot is free") == "a slot is free"
 
 
-async def test_malformed_rows_stop_nobody(runtime: Runtime) -> None:
+async def test_malformed_rows_stop_no_other_task(runtime: Runtime) -> None:
     """Arguments or a history that are no list do not stop other tasks."""
     now = timezone.now()
     make = BackgroundTask.objects.acreate

@@ -224,7 +224,7 @@ async def test_a_receiver_that_raises_does_not_keep_the_server(runtime: Runtime,
     assert caplog.text.count("broken receiver") >= 2
 
 
-async def test_a_start_up_that_fails_is_told_to_the_server(transactional_db: None, caplog: Any) -> None:
+async def test_a_start_up_that_fails_is_reported_to_the_server(transactional_db: None, caplog: Any) -> None:
     async def fail(**kwargs: Any) -> None:
         raise RuntimeError("no connection to the mail server")
 

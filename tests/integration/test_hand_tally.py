@@ -42,13 +42,13 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def finished() -> Iterator[list[dict[str, Any]]]:
     """The arguments of each `task_finished`."""
-    told: list[dict[str, Any]] = []
+    announced: list[dict[str, Any]] = []
 
     def hear(sender: Any, signal: Any, **details: Any) -> None:
-        told.append({"sender": sender, **details})
+        announced.append({"sender": sender, **details})
 
     task_finished.connect(hear)
-    yield told
+    yield announced
     task_finished.disconnect(hear)
 
 

@@ -235,7 +235,7 @@ class World(RuleBasedStateMachine):
         node = self.pick(number)
         if gates := list(node.gates.values()):
             gate = gates[which % len(gates)]
-            node.call(gate.set_exception, ValueError("as told")) if fails else node.call(gate.set_result, None)
+            node.call(gate.set_exception, ValueError("as asked")) if fails else node.call(gate.set_result, None)
 
     @rule(number=node_numbers, with_beat=st.booleans(), fault=st.sampled_from(FAULTS))
     def write(self, number: int, with_beat: bool, fault: str) -> None:

@@ -303,7 +303,7 @@ async def test_the_beat_goes_on_while_nothing_happens(runtime: Runtime) -> None:
     assert process.memory > 1_000_000
 
 
-async def test_the_beat_tells_how_many_connections_its_own_threads_have_open(runtime: Runtime) -> None:
+async def test_the_beat_counts_the_open_connections_of_its_own_threads(runtime: Runtime) -> None:
     """Connections in use count too; the one of the test's own thread does not."""
     asked, answer = threading.Event(), threading.Event()
 
@@ -327,7 +327,7 @@ async def test_the_beat_tells_how_many_connections_its_own_threads_have_open(run
     await wait_until(lambda: _connections_are(1))
 
 
-async def test_a_process_tells_which_functions_it_knows(runtime: Runtime) -> None:
+async def test_a_process_lists_the_functions_that_it_knows(runtime: Runtime) -> None:
     """Functions that are declared later are included."""
     known = (await _read_process()).functions
     assert "tests.app.tasks.succeed" in known
@@ -335,10 +335,10 @@ async def test_a_process_tells_which_functions_it_knows(runtime: Runtime) -> Non
 
     bgtasks.task(name="late", aliases=["earlier"])(_nothing)
 
-    async def is_told() -> bool:
+    async def is_listed() -> bool:
         return {"late", "earlier"} <= set((await _read_process()).functions)
 
-    await wait_until(is_told)
+    await wait_until(is_listed)
 
 
 async def _nothing() -> None: ...
@@ -423,7 +423,7 @@ async def test_signals_after_the_commit(runtime: Runtime) -> None:
 SIGNALS = {"fired": task_fired, "started": task_started, "finished": task_finished}
 
 
-async def test_a_receiver_that_raises_stops_nobody(runtime: Runtime) -> None:
+async def test_a_receiver_that_raises_stops_no_task(runtime: Runtime) -> None:
     def fail(**kwargs: Any) -> None:
         raise RuntimeError("broken receiver")
 

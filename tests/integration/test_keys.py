@@ -91,7 +91,7 @@ async def test_many_at_once_are_one(runtime: Runtime, tmp_path: Path) -> None:
     await check_audit()
 
 
-async def test_fire_tells_of_the_conflict_by_its_handle(runtime: Runtime, tmp_path: Path) -> None:
+async def test_fire_reports_the_conflict_by_its_handle(runtime: Runtime, tmp_path: Path) -> None:
     path = tmp_path / "marks"
     fired: list[Any] = []
 

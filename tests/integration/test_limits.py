@@ -289,7 +289,7 @@ def run(command: str, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.django_db
-def test_the_commands_tell_what_is_paused(declared_task: str) -> None:
+def test_the_commands_list_pauses(declared_task: str) -> None:
     assert run("pause_tasks") == (0, "Nothing is paused.\n")
     assert run("pause_tasks", "mail.send") == (0, "Task function mail.send is paused.\n")
     assert run("pause_tasks", "mail.send") == (0, "Task function mail.send was paused already.\n")
@@ -312,8 +312,8 @@ def test_the_commands_tell_what_is_paused(declared_task: str) -> None:
 
 @pytest.mark.django_db
 def test_a_slip_of_the_pen_pauses_nothing(declared_task: str) -> None:
-    status, told = run("pause_tasks", "mail.sent")
-    assert (status, told) == (
+    status, output = run("pause_tasks", "mail.sent")
+    assert (status, output) == (
         2,
         "No task function is called mail.sent. Did you mean mail.send? With --force it is paused all the same.",
     )
@@ -357,7 +357,7 @@ def test_the_admin_pauses_and_resumes(admin_client: Any, declared_task: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("queues", "told"),
+    ("queues", "words"),
     [
         ([], "not of type dict"),
         ({"mail": 5}, "not a dictionary"),
@@ -367,14 +367,14 @@ def test_the_admin_pauses_and_resumes(admin_client: Any, declared_task: str) -> 
         ({5: {}}, "not the name of a queue"),
     ],
 )
-def test_wrong_queues_are_told(queues: Any, told: str) -> None:
+def test_wrong_queues_are_reported(queues: Any, words: str) -> None:
     [(problem, fix)] = find_problems({"QUEUES": queues})
-    assert told in problem
+    assert words in problem
     assert fix
 
 
 @pytest.mark.parametrize("wrong", ["5", "5/", "0/s", "5/w", "5/0s", "-5/s", "1/31d", "5 per second", ""])
-def test_a_wrong_rate_is_told(wrong: str) -> None:
+def test_a_wrong_rate_is_reported(wrong: str) -> None:
     with pytest.raises(ValueError, match="rate must be a number and a period"):
         bgtasks.task(name="wrong", rate=wrong)(tasks.succeed.func)
 

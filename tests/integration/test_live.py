@@ -84,7 +84,7 @@ async def test_many_changes_are_few_messages(opened: WebsocketCommunicator) -> N
     assert 1 <= received <= 4
 
 
-async def test_a_browser_that_reads_nothing_holds_up_nobody(runtime: Runtime, opened: WebsocketCommunicator) -> None:
+async def test_a_browser_that_reads_nothing_blocks_no_other(runtime: Runtime, opened: WebsocketCommunicator) -> None:
     results = await asyncio.gather(*[bgtasks.fire(tasks.succeed, number) for number in range(2000)])
 
     assert results == list(range(2000))
@@ -235,7 +235,7 @@ def test_a_page_opens_a_socket_for_those_who_are_let_in(db: None, permission: st
     assert ("data-bgtasks-socket" in page) is opens
 
 
-async def test_the_socket_stays_open_and_tells_while_the_layer_fails(
+async def test_the_socket_stays_open_and_pushes_while_the_layer_fails(
     cookie: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.FailingLayer"}}
@@ -250,7 +250,7 @@ async def test_the_socket_stays_open_and_tells_while_the_layer_fails(
     await communicator.disconnect()
 
 
-async def test_it_closes_at_once_when_the_process_is_told_to_stop(opened: WebsocketCommunicator) -> None:
+async def test_it_closes_at_once_when_the_process_stops(opened: WebsocketCommunicator) -> None:
     """It ends although the browser does not confirm the close."""
     await stop_asked.asend(None)
 

@@ -475,7 +475,7 @@ async def test_the_place_of_an_earlier_attempt_is_not_shown(transactional_db: No
     assert (await find_stuck())[row.pk].await_place is None
 
 
-async def test_a_blocked_loop_is_told(transactional_db: None) -> None:
+async def test_a_blocked_loop_is_reported(transactional_db: None) -> None:
     owner = await make_process(blocked_since=long_ago(30))
     row = await make_running(owner, stuck_after=60)
     assert (await find_stuck())[row.pk].loop_blocked == pytest.approx(30, abs=1)

@@ -35,20 +35,20 @@ def count_updates(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_progress_is_in_the_row_while_it_runs_and_at_the_end(runtime: Runtime) -> None:
     goes_on = asyncio.Event()
 
-    @bgtasks.task(name="tells")
-    async def tells() -> None:
+    @bgtasks.task(name="reports")
+    async def reports() -> None:
         current = bgtasks.current()
         current.progress(1, 4, "half of a half")
         await goes_on.wait()
         current.progress(4, 4)
 
-    handle = await bgtasks.afire(tells)
+    handle = await bgtasks.afire(reports)
 
-    async def is_told() -> bool:
+    async def is_reported() -> bool:
         row = await BackgroundTask.objects.aget(pk=handle.id)
         return row.progress is not None
 
-    await wait_until(is_told)
+    await wait_until(is_reported)
     row = await BackgroundTask.objects.aget(pk=handle.id)
     assert row.status == "RUNNING"
     assert {name: row.progress[name] for name in ("done", "total", "note")} == {
@@ -64,16 +64,16 @@ async def test_progress_is_in_the_row_while_it_runs_and_at_the_end(runtime: Runt
 
 @pytest.mark.parametrize("end", ["returns", "raises", "cancelled"])
 async def test_the_last_progress_is_written_whatever_the_end(runtime: Runtime, end: str) -> None:
-    @bgtasks.task(name="tells")
-    async def tells() -> None:
+    @bgtasks.task(name="reports")
+    async def reports() -> None:
         for number in range(100):
             bgtasks.current().progress(number)
         if end == "raises":
-            raise ValueError("as told")
+            raise ValueError("as asked")
         if end == "cancelled":
             await asyncio.sleep(60)
 
-    handle = bgtasks.fire(tells)
+    handle = bgtasks.fire(reports)
     if end == "cancelled":
         await next_turn()
         handle.cancel()
@@ -86,8 +86,8 @@ async def test_many_calls_are_few_writes(settings: Any, transactional_db: None, 
     await runtime.start()
     made = count_updates(monkeypatch)
 
-    @bgtasks.task(name="tells")
-    async def tells() -> float:
+    @bgtasks.task(name="reports")
+    async def reports() -> float:
         current = bgtasks.current()
         began = time.perf_counter()
         for number in range(50_000):
@@ -96,7 +96,7 @@ async def test_many_calls_are_few_writes(settings: Any, transactional_db: None, 
                 await asyncio.sleep(0)
         return time.perf_counter() - began
 
-    handle = await bgtasks.afire(tells)
+    handle = await bgtasks.afire(reports)
     seconds = await handle.wait(timeout=60)
     row = await read_row(handle)
     assert row.progress["done"] == 49_999
@@ -106,8 +106,8 @@ async def test_many_calls_are_few_writes(settings: Any, transactional_db: None, 
 
 
 async def test_progress_of_a_plain_function(runtime: Runtime) -> None:
-    @bgtasks.task(name="plain_tells", max_attempts=2, backoff="constant", backoff_first=0.01)
-    def plain_tells() -> Any:
+    @bgtasks.task(name="plain_reports", max_attempts=2, backoff="constant", backoff_first=0.01)
+    def plain_reports() -> Any:
         current = bgtasks.current()
         found = current.checkpoint
         current.progress(1, 2)
@@ -117,7 +117,7 @@ async def test_progress_of_a_plain_function(runtime: Runtime) -> None:
         current.progress(2, 2)
         return found
 
-    handle = bgtasks.fire(plain_tells)
+    handle = bgtasks.fire(plain_reports)
     assert await handle.wait(timeout=20) == {"at": 1}
     row = await read_row(handle)
     assert (row.progress["done"], row.checkpoint) == (2, {"at": 2})
@@ -136,19 +136,19 @@ async def test_from_what_the_task_starts_by_itself(runtime: Runtime) -> None:
     assert (await read_row(handle)).progress["done"] == 2
 
 
-async def test_a_coroutine_object_tells_too(runtime: Runtime) -> None:
-    async def tells() -> None:
+async def test_a_coroutine_object_reports_too(runtime: Runtime) -> None:
+    async def reports() -> None:
         bgtasks.current().progress(1)
         bgtasks.current().set_checkpoint("here")
 
-    handle = bgtasks.fire(tells())
+    handle = bgtasks.fire(reports())
     await handle
     row = await read_row(handle)
     assert (row.progress["done"], row.checkpoint) == (1, "here")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "told"),
+    ("arguments", "error", "message"),
     [
         (("1",), TypeError, "progress: done is a number, not '1'"),
         ((True,), TypeError, "progress: done is a number"),
@@ -163,23 +163,23 @@ async def test_a_coroutine_object_tells_too(runtime: Runtime) -> None:
         ((1, 2, 3), TypeError, "progress: note is a string"),
     ],
 )
-async def test_wrong_progress(runtime: Runtime, arguments: Any, error: type[Exception], told: str) -> None:
-    @bgtasks.task(name="tells")
-    async def tells() -> None:
-        with pytest.raises(error, match=told):
+async def test_wrong_progress(runtime: Runtime, arguments: Any, error: type[Exception], message: str) -> None:
+    @bgtasks.task(name="reports")
+    async def reports() -> None:
+        with pytest.raises(error, match=message):
             bgtasks.current().progress(*arguments)
 
-    handle = bgtasks.fire(tells)
+    handle = bgtasks.fire(reports)
     await handle
     assert (await read_row(handle)).progress is None
 
 
 async def test_a_note_that_is_long_or_odd(runtime: Runtime) -> None:
-    @bgtasks.task(name="tells")
-    async def tells() -> None:
+    @bgtasks.task(name="reports")
+    async def reports() -> None:
         bgtasks.current().progress(0.5, 0, "\x00ä\ud800" + "x" * 1000)
 
-    handle = bgtasks.fire(tells)
+    handle = bgtasks.fire(reports)
     await handle
     progress = (await read_row(handle)).progress
     assert len(progress["note"]) <= 210

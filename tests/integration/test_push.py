@@ -181,10 +181,10 @@ async def test_each_that_asks_has_one_answer_for_all(layer: None, runtime: Runti
     go_on.set()
 
     for other in others:
-        told: list[str] = []
-        while len(told) < 3:  # One message, or two if the journal wrote two batches.
-            told += (await other.hear())["tasks"]
-        assert sorted(told) == sorted(str(handle.id) for handle in handles)
+        answered: list[str] = []
+        while len(answered) < 3:  # One message, or two if the journal wrote two batches.
+            answered += (await other.hear())["tasks"]
+        assert sorted(answered) == sorted(str(handle.id) for handle in handles)
 
 
 async def test_who_asks_about_an_unknown_task_is_answered_at_once(layer: None, runtime: Runtime) -> None:
@@ -268,7 +268,7 @@ async def test_what_is_no_question_is_ignored(layer: None, runtime: Runtime) -> 
     assert await handle
 
 
-async def test_what_nobody_asks_about_sends_nothing(counting_layer: type[CountingLayer], runtime: Runtime) -> None:
+async def test_a_task_without_questions_sends_nothing(counting_layer: type[CountingLayer], runtime: Runtime) -> None:
     handles = [bgtasks.fire(tasks.succeed, number) for number in range(50)]
     assert await asyncio.gather(*handles) == list(range(50))
     await runtime.stop()
@@ -278,7 +278,7 @@ async def test_what_nobody_asks_about_sends_nothing(counting_layer: type[Countin
 # In the process that waits.
 
 
-async def test_who_waits_asks_and_looks_when_told(layer: None, runtime: Runtime) -> None:
+async def test_a_waiting_process_asks_and_reads_the_row_when_answered(layer: None, runtime: Runtime) -> None:
     other = OtherProcess()
     row = await other.run_a_task()
     waiting = asyncio.create_task((await bgtasks.aget(row.pk)).wait(timeout=20))
@@ -292,7 +292,7 @@ async def test_who_waits_asks_and_looks_when_told(layer: None, runtime: Runtime)
     assert question == {"type": "bgtasks.ask", "by": own_id, "tasks": [str(row.pk)]}
 
 
-async def test_a_thread_that_waits_is_told_too(layer: None, runtime: Runtime) -> None:
+async def test_a_thread_that_waits_is_answered_too(layer: None, runtime: Runtime) -> None:
     other = OtherProcess()
     row = await other.run_a_task()
     handle = await bgtasks.aget(row.pk)
@@ -337,7 +337,7 @@ async def test_a_process_is_asked_once(counting_layer: type[CountingLayer], runt
     assert counting_layer.sent == 3
 
 
-async def test_what_nobody_awaits_any_more_is_forgotten(polling_layer: None, runtime: Runtime) -> None:
+async def test_a_task_that_is_no_longer_awaited_is_forgotten(polling_layer: None, runtime: Runtime) -> None:
     other = OtherProcess()
     row = await other.run_a_task()
     handle = await bgtasks.aget(row.pk)
@@ -381,10 +381,10 @@ async def test_a_layer_that_fails_leaves_it_to_polling(
 
     assert await waiting == "made elsewhere"
     assert await bgtasks.fire(tasks.succeed, 1) == 1
-    told = [
+    records = [
         record for record in [*caplog.get_records("setup"), *caplog.records] if "channel layer" in record.getMessage()
     ]
-    assert [record.levelno for record in told] == [logging.WARNING]
+    assert [record.levelno for record in records] == [logging.WARNING]
 
 
 async def test_a_layer_that_tires_of_waiting_is_no_outage(

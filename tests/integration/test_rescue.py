@@ -410,7 +410,7 @@ def test_a_beat_starts_the_observation_anew() -> None:
 
 
 @pytest.mark.django_db
-def test_a_row_that_runs_in_no_process_is_nobodys_to_rescue() -> None:
+def test_a_running_row_without_a_process_is_not_rescued() -> None:
     """Such a process would include all rows without one, and READY rows have none."""
     owner = uuid7()
     for status, process in (("RUNNING", None), ("READY", None), ("RUNNING", owner)):

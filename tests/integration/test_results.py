@@ -67,7 +67,7 @@ async def test_what_is_no_id(runtime: Runtime, wrong: Any) -> None:
         await asyncio.to_thread(bgtasks.get, wrong)
 
 
-async def test_an_id_that_nobody_knows(runtime: Runtime) -> None:
+async def test_an_unknown_id(runtime: Runtime) -> None:
     unknown = uuid7()
     with pytest.raises(bgtasks.TaskNotFound, match=str(unknown)) as caught:
         await bgtasks.aget(unknown)
@@ -83,7 +83,7 @@ async def test_get_on_an_event_loop_names_aget(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "told"),
+    ("status", "error", "words"),
     [
         ("FAILED", bgtasks.TaskFailed, r"elsewhere \(.*\) failed. ValueError: n/a"),
         ("CANCELLED", bgtasks.TaskCancelled, "was cancelled"),
@@ -91,11 +91,11 @@ async def test_get_on_an_event_loop_names_aget(runtime: Runtime) -> None:
         ("LOST", bgtasks.TaskLost, "was lost with its process"),
     ],
 )
-async def test_what_ended_without_a_result(runtime: Runtime, status: str, error: Any, told: str) -> None:
+async def test_what_ended_without_a_result(runtime: Runtime, status: str, error: Any, words: str) -> None:
     details = {"error_type": "ValueError", "error_message": "n/a"} if status == "FAILED" else {}
     row = await make_row(status=status, **details)
     handle = await bgtasks.aget(row.pk)
-    with pytest.raises(error, match=told) as caught:
+    with pytest.raises(error, match=words) as caught:
         await handle.wait(timeout=20)
     assert caught.value.id == row.pk
     assert not handle.cancel()
@@ -104,7 +104,7 @@ async def test_what_ended_without_a_result(runtime: Runtime, status: str, error:
     waiting = asyncio.ensure_future((await bgtasks.aget(live.pk)).wait(timeout=20))
     await next_turn()
     await BackgroundTask.objects.filter(pk=live.pk).aupdate(status=status, finished_at=timezone.now(), **details)
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=words):
         await waiting
 
 
@@ -184,20 +184,20 @@ async def test_blocking_is_refused_where_it_would_never_end(runtime: Runtime) ->
         return ""
 
     assert "database thread" in await bgtasks.fire(blocks_its_lane)
-    told: list[str] = []
+    errors: list[str] = []
     is_told = threading.Event()
 
     def block_the_journal() -> None:
         try:
             handle.result(20)
         except RuntimeError as error:
-            told.append(str(error))
+            errors.append(str(error))
         is_told.set()
 
     get_runner().journal.submit(block_the_journal)
     await wait_until(is_told.is_set)
-    assert "journal" in told[0]
-    assert "await handle" in told[0]
+    assert "journal" in errors[0]
+    assert "await handle" in errors[0]
     handle.cancel()
 
 
@@ -213,7 +213,7 @@ async def test_a_plain_function_may_block_for_another_task(runtime: Runtime) -> 
 
 
 @pytest.mark.parametrize("status", ["READY", "RUNNING"])
-async def test_a_row_that_is_deleted_while_somebody_waits(runtime: Runtime, status: str) -> None:
+async def test_a_row_that_is_deleted_while_a_caller_waits(runtime: Runtime, status: str) -> None:
     row = await make_row(status=status)
     handle = await bgtasks.aget(row.pk)
     waiting = [asyncio.ensure_future(handle.wait(timeout=20)), asyncio.to_thread(handle.result, 20)]

@@ -390,7 +390,7 @@ async def test_the_next_attempt_begins_with_nothing_of_the_last_one(runtime: Run
     assert deadlines == sorted(set(deadlines))
 
 
-async def test_an_end_that_is_no_failure_tells_of_none(runtime: Runtime) -> None:
+async def test_an_end_that_is_no_failure_reports_none(runtime: Runtime) -> None:
     """The row of a cancelled task has no error of an earlier attempt."""
     handle = bgtasks.fire(Flaky(1).declare(backoff_first=HOUR, backoff_cap=HOUR))
     await wait_until(lambda: is_waiting(handle))
@@ -403,7 +403,7 @@ async def test_an_end_that_is_no_failure_tells_of_none(runtime: Runtime) -> None
     assert (row.status, row.attempt) == ("CANCELLED", 1)
 
 
-async def test_signals_tell_of_each_attempt_and_of_one_end(runtime: Runtime) -> None:
+async def test_signals_announce_each_attempt_and_one_end(runtime: Runtime) -> None:
     heard: list[tuple[str, str, int]] = []
 
     def note(kind: str) -> Any:
@@ -487,7 +487,7 @@ async def is_running(handle: Any) -> bool:
     return await BackgroundTask.objects.filter(pk=handle.id, status="RUNNING").aexists()
 
 
-async def test_a_row_that_somebody_asked_to_cancel_is_claimed_and_not_run(runtime: Runtime) -> None:
+async def test_a_row_with_a_request_to_cancel_is_claimed_and_not_run(runtime: Runtime) -> None:
     """Its process died between the write and its lookup. The claiming process heeds the request."""
     flaky = Flaky(0)
     now = timezone.now()
@@ -561,7 +561,7 @@ async def test_one_that_is_cut_short_is_not_tried_again_for_that(runtime: Runtim
     assert (row.status, row.attempt) == ("INTERRUPTED", 1)
 
 
-async def test_what_waits_is_nobodys_when_a_process_dies(runtime: Runtime) -> None:
+async def test_a_waiting_task_has_no_owner_when_a_process_dies(runtime: Runtime) -> None:
     """A rescue gives it no verdict, and its attempts stay unchanged."""
     handle = bgtasks.fire(Flaky(1).declare(backoff_first=HOUR, backoff_cap=HOUR))
     await wait_until(lambda: is_waiting(handle))

@@ -116,7 +116,7 @@ async def test_an_answer_that_gets_lost_counts_nothing_twice(runtime: Runtime, m
     assert (await asyncio.to_thread(_read_and_close))["tests.app.tasks.succeed"].statuses == {"SUCCESSFUL": 5}
 
 
-async def test_a_missing_table_keeps_nobody_from_recording(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_missing_table_prevents_no_record(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
     """As after the roll-out of a release before its migration."""
 
     def rename(old: str, new: str) -> None:
@@ -210,10 +210,10 @@ def test_a_verdict_is_counted_by_who_gave_it(status: Status) -> None:
     assert counted.writes == 1
 
 
-def test_the_newest_that_failed_is_told() -> None:
+def test_the_newest_failure_is_reported() -> None:
     """A process may have written its rollup before its first failure."""
     old, new = sorted(str(uuid4()) for _ in range(2))
-    told = [{"failed": new}, {}, {"failed": old}]
-    buckets = [rollups.Bucket(timezone.now(), uuid4(), {"a": counts() | each}, None) for each in told]
+    failures = [{"failed": new}, {}, {"failed": old}]
+    buckets = [rollups.Bucket(timezone.now(), uuid4(), {"a": counts() | each}, None) for each in failures]
 
     assert rollups.total_by_name(buckets)["a"].failed == new

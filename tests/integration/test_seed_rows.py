@@ -42,12 +42,12 @@ def test_the_rollups_are_those_of_the_rows() -> None:
     now = timezone.now()
     stretches = rollups.read("default", rollups.TWO_HOURS, now, timedelta(days=7))
     since = stretches[0].starts_at
-    told = rollups.total_by_name(stretches)
+    totals = rollups.total_by_name(stretches)
     rows = BackgroundTask.objects.filter(finished_at__gte=since).values_list("name", "status")
     found: dict[str, Counter[str]] = {}
     for name, status in rows:
         found.setdefault(name, Counter())[status] += 1
-    assert {name: dict(total.statuses) for name, total in told.items()} == {
+    assert {name: dict(total.statuses) for name, total in totals.items()} == {
         name: dict(counts) for name, counts in found.items()
     }
 

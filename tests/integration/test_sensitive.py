@@ -80,9 +80,9 @@ async def test_it_runs_at_once_with_the_value(runtime: Runtime) -> None:
     assert rows[0].args[0] == 1
     assert is_sealed(rows[0].args[1])
     assert is_sealed(rows[1].kwargs["token"])
-    told = await read_everything()
-    assert MARK in told
-    assert SECRET not in told
+    table = await read_everything()
+    assert MARK in table
+    assert SECRET not in table
 
 
 async def test_it_runs_from_the_table_with_the_value(settings: Any, runtime: Runtime) -> None:
@@ -114,7 +114,7 @@ async def test_it_runs_from_the_table_with_the_value(settings: Any, runtime: Run
     assert SECRET not in await read_everything()
 
 
-async def test_what_it_raises_is_told_without_the_value(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+async def test_exceptions_are_reported_without_the_value(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
     login = Login(max_attempts=3, backoff_first=0.01)
     login.errors = [ValueError(f"bad {SECRET}"), KeyError(SECRET), bgtasks.Retry(after=0.01)]
     login.errors[2].__cause__ = OSError(f"https://x/?token={SECRET}")
@@ -133,10 +133,10 @@ async def test_what_it_raises_is_told_without_the_value(runtime: Runtime, caplog
     assert SECRET not in await read_everything()
     # An error report includes the cause and the local variables of its frames.
     assert caught.value.__cause__ is None
-    told = [record for record in caplog.records if "failed in attempt" in record.getMessage()]
-    assert len(told) == 3
-    assert all(record.exc_info is None for record in told)
-    assert "in login" in told[-1].getMessage()
+    records = [record for record in caplog.records if "failed in attempt" in record.getMessage()]
+    assert len(records) == 3
+    assert all(record.exc_info is None for record in records)
+    assert "in login" in records[-1].getMessage()
 
 
 async def test_code_of_the_project_beside_it_is_logged_without_the_value(runtime: Runtime) -> None:
@@ -152,7 +152,7 @@ async def test_code_of_the_project_beside_it_is_logged_without_the_value(runtime
     assert SECRET not in await read_everything()
 
 
-async def test_tasks_without_the_option_are_told_as_ever(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+async def test_others_are_reported_in_full(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
     handle = bgtasks.fire(tasks.fail, "plain words")
 
     with pytest.raises(bgtasks.TaskFailed) as caught:
@@ -218,7 +218,7 @@ async def test_fired_again_it_has_the_value(runtime: Runtime) -> None:
 # Versions.
 
 
-async def test_a_step_gets_the_value_and_tells_nobody(runtime: Runtime) -> None:
+async def test_a_step_gets_the_value_and_does_not_reveal_it(runtime: Runtime) -> None:
     login = Login(version=2)
     got: list[Any] = []
 
@@ -292,8 +292,8 @@ def test_the_admin_and_the_commands_show_nothing_of_it(client: Any) -> None:
         with contextlib.suppress(SystemExit):
             call_command(command, format="json", stdout=output)
 
-    for told in (*pages, output.getvalue()):
-        assert SECRET not in told
-        assert values["kwargs"]["token"][MARK] not in told
+    for page in (*pages, output.getvalue()):
+        assert SECRET not in page
+        assert values["kwargs"]["token"][MARK] not in page
     assert all(HIDDEN in page for page in pages[:2])
     assert str(row.pk) not in found

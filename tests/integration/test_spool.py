@@ -99,15 +99,15 @@ async def test_a_process_that_was_never_registered(
     await sync_to_async(BackgroundTask.objects.all()._raw_delete)("default")
     await Process.objects.all().adelete()
     path.write_text(kept)
-    told: list[Any] = []
+    announced: list[Any] = []
 
     def hear(task_id: Any, **details: Any) -> None:
-        told.append(task_id)
+        announced.append(task_id)
 
     signals.task_finished.connect(hear)
     await runtime.start()
     await wait_until(lambda: not list(tmp_path.glob("*")))
-    assert sorted(told) == sorted(handle.id for handle in handles)
+    assert sorted(announced) == sorted(handle.id for handle in handles)
     reader = await Process.objects.aget()
     assert reader.fired_count == 3
     found = [(row.status, row.origin) async for row in BackgroundTask.objects.all()]

@@ -43,13 +43,13 @@ def resize(size: object, when: object = None) -> object:
 
 
 @bgtasks.task
-async def tell() -> list[object]:
+async def report() -> list[object]:
     context = bgtasks.current()
     return [context.name, context.attempt, tenant.get(), translation.get_language()]
 
 
 @bgtasks.task
-def tell_in_a_thread() -> list[object]:
+def report_in_a_thread() -> list[object]:
     return [bgtasks.current().name, tenant.get(), translation.get_language(), threading.current_thread().name]
 
 
@@ -261,7 +261,7 @@ async def test_results_are_on_the_handles():
     assert [await handle for handle in handles] == ["hello 5", [[1, 2], None], "Ada True"]
 
 
-@pytest.mark.parametrize("function", [tell, tell_in_a_thread])
+@pytest.mark.parametrize("function", [report, report_in_a_thread])
 async def test_tasks_have_their_callers_context(function: bgtasks.definition.Task):
     with translation.override("de"):
         token = tenant.set("acme")
@@ -296,7 +296,7 @@ async def test_asyncio_tasks_have_the_names_of_their_tasks():
 
 
 def test_plain_functions_run_in_the_thread_of_the_test():
-    bgtasks.fire(tell_in_a_thread)
+    bgtasks.fire(report_in_a_thread)
     [item] = run_fired()
 
     assert asyncio.run(item.handle.wait())[-1] == threading.current_thread().name

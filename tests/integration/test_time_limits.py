@@ -255,31 +255,31 @@ async def ask_in_the_row(handle: Any) -> None:
 
 
 async def test_the_hook_is_called_in_the_tasks_context_on_its_loop(runtime: Runtime) -> None:
-    told: list[Any] = []
+    calls: list[Any] = []
 
-    def tell() -> None:
-        told.append((bgtasks.current().id, bgtasks.current().soft_timeout_reached, asyncio.get_running_loop()))
+    def warn() -> None:
+        calls.append((bgtasks.current().id, bgtasks.current().soft_timeout_reached, asyncio.get_running_loop()))
 
-    @bgtasks.task(name="told", soft_timeout=0.05, on_soft_timeout=tell)
-    async def is_told() -> bool:
+    @bgtasks.task(name="warned", soft_timeout=0.05, on_soft_timeout=warn)
+    async def is_warned() -> bool:
         while not bgtasks.current().soft_timeout_reached:
             await asyncio.sleep(0.01)
         return True
 
-    handle = bgtasks.fire(is_told)
+    handle = bgtasks.fire(is_warned)
 
     assert await handle.wait(20)
-    assert told == [(handle.id, True, asyncio.get_running_loop())]
+    assert calls == [(handle.id, True, asyncio.get_running_loop())]
 
 
 @pytest.mark.parametrize("kind", [ValueError, SystemExit, KeyboardInterrupt])
 async def test_a_hook_that_raises_stops_neither_task_nor_server(
     runtime: Runtime, kind: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def tell() -> None:
+    def warn() -> None:
         raise kind("in the hook")
 
-    @bgtasks.task(name="goes on", soft_timeout=0.02, on_soft_timeout=tell)
+    @bgtasks.task(name="goes on", soft_timeout=0.02, on_soft_timeout=warn)
     async def goes_on() -> str:
         while not bgtasks.current().soft_timeout_reached:
             await asyncio.sleep(0.01)
@@ -303,15 +303,15 @@ async def test_a_plain_function_looks_by_itself(runtime: Runtime) -> None:
 async def test_each_attempt_has_its_own_word(runtime: Runtime) -> None:
     seen: list[bool] = []
 
-    @bgtasks.task(name="told anew", soft_timeout=0.05, max_attempts=2, backoff="constant", backoff_first=0.01)
-    async def told_anew() -> None:
+    @bgtasks.task(name="warned anew", soft_timeout=0.05, max_attempts=2, backoff="constant", backoff_first=0.01)
+    async def warned_anew() -> None:
         seen.append(bgtasks.current().soft_timeout_reached)
         if bgtasks.current().attempt == 1:
             while not bgtasks.current().soft_timeout_reached:
                 await asyncio.sleep(0.01)
             raise ValueError("no")
 
-    await bgtasks.fire(told_anew).wait(20)
+    await bgtasks.fire(warned_anew).wait(20)
 
     assert seen == [False, False]
 
@@ -370,10 +370,10 @@ async def test_one_that_ignores_its_end_is_shown_everywhere(
     assert timedelta(0) <= datetime.now(UTC) - since < timedelta(minutes=1)
     assert f"Task deaf ({handle.id}) ignores its cancellation" in caplog.text
     code, found = await sync_to_async(run_stuck_tasks)("--format", "json")
-    [told] = json.loads(found)["tasks"]
-    assert (code, told["id"], told["kind"]) == (1, str(handle.id), "running")
-    assert "it ignores its cancellation for" in told["reason"]
-    assert "Deaf.__init__.<locals>.deaf" in told["await_place"]["function"]
+    [task] = json.loads(found)["tasks"]
+    assert (code, task["id"], task["kind"]) == (1, str(handle.id), "running")
+    assert "it ignores its cancellation for" in task["reason"]
+    assert "Deaf.__init__.<locals>.deaf" in task["await_place"]["function"]
     _, table = await sync_to_async(run_stuck_tasks)()
     assert "ignores" in table
 
@@ -397,7 +397,7 @@ async def test_the_admin_shows_it_on_the_tasks_page(short_grace: None, runtime: 
     await handle.wait(20)
 
 
-async def test_it_is_told_once_however_often_it_is_cancelled(
+async def test_it_is_reported_once_however_often_it_is_cancelled(
     short_grace: None, runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
     deaf = Deaf()

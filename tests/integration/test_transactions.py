@@ -77,7 +77,7 @@ async def test_a_rollback_leaves_nothing(runtime: Runtime) -> None:
     assert bgtasks.pending_task_count() == 0
 
 
-async def test_who_waits_already_is_told_of_the_rollback(runtime: Runtime) -> None:
+async def test_a_caller_that_waits_already_learns_of_the_rollback(runtime: Runtime) -> None:
     waiting = []
     loop = asyncio.get_running_loop()
 

@@ -74,7 +74,7 @@ def test_the_admin_offers_a_function_once_and_finds_all_its_rows(client: Any) ->
 # Fingerprints.
 
 
-async def test_a_row_tells_the_signature_and_the_release(settings: Any, runtime: Runtime) -> None:
+async def test_a_row_has_the_signature_and_the_release(settings: Any, runtime: Runtime) -> None:
     await runtime.stop()
     settings.BGTASKS = {**settings.BGTASKS, "RELEASE": "2026.1"}
     await runtime.start()
@@ -92,7 +92,7 @@ async def test_a_row_tells_the_signature_and_the_release(settings: Any, runtime:
     assert function.signature_fingerprint == ""
 
 
-async def test_a_misfit_is_told_in_the_row(runtime: Runtime) -> None:
+async def test_a_misfit_is_described_in_the_row(runtime: Runtime) -> None:
     @bgtasks.task(name="shop.send", version=1)
     async def send(user_id: int, *, subject: str) -> None: ...
 
@@ -101,13 +101,13 @@ async def test_a_misfit_is_told_in_the_row(runtime: Runtime) -> None:
     found = await read_row(await write_row("shop.send", **old))
 
     assert found.status == "FAILED"
-    for told in (
+    for words in (
         "Missing: subject. Unexpected: title.",
         "fired with version 1 (signature 1:0123456789abcd) by release 2025.9",
         f"has version 1 (signature {send.signature_fingerprint})",
     ):
-        assert told in found.error_message
-        assert told in found.transitions[-1]["why"]
+        assert words in found.error_message
+        assert words in found.transitions[-1]["why"]
 
 
 async def test_a_spooled_record_keeps_its_fingerprint(runtime: Runtime) -> None:
@@ -172,9 +172,9 @@ async def test_steps_that_lead_nowhere_fail_the_row(kind: str, runtime: Runtime)
 
     found = await read_row(await write_row("shop.third", 5, signature_fingerprint="1:0123456789abcd"))
 
-    told = {"missing": "is declared", "raises": "raised IndexError", "returns": "returned a list"}[kind]
+    reason = {"missing": "is declared", "raises": "raised IndexError", "returns": "returned a list"}[kind]
     assert found.status == "FAILED"
-    assert told in found.error_message
+    assert reason in found.error_message
     assert found.transitions[-1]["why"].startswith("its arguments cannot be used: its arguments are of version 1")
     assert await bgtasks.fire(tasks.succeed, "others go on") == "others go on"
 

@@ -168,11 +168,11 @@ def test_what_is_typed_in_becomes_values():
     assert type(found["size"]) is int
 
 
-def test_choices_are_told_by_their_labels():
+def test_choices_are_shown_by_their_labels():
     html = str(make_form(takes_all))
 
-    for told in ("Bright red", "SMALL", "high"):
-        assert told in html
+    for label in ("Bright red", "SMALL", "high"):
+        assert label in html
 
 
 def test_errors_name_their_parameters():

@@ -48,7 +48,7 @@ def test_the_last_box_of_a_live_task_grows():
     assert draw(steps, NOW)[-1].is_open
 
 
-def test_a_wait_after_an_attempt_is_told_from_the_first():
+def test_a_wait_after_an_attempt_differs_from_the_first():
     boxes = draw(make_steps("READY", "RUNNING", "READY", "RUNNING", "SUCCESSFUL"), None)
 
     assert [box.is_again for box in boxes] == [False, False, True, False, False]
@@ -123,8 +123,8 @@ def test_a_clock_that_was_set_back_is_no_error():
 # Progress.
 
 
-def describe(told, **more):
-    return describe_progress(BackgroundTask(status="RUNNING", progress=told, **more))
+def describe(progress, **more):
+    return describe_progress(BackgroundTask(status="RUNNING", progress=progress, **more))
 
 
 def test_progress_with_a_total_is_a_bar():
@@ -140,15 +140,15 @@ def test_progress_without_a_total_is_a_number():
 
 
 def test_what_is_left_is_guessed_from_the_pace():
-    told = {"done": 25, "total": 100, "at": "2026-01-02T03:04:05Z"}
+    progress = {"done": 25, "total": 100, "at": "2026-01-02T03:04:05Z"}
 
-    assert describe(told, started_at=NOW - timedelta(seconds=10))["left"] == "about 30 s left"
-    assert describe({**told, "done": 0}, started_at=NOW)["left"] == ""
-    assert describe_progress(BackgroundTask(status="FAILED", progress=told, started_at=NOW))["left"] == ""
+    assert describe(progress, started_at=NOW - timedelta(seconds=10))["left"] == "about 30 s left"
+    assert describe({**progress, "done": 0}, started_at=NOW)["left"] == ""
+    assert describe_progress(BackgroundTask(status="FAILED", progress=progress, started_at=NOW))["left"] == ""
 
 
 @pytest.mark.parametrize(
-    "told",
+    "progress",
     [
         7,
         [],
@@ -165,9 +165,9 @@ def test_what_is_left_is_guessed_from_the_pace():
     ],
     ids=repr,
 )
-def test_progress_of_anything_is_no_error(told):
-    assert describe(told, started_at=NOW)
+def test_progress_of_anything_is_no_error(progress):
+    assert describe(progress, started_at=NOW)
 
 
-def test_none_told_is_nothing_to_show():
+def test_without_progress_nothing_is_shown():
     assert describe(None) is None

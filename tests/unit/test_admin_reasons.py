@@ -10,7 +10,7 @@ from bgtasks.runtime import attempt
 
 
 @pytest.mark.parametrize(
-    ("why", "told"),
+    ("why", "translated"),
     [
         ("fired", "gestartet"),
         ("claimed", "übernommen"),
@@ -23,9 +23,9 @@ from bgtasks.runtime import attempt
         ("", ""),
     ],
 )
-def test_in_german(why: str, told: str) -> None:
+def test_in_german(why: str, translated: str) -> None:
     with translation.override("de"):
-        assert translate_reason(why) == told
+        assert translate_reason(why) == translated
 
 
 @pytest.mark.parametrize("why", [attempt.CUT_SHORT[1], attempt.ASKED_FOR[1], attempt.LOOP_ENDED[1]])

@@ -75,7 +75,7 @@ def test_a_function_that_ran_a_few_times_is_not_named():
     assert found.covered_part < 1
 
 
-def test_what_runs_again_is_told_apart():
+def test_tasks_that_run_again_are_counted_apart():
     @task(name="tests.advice.export", on_lost="rerun")
     async def export() -> None: ...
 

@@ -36,7 +36,7 @@ def test_each_mistake_is_named_with_its_fix(values: Any, match: str) -> None:
         get_settings()
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     assert len(find_problems({"A": 1, "B": 2, "MAX_RUNNING": None})) == 3
 
 

@@ -101,7 +101,7 @@ def test_diagram_shows_each_transition():
     assert drawn == {(source, target) for source, targets in TRANSITIONS.items() for target in targets}
 
 
-def test_statuses_table_tells_live_from_finished():
+def test_statuses_table_divides_live_and_finished():
     table = {Status(unquoted(status)[0]): live for status, _, live in read_table("docs/states.md", "States")}
 
     assert table == {status: "no" if status.is_finished else "yes" for status in Status}

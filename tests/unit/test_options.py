@@ -362,9 +362,9 @@ def test_whatever_is_given_is_taken_or_refused_by_name(option: str, value: objec
     try:
         taken = CHECKED[option](option, value)
     except (TypeError, ValueError) as error:
-        told = str(error)
+        named = str(error)
     else:
-        told = option
+        named = option
         assert not isinstance(taken, float) or math.isfinite(taken)
         assert option not in STORED_OPTIONS or json.loads(json.dumps(taken)) == taken
-    assert told.startswith(option)
+    assert named.startswith(option)

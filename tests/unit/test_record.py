@@ -31,7 +31,7 @@ def test_only_one_of_many_threads_takes_the_token() -> None:
         assert sorted(taken) == [False, False, False, True]
 
 
-def test_a_record_without_token_is_nobodys_to_take() -> None:
+def test_a_record_without_token_cannot_be_taken() -> None:
     assert not make_record().take()
 
 

@@ -278,7 +278,7 @@ def test_retry_at_a_moment() -> None:
         (b"5", TypeError),
     ],
 )
-def test_a_wrong_retry_is_told_where_it_is_raised(after: Any, error: type[Exception]) -> None:
+def test_a_wrong_retry_is_reported_where_it_is_raised(after: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         bgtasks.Retry(after=after)
 

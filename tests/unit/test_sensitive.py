@@ -157,11 +157,11 @@ def test_what_cannot_be_decrypted_is_named(settings: Any, damage: Callable[[str]
     ids=["plain", "nested", "repr", "json", "escaped", "lines"],
 )
 def test_values_are_taken_out_of_texts(value: Any, text: str) -> None:
-    told = hide_values([value])(text)
+    hidden = hide_values([value])(text)
 
-    assert HIDDEN in told
+    assert HIDDEN in hidden
     for part in (SECRET, "quo", "línea", "nea", "tab", "first line", "second line"):
-        assert part not in told
+        assert part not in hidden
 
 
 def test_short_values_and_other_kinds_stay() -> None:
@@ -176,9 +176,9 @@ def test_a_value_is_hidden_before_a_message_is_cut() -> None:
     """Half a secret at the cut would not match."""
     error = ValueError("x" * (MAX_MESSAGE // 2 - 5) + SECRET + "y" * MAX_MESSAGE)
 
-    told = describe(error, None, hide_values([SECRET])).message
+    message = describe(error, None, hide_values([SECRET])).message
 
-    assert "hunt" not in told
+    assert "hunt" not in message
 
 
 def test_a_hidden_error_is_logged_without_the_exception(caplog: pytest.LogCaptureFixture) -> None:

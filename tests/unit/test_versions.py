@@ -73,7 +73,7 @@ def test_aliases_are_declared_with_the_function_only() -> None:
         bgtasks.task(name="named")(send).using(aliases=["other"])  # type: ignore[call-arg]
 
 
-def test_a_check_tells_of_a_function_once() -> None:
+def test_a_check_reports_a_function_once() -> None:
     @bgtasks.task(name="inner", aliases=["old inner"])
     async def inner() -> None: ...
 
@@ -118,7 +118,7 @@ def test_a_fingerprint_holds_its_version(version: int) -> None:
 
 
 @pytest.mark.parametrize("written", ["", "0123456789abcdef", ":", "x:1", "²:1", "-2:1"])
-def test_what_tells_no_version_is_of_the_first(written: str) -> None:
+def test_without_a_version_it_is_of_version_1(written: str) -> None:
     assert version_of(written) == 1
 
 
@@ -168,19 +168,19 @@ def test_a_positional_parameter_is_not_given_by_its_name() -> None:
     assert find_misfits(inspect.signature(function), [], ["a"]) == (["a"], ["a"])
 
 
-def test_a_misfit_is_told_with_both_signatures() -> None:
-    told = describe_misfit(inspect.signature(send), [], {"gone": 1}, "1:aaaaaaaaaaaaaa", "2:bbbbbbbbbbbbbb", "2026.1")
+def test_a_misfit_is_reported_with_both_signatures() -> None:
+    text = describe_misfit(inspect.signature(send), [], {"gone": 1}, "1:aaaaaaaaaaaaaa", "2:bbbbbbbbbbbbbb", "2026.1")
 
-    assert told == (
+    assert text == (
         "Missing: user_id. Unexpected: gone. It was fired with version 1 (signature 1:aaaaaaaaaaaaaa) by release "
         "2026.1; here the function has version 2 (signature 2:bbbbbbbbbbbbbb)."
     )
 
 
 def test_a_misfit_of_an_old_row_with_many_names_is_short() -> None:
-    told = describe_misfit(inspect.signature(send), [1], {f"a{n}": n for n in range(500)}, "", "1:bbbbbbbbbbbbbb", "")
+    text = describe_misfit(inspect.signature(send), [1], {f"a{n}": n for n in range(500)}, "", "1:bbbbbbbbbbbbbb", "")
 
-    assert "a9, 490 more. It was fired with a signature that was not recorded; here" in told
+    assert "a9, 490 more. It was fired with a signature that was not recorded; here" in text
 
 
 # Steps.
@@ -258,7 +258,7 @@ def raise_it(error: BaseException) -> Any:
         (lambda args, kwargs: (args, {1: 2}), "returned a tuple"),
     ],
 )
-def test_a_step_that_fails_is_told(step: Any, match: str) -> None:
+def test_a_step_that_fails_is_reported(step: Any, match: str) -> None:
     steps: Any = {1: lambda args, kwargs: (args, kwargs)} | ({2: step} if step else {})
 
     with pytest.raises(ValueError, match=match) as caught:

@@ -56,7 +56,7 @@ async def work_as_object(tag: str, seconds: float) -> None:
 async def fail(tag: str, seconds: float) -> None:
     with marked(MARKS, "fail", tag):
         await asyncio.sleep(seconds)
-        raise ValueError("as told")
+        raise ValueError("as asked")
 
 
 # Tasks with policies.
@@ -67,7 +67,7 @@ async def work_at_last(tag: str, seconds: float) -> str:
     with marked(MARKS, "work_at_last", tag):
         await asyncio.sleep(seconds)
         if bgtasks.current().attempt == 1:
-            raise ValueError("as told")
+            raise ValueError("as asked")
     return tag
 
 
