@@ -18,7 +18,7 @@ from ..process.state import ProcessState
 from ..status import Status
 from .attempt import ASKED_FOR
 from .backlog import Backlog
-from .cancelling import Canceller
+from .cancelling import Interrupter
 from .concluding import Concluder
 from .ends import Ends
 from .executor import Executor
@@ -38,7 +38,7 @@ class Commits:
         backlog: Backlog,
         executor: Executor,
         concluder: Concluder,
-        canceller: Canceller,
+        interrupter: Interrupter,
         ends: Ends,
     ) -> None:
         self._state = state
@@ -47,7 +47,7 @@ class Commits:
         self._backlog = backlog
         self._executor = executor
         self._concluder = concluder
-        self._canceller = canceller
+        self._interrupter = interrupter
         self._ends = ends
 
     def handed_over(self, records: list[Record]) -> None:
@@ -127,7 +127,7 @@ class Commits:
             record.forget_coroutine()
             self._executor.free_slot(record)
         elif was_running:
-            self._canceller.interrupt(record, "taken")
+            self._interrupter.interrupt(record, "taken")
         else:
             record.forget_coroutine()
         self._ends.announce()

@@ -18,7 +18,7 @@ from ..process.record import Record
 from ..process.registry import Registry
 from ..status import Status
 from .attempt import ASKED_FOR
-from .cancelling import Canceller
+from .cancelling import Interrupter
 from .concluding import Concluder
 from .ends import Ends
 
@@ -39,14 +39,14 @@ class Drainer:
         registry: Registry,
         journal: Journal,
         concluder: Concluder,
-        canceller: Canceller,
+        interrupter: Interrupter,
         ends: Ends,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._journal = journal
         self._concluder = concluder
-        self._canceller = canceller
+        self._interrupter = interrupter
         self._ends = ends
         self._is_hurried = False
         self._step = asyncio.Event()
@@ -150,7 +150,7 @@ class Drainer:
         elif self._is_hurried and record.asyncio_task is not None and record.asyncio_task.cancelling():
             record.cancel_reason = record.cancel_reason or "drain"  # A second cancellation would disturb its clean-up.
         elif not _is_for_rescue(record):
-            self._canceller.interrupt(record, "drain")
+            self._interrupter.interrupt(record, "drain")
 
     def _leave_to_itself(self, task: asyncio.Task[Any] | None) -> None:
         """

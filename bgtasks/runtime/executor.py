@@ -20,7 +20,7 @@ from ..process.state import Phase, ProcessState
 from ..status import Status
 from . import attempt
 from .backlog import Backlog
-from .cancelling import Canceller
+from .cancelling import Interrupter
 from .concluding import Concluder
 from .ends import Ends
 from .lanes import DaemonExecutor, IsolatedLanes, Lane, Lanes
@@ -42,7 +42,7 @@ class Executor:
         limits: Limits,
         backlog: Backlog,
         concluder: Concluder,
-        canceller: Canceller,
+        interrupter: Interrupter,
         ends: Ends,
     ) -> None:
         self.max_result_bytes = settings.max_result_bytes
@@ -51,7 +51,7 @@ class Executor:
         self.isolated_lanes: Lanes = IsolatedLanes(settings.max_isolated)
         self.threads = DaemonExecutor("bgtasks-sync", threads=settings.sync_threads)
         self.progress = ProgressWriter(registry, journal, settings.poll_interval)
-        self.interrupt = canceller.interrupt
+        self.interrupt = interrupter.interrupt
         self._state = state
         self._registry = registry
         self._journal = journal

@@ -21,7 +21,7 @@ from ..process.state import ProcessState
 from ..status import Status
 from .admission import Admission
 from .backlog import Backlog
-from .cancelling import Canceller
+from .cancelling import Canceller, Interrupter
 from .commits import Commits
 from .concluding import Concluder
 from .drainer import Drainer
@@ -57,14 +57,15 @@ class Runner:
         self.backlog = backlog = Backlog(limits)
         self.ends = ends = Ends()
         self.concluder = concluder = Concluder(state, registry, journal, ends)
-        self.canceller = canceller = Canceller(settings, state, registry, journal, concluder)
+        self.interrupter = interrupter = Interrupter(state, settings.cancel_grace)
+        self.canceller = Canceller(registry, journal, concluder, interrupter)
         self.executor = executor = Executor(
-            settings, state, registry, journal, lanes, limits, backlog, concluder, canceller, ends
+            settings, state, registry, journal, lanes, limits, backlog, concluder, interrupter, ends
         )
         self.slots = executor.slots
         self.firing = Firing(settings.max_args_bytes)
         self.admission = Admission(settings, state, registry, journal, loops, limits, backlog, executor, ends)
-        self.commits = Commits(state, registry, journal, backlog, executor, concluder, canceller, ends)
+        self.commits = Commits(state, registry, journal, backlog, executor, concluder, interrupter, ends)
         self.peers: Peers | None = None
         self._drain: asyncio.Task[DrainReport] | None = None
         self._drainer: Drainer | None = None
@@ -136,7 +137,7 @@ class Runner:
         if self._drain is None or self._drain.cancelled():
             self.state.drain()
             self._drainer = Drainer(
-                self.settings, self.registry, self.journal, self.concluder, self.canceller, self.ends
+                self.settings, self.registry, self.journal, self.concluder, self.interrupter, self.ends
             )
             self.slots.match()  # Coroutine objects may wait here since the process was held: only it can start them.
             self._drain = asyncio.get_running_loop().create_task(
