@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 from ..definition import arguments
@@ -43,8 +44,8 @@ class Attempts(TaskOwner, Protocol):
 
     max_result_bytes: int
 
-    def begin(self, record: Record) -> bool:
-        """Take the first step of an attempt; return False if its verdict was given already."""
+    def is_live_here(self, record: Record) -> bool:
+        """Return whether the attempt counts; if not, its verdict was given already."""
 
     def lease(self, record: Record) -> Place:
         """Return the place where the attempt makes its thread-sensitive calls."""
@@ -59,6 +60,32 @@ class Attempts(TaskOwner, Protocol):
         """Take the outcome of the attempt."""
 
 
+def start(executor: Attempts, record: Record) -> asyncio.Task[None]:
+    """Start an attempt on the loop of its record, in the thread of that loop."""
+    # Built by hand: a task factory of the project may be eager, and would run the body inside `fire`.
+    name = record.task.loop_name if record.task is not None else record.name
+    task = asyncio.Task(carry_out(executor, record), loop=record.loop, name=name, context=record.context)
+    record.asyncio_task = task
+    # The first step removes it: a callback at the end would cost each task another turn of the loop.
+    record.when_never_begun = partial(_end_unbegun, executor, record)
+    task.add_done_callback(record.when_never_begun)
+    if record.cancel_reason is not None:  # It was cancelled while the start was on its way to the loop.
+        task.cancel()
+    return task
+
+
+def _end_unbegun(executor: Attempts, record: Record, task: asyncio.Task[None]) -> None:
+    """End an attempt that was cancelled before its first step: none of its code has run."""
+    record.when_never_begun = None
+    executor.end(record, cancelled_outcome(record))
+
+
+def _take_first_step(record: Record) -> None:
+    assert record.asyncio_task is not None and record.when_never_begun is not None  # noqa: PT018  # It was started.
+    record.asyncio_task.remove_done_callback(record.when_never_begun)
+    record.when_never_begun = None
+
+
 async def carry_out(executor: Attempts, record: Record) -> None:
     """
     Carry out one attempt, and give its outcome to the executor.
@@ -66,7 +93,8 @@ async def carry_out(executor: Attempts, record: Record) -> None:
     Runs in the attempt's own context. `SystemExit` and `KeyboardInterrupt` stop here like any other exception: outside
     of this asyncio task they would end the server.
     """
-    if not executor.begin(record):
+    _take_first_step(record)
+    if not executor.is_live_here(record):
         # Other processes declared this one dead before the first line: the verdict stands, and the task may run there.
         executor.end(record, LOOP_ENDED)
         return

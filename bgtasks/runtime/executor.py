@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -52,6 +51,7 @@ class Executor:
         self.threads = DaemonExecutor("bgtasks-sync", threads=settings.sync_threads)
         self.progress = ProgressWriter(registry, journal, settings.poll_interval)
         self.interrupt = interrupter.interrupt
+        self.is_live_here = registry.is_live_here
         self._state = state
         self._registry = registry
         self._journal = journal
@@ -66,10 +66,10 @@ class Executor:
         """Start a record on its loop, from any thread."""
         loop = record.loop
         if loop is asyncio._get_running_loop():
-            self._start(record)
+            attempt.start(self, record)
             return
         try:
-            loop.call_soon_threadsafe(self._start, record, context=record.context)
+            loop.call_soon_threadsafe(attempt.start, self, record, context=record.context)
         except RuntimeError:  # The loop was closed on the way.
             self._give_up(record)
 
@@ -83,18 +83,7 @@ class Executor:
 
     def _start_all(self, records: list[Record]) -> None:
         for record in records:
-            self._start(record)
-
-    def _start(self, record: Record) -> None:
-        # Built by hand: a task factory of the project may be eager, and would run the body inside `fire`.
-        name = record.task.loop_name if record.task is not None else record.name
-        task = asyncio.Task(attempt.carry_out(self, record), loop=record.loop, name=name, context=record.context)
-        record.asyncio_task = task
-        # The first step removes it: a callback at the end would cost each task another turn of the loop.
-        record.when_never_begun = partial(self._never_began, record)
-        task.add_done_callback(record.when_never_begun)
-        if record.cancel_reason is not None:  # It was cancelled while the start was on its way to the loop.
-            task.cancel()
+            attempt.start(self, record)
 
     def _give_up(self, record: Record) -> None:
         self._concluder.conclude(record, *attempt.LOOP_ENDED)
@@ -105,18 +94,6 @@ class Executor:
     @property
     def is_draining(self) -> bool:
         return self._state.is_ending
-
-    def begin(self, record: Record) -> bool:
-        """Take the first step of an attempt; return False if its verdict was given already."""
-        assert record.asyncio_task is not None and record.when_never_begun is not None  # noqa: PT018  # It was started.
-        record.asyncio_task.remove_done_callback(record.when_never_begun)
-        record.when_never_begun = None
-        return self._registry.is_live_here(record)
-
-    def _never_began(self, record: Record, task: asyncio.Task[None]) -> None:
-        """End an attempt that was cancelled before its first step: none of its code has run."""
-        record.when_never_begun = None
-        self.end(record, attempt.cancelled_outcome(record))
 
     def lease(self, record: Record) -> Lane:
         """Lease the database thread of an attempt."""

@@ -13,7 +13,8 @@ from ..api import get_runtime
 from ..definition import Task, arguments, declared, name_of
 from ..definition.sensitive import hide
 from ..status import Status
-from .capture import CapturingRuntime, FiredTask, Surroundings, bind, captured, forget, is_waiting, run
+from .callers_executor import Surroundings
+from .capture import CapturingRuntime, FiredTask, bind, captured, forget, is_waiting, run
 
 MAX_FIRED_BY_TASKS = 1000  # So many one call runs of what its tasks fire, and what these fire, and so on.
 NOT_CAPTURED = "In live mode, and outside Django's test environment, tasks run by themselves and are not captured."

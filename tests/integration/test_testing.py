@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import datetime
 import logging
@@ -27,6 +28,8 @@ from bgtasks.runtime.runner import Runner
 from bgtasks.testing import arun_fired, assert_fired, assert_not_fired, each_test, fired, live, run_fired
 from bgtasks.testing.capture import CapturingRuntime
 
+from ..conftest import wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
 tenant = contextvars.ContextVar("tenant", default="nobody")
 
@@ -50,6 +53,17 @@ async def tell() -> list[object]:
 @bgtasks.task
 def tell_in_a_thread() -> list[object]:
     return [bgtasks.current().name, tenant.get(), translation.get_language(), threading.current_thread().name]
+
+
+@bgtasks.task
+async def tell_the_asyncio_task() -> str:
+    return await _tell_name()
+
+
+async def _tell_name() -> str:
+    task = asyncio.current_task()
+    assert task is not None
+    return task.get_name()
 
 
 @bgtasks.task
@@ -263,6 +277,14 @@ async def test_tasks_have_their_callers_context(function: bgtasks.definition.Tas
     assert {"acme", "de"} <= set(await handle)
 
 
+async def test_asyncio_tasks_are_called_as_those_of_the_runtime():
+    bgtasks.fire(tell_the_asyncio_task)
+    bgtasks.fire(_tell_name(), name="by hand")
+    await arun_fired()
+
+    assert [await item.handle for item in fired] == [tell_the_asyncio_task.loop_name, "by hand"]
+
+
 def test_plain_functions_run_in_the_thread_of_the_test():
     bgtasks.fire(tell_in_a_thread)
     [item] = run_fired()
@@ -331,6 +353,62 @@ async def test_a_running_task_can_be_cancelled():
     while handle.status is bgtasks.Status.READY:
         await asyncio.sleep(0)
     assert handle.cancel()
+
+    [item] = await running
+    assert item.status is bgtasks.Status.CANCELLED
+
+
+async def test_a_task_that_is_cancelled_before_its_first_step_has_not_begun():
+    begun = []
+
+    async def note() -> None:
+        begun.append(True)
+
+    handle = bgtasks.fire(note)
+    asyncio.get_running_loop().call_soon(handle.cancel)  # The first step is planned after it.
+    [item] = await arun_fired()
+
+    assert item.status is bgtasks.Status.CANCELLED
+    assert begun == []
+
+
+async def test_a_task_that_ignores_its_cancellation_is_logged(settings, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.WARNING, "bgtasks")
+    settings.BGTASKS = {**settings.BGTASKS, "CANCEL_GRACE": 0.01}
+    has_begun, is_over = asyncio.Event(), asyncio.Event()
+
+    async def ignore() -> None:
+        has_begun.set()
+        while not is_over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await is_over.wait()
+
+    handle = bgtasks.fire(ignore)
+    running = asyncio.create_task(arun_fired())
+    await has_begun.wait()
+    handle.cancel()
+    try:
+        await wait_until(lambda: "ignores its cancellation" in caplog.text)
+    finally:
+        is_over.set()
+    await running
+
+
+async def test_a_request_to_cancel_keeps_a_task_from_being_tried_again():
+    is_past_timeout = asyncio.Event()
+
+    @bgtasks.task(timeout=0.01, max_attempts=2)
+    async def outlast() -> None:
+        for _ in range(2):  # The timeout, and the request.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            is_past_timeout.set()
+        raise ValueError
+
+    handle = bgtasks.fire(outlast)
+    running = asyncio.create_task(arun_fired(raise_errors=False))
+    await is_past_timeout.wait()
+    handle.cancel()
 
     [item] = await running
     assert item.status is bgtasks.Status.CANCELLED
