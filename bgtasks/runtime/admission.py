@@ -147,10 +147,7 @@ class Admission:
 
     def _admit_at_commit(self, record: Record) -> bool:
         """Leave the record to the commit of the caller's transaction; return whether there is one to wait for."""
-        fire_on_commit = record.task.fire_on_commit if record.task is not None else None
-        if fire_on_commit is None:
-            fire_on_commit = self._settings.fire_on_commit
-        alias = find_transaction() if fire_on_commit else None
+        alias = find_transaction(record, self._settings)
         if alias is None:
             return False
         if record.task is None and self._state.phase is not Phase.RUNNING:

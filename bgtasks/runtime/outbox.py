@@ -27,7 +27,15 @@ from ..transitions import Verdict
 from .backlog import Backlog
 
 
-def find_transaction() -> str | None:
+def find_transaction(record: Record, settings: Settings) -> str | None:
+    """Return the alias of a database with an open transaction in this thread, if the record is fired with that."""
+    fire_on_commit = record.task.fire_on_commit if record.task is not None else None
+    if fire_on_commit is None:
+        fire_on_commit = settings.fire_on_commit
+    return _find_open_transaction() if fire_on_commit else None
+
+
+def _find_open_transaction() -> str | None:
     """Return the alias of a database with an open transaction in this thread; that of the rows, if it has one."""
     own = router.db_for_write(BackgroundTask)
     found = [connection.alias for connection in connections.all(initialized_only=True) if connection.in_atomic_block]

@@ -19,6 +19,7 @@ from ..conf import Settings
 from ..definition import Task, arguments
 from ..definition.sensitive import hide
 from ..process.drain_report import DrainReport
+from ..process.locale import Locale
 from ..process.record import Record
 from ..process.registry import Registry
 from ..process.state import ProcessState
@@ -130,10 +131,13 @@ class CapturingAdmission:
         """Keep a new record. A test's own transaction is never committed, so its tasks do not wait for that."""
         if record.task is not None:
             record.forget_coroutine()  # Each run calls the function anew; without a run no coroutine is left behind.
+        record.locale = Locale.of_caller()  # The test may run it in another thread.
         record.issue_token()
         self._runtime.registry.live[record.number] = record
         captured[record.number] = FiredTask(self._runtime, record)
-        if asyncio._get_running_loop() is None and (alias := find_transaction()) is not None:
+        if asyncio._get_running_loop() is not None:
+            return  # Async code has no transaction of its own.
+        if (alias := find_transaction(record, self._runtime.settings)) is not None:
             transaction.on_commit(_UnlessRolledBack(record, self._roll_back), using=alias, robust=True)
 
     async def record_first(self, record: Record) -> Record:

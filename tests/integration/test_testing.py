@@ -13,11 +13,14 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.management import call_command
+from django.db import transaction
 from django.test import SimpleTestCase
 from django.utils import timezone, translation
 
@@ -161,6 +164,30 @@ def test_clear_closes_coroutine_objects():
     assert handle.status is bgtasks.Status.READY
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("how", ["option", "setting"])
+def test_a_task_that_does_not_wait_for_the_commit_survives_a_rollback(how: str, settings):
+    task = welcome.using(fire_on_commit=False) if how == "option" else welcome
+    settings.BGTASKS = {**settings.BGTASKS, "FIRE_ON_COMMIT": how == "option"}
+    with transaction.atomic():
+        handle = bgtasks.fire(task, 5)
+        transaction.set_rollback(True)
+
+    assert [item.status for item in run_fired()] == [bgtasks.Status.SUCCESSFUL]
+    assert handle.status is bgtasks.Status.SUCCESSFUL
+
+
+@pytest.mark.django_db
+def test_a_task_whose_savepoint_is_rolled_back_is_forgotten():
+    with transaction.atomic():
+        handle = bgtasks.fire(welcome, 5)
+        transaction.set_rollback(True)
+
+    assert (fired, bgtasks.live_tasks()) == ([], [])
+    with pytest.raises(bgtasks.RolledBack):
+        handle.status  # noqa: B018
+
+
 async def test_afire_returns_at_once():
     handle = await bgtasks.afire(notify, "Ada")
 
@@ -275,6 +302,19 @@ async def test_tasks_have_their_callers_context(function: bgtasks.definition.Tas
 
     assert (await handle)[0] == function.name
     assert {"acme", "de"} <= set(await handle)
+
+
+@pytest.mark.parametrize("function", [tell, tell_in_a_thread])
+def test_tasks_have_the_language_of_a_caller_in_another_thread(function: bgtasks.definition.Task):
+    def fire() -> None:
+        with translation.override("de"):
+            bgtasks.fire(function)
+
+    with ThreadPoolExecutor(1) as caller:  # It goes on: a later thread may have the number of one that has ended.
+        caller.submit(fire).result()
+        [item] = run_fired()
+
+    assert "de" in async_to_sync(item.handle.wait)()
 
 
 async def test_asyncio_tasks_are_called_as_those_of_the_runtime():
