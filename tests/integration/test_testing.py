@@ -31,7 +31,7 @@ from bgtasks.runtime.runner import Runner
 from bgtasks.testing import arun_fired, assert_fired, assert_not_fired, each_test, fired, live, run_fired
 from bgtasks.testing.capture import CapturingRuntime
 
-from ..conftest import wait_until
+from ..conftest import Runtime, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 tenant = contextvars.ContextVar("tenant", default="nobody")
@@ -542,6 +542,21 @@ def test_live_mode_waits_for_what_was_fired():
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("bgtasks-")] == []
     bgtasks.fire(welcome, 6)
     assert len(fired) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_server_that_stopped_without_a_start_takes_no_time_from_live_mode(monkeypatch: pytest.MonkeyPatch):
+    bgtasks.fire(welcome, 5)
+    server = Runtime()
+    server.begin()
+    with monkeypatch.context() as patches:
+        patches.setattr("bgtasks.apps.SLACK", -3600)  # As if it had stopped an hour ago.
+        await server.stop()
+    assert_fired(welcome, 5)
+    async with live():
+        bgtasks.fire(welcome, 6)
+
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("bgtasks-")] == []
 
 
 @pytest.mark.django_db(transaction=True)
