@@ -1,4 +1,4 @@
-"""The executor of captured tasks: it carries them out where a test asks for it, and writes no rows."""
+"""The executor of captured tasks: it carries them out where the test calls it, and writes no rows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..status import Status
 
 class Surroundings:
     """
-    The place where asgiref carries out the thread-sensitive calls of the code that makes this object.
+    The thread in which asgiref makes the thread-sensitive calls of the code that creates this object.
 
-    A task that takes it over makes its ORM calls where its caller makes them: on the same connection and in the same
-    transaction. The place where it was fired may be gone by then, such as the thread of a request.
+    A task that enters it makes its ORM calls in the caller's thread, so on the same connection and in the same
+    transaction. The thread of the code that fired it may be gone by then, such as that of a request.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class CallersExecutor:
 
 
 def conclude(registry: Registry, record: Record, status: Status, reason: str) -> None:
-    """Give a captured record its next status. READY: it is to be run again, at once, since a test does not wait."""
+    """Give a captured record its next status. READY means that it can be run again at once: a test does not wait."""
     record.forget_coroutine()
     record.history.append((status, time.time(), record.attempt, reason))
     if status is Status.READY:

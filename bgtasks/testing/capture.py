@@ -1,5 +1,5 @@
 """
-Capture: the runtime of tests. It checks a fired task as the real one does, and keeps it instead of running it.
+Capture: the runtime of tests. It checks fired tasks as the real runtime does, and keeps them instead of starting them.
 
 It has no thread, no connection, no row and no event loop of its own. Tests use it through `bgtasks.testing`.
 """
@@ -34,7 +34,7 @@ from .callers_executor import CallersExecutor, Surroundings, conclude
 
 NOT_RUN = (
     "Task %s was captured, as all tasks are in tests, and nothing has run it. Call run_fired() or `await arun_fired()` "
-    "of bgtasks.testing first; or use live mode, where tasks run by themselves."
+    "of bgtasks.testing first, or use live mode, where tasks run by themselves."
 )
 
 
@@ -42,9 +42,9 @@ class FiredTask:
     """A task that a test has fired, and its outcome."""
 
     def __init__(self, runtime: CapturingRuntime, record: Record) -> None:
-        self.task = record.task  # None for a coroutine function and a coroutine object.
+        self.task = record.task  # None for a coroutine function or a coroutine object.
         self.name = record.name
-        self.args = record.args  # As the task gets them: as JSON gives them back.
+        self.args = record.args  # As the task gets them, that is, decoded from JSON.
         self.kwargs = record.kwargs
         self.handle: TaskHandle[Any] = TaskHandle(runtime, record)
         self._function = record.task or record.function
@@ -76,17 +76,17 @@ class FiredTask:
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
-# All tasks that the test has fired, in order, from any thread: each operation on a dictionary is atomic.
+# The tasks that the test has fired, by number, in order. From any thread: each operation on a dictionary is atomic.
 captured: dict[int, FiredTask] = {}
 
 
 def is_waiting(item: FiredTask) -> bool:
-    """Return whether nothing has run the task yet."""
+    """Return whether the task has yet to be run, for the first time or again."""
     return item._record.is_live and item._record.status is Status.READY
 
 
 async def run(item: FiredTask, surroundings: Surroundings) -> bool:
-    """Run the task, unless other code has begun to; return whether it was run."""
+    """Run the task, unless other code has started it meanwhile; return whether it was run."""
     if not (is_waiting(item) and item._record.take()):
         return False
     await item._runtime.run(item._record, surroundings)
@@ -94,7 +94,7 @@ async def run(item: FiredTask, surroundings: Surroundings) -> bool:
 
 
 def forget(item: FiredTask) -> None:
-    """Drop the task; if it is running, it goes on."""
+    """Drop the task. If it is running, it goes on."""
     captured.pop(item._record.number, None)
     if item._record.take():
         item._record.forget_coroutine()
@@ -103,10 +103,13 @@ def forget(item: FiredTask) -> None:
 
 def bind(task: Task[..., Any], args: arguments.Args, kwargs: arguments.Kwargs, with_defaults: bool) -> dict[str, Any]:
     """
-    Return arguments by the names of their parameters; without defaults some may be missing.
+    Return arguments by the names of their parameters.
+
+    Args:
+        with_defaults: whether all required arguments are there, and the defaults of the others are to be added.
 
     Raises:
-        TypeError: they do not fit the function.
+        TypeError: the arguments do not fit the function.
     """
     signature = task.signature
     bound = signature.bind(*args, **kwargs) if with_defaults else signature.bind_partial(*args, **kwargs)
@@ -128,9 +131,9 @@ class CapturingAdmission:
         self._runtime = runtime
 
     def admit(self, record: Record) -> None:
-        """Keep a new record. A test's own transaction is never committed, so its tasks do not wait for that."""
+        """Keep a new record, at once: the transaction around a test is never committed."""
         if record.task is not None:
-            record.forget_coroutine()  # Each run calls the function anew; without a run no coroutine is left behind.
+            record.forget_coroutine()  # Each run calls the function again. Unawaited, the coroutine would be a warning.
         record.locale = Locale.of_caller()  # The test may run it in another thread.
         record.issue_token()
         self._runtime.registry.live[record.number] = record
@@ -141,6 +144,7 @@ class CapturingAdmission:
             transaction.on_commit(_UnlessRolledBack(record, self._roll_back), using=alias, robust=True)
 
     async def record_first(self, record: Record) -> Record:
+        """Keep a new record. There is no row to wait for."""
         self.admit(record)
         return record
 
@@ -185,20 +189,20 @@ class CapturingRuntime:
         return await afind(self.registry, task_id)
 
     def serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Ignore the event loop of a server: no task runs on it."""
+        """Ignore the event loop of a server: no captured task runs on it."""
 
     async def drain(self, asked_by: str, deadline: float) -> DrainReport:
-        """Return the report of a drain of no tasks. The next test fires as this one did."""
+        """Return the report of a drain without tasks. Tasks can be fired afterwards all the same."""
         return DrainReport(asked_by, time.time(), running_at_start=0, is_written=True)
 
     # Handles.
 
     def watch(self, record: Record) -> None:
         """
-        Check that an awaited task was run.
+        Check that an awaited task has been run.
 
         Raises:
-            RuntimeError: it was captured only, and would be awaited for ever.
+            RuntimeError: it is only captured, and would be awaited for ever.
         """
         if record.status is Status.READY:
             raise RuntimeError(NOT_RUN % record.name)
