@@ -86,7 +86,7 @@ class Sweep:
             return
         try:
             place = find_place(task.get_coro())
-        except Exception as error:  # Foreign awaitables are asked for their attributes.
+        except Exception as error:  # The attributes of foreign awaitables may be code that raises.
             message = "The place where task %s (%s) awaits cannot be found."
             log(logging.DEBUG, message, record.name, record.id, exc_info=error, hide=record.hide)
             return

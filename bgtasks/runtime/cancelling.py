@@ -1,4 +1,4 @@
-"""Cancellation: of tasks that wait, and of tasks that run."""
+"""Cancellation: of running attempts, and of tasks on request."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Interrupter:
             reason: "asked", "drain", "taken" or "timeout".
         """
         if record.cancel_reason is None or (record.cancel_reason, reason) == ("timeout", "asked"):
-            record.cancel_reason = reason  # A request also keeps an attempt that timed out from being tried again.
+            record.cancel_reason = reason  # A request after a timeout also prevents the next attempt.
         task = record.asyncio_task
         if task is None:
-            return  # It is on its way to its loop, and is cancelled there.
+            return  # The start is on its way to the loop, and cancels the attempt there.
         if task.get_loop() is asyncio._get_running_loop():
             self._cancel(record, task)
             return
@@ -55,7 +55,7 @@ class Interrupter:
         if task.done() or record.asyncio_task is not task or self._state.is_ending:
             return  # During a drain the drainer reports it.
         if record.ignores_since:
-            return  # It was cancelled more than once.
+            return  # An earlier cancellation is logged already.
         record.ignores_since = time.time() - self._cancel_grace
         message = "Task %s (%s) ignores its cancellation: it still runs %.3g s after it (CANCEL_GRACE)."
         log(logging.WARNING, message, record.name, record.id, self._cancel_grace)
@@ -81,6 +81,6 @@ class Canceller:
             self._concluder.conclude(record, *ASKED_FOR)
             return True
         self._interrupter.interrupt(record, "asked")
-        if not self._registry.is_live_here(record) and record.is_live:  # The journal has just handed it over.
+        if not self._registry.is_live_here(record) and record.is_live:  # The journal has handed it over meanwhile.
             self._waiting_rows.cancel(record)
         return True

@@ -29,7 +29,7 @@ from .slots import Slots
 
 
 class Executor:
-    """Carries out attempts. It implements `attempt.Attempts`."""
+    """Carries out attempts: the `attempt.Attempts` of a process."""
 
     def __init__(
         self,
@@ -70,14 +70,14 @@ class Executor:
             return
         try:
             loop.call_soon_threadsafe(attempt.start, self, record, context=record.context)
-        except RuntimeError:  # The loop was closed on the way.
+        except RuntimeError:  # The loop is closed.
             self._give_up(record)
 
     def start_all(self, loop: asyncio.AbstractEventLoop, records: list[Record]) -> None:
-        """Start records of one loop from another thread, with one call: each writes to a pipe, which takes 5 µs."""
+        """Start records of one loop from another thread. One call for all: each wakes the loop, which takes 5 µs."""
         try:
             loop.call_soon_threadsafe(self._start_all, records)
-        except RuntimeError:  # The loop was closed on the way.
+        except RuntimeError:  # The loop is closed.
             for record in records:
                 self._give_up(record)
 
@@ -115,15 +115,15 @@ class Executor:
             self._concluder.conclude(record, *outcome)
             self._ends.count(record.name, outcome[0] is Status.INTERRUPTED)
         else:
-            # Its verdict was given while it ignored the cancellation: a late finish never overwrites.
-            record.forget_coroutine()  # It may not even have begun.
+            # The verdict was given while the attempt ignored its cancellation, and stands.
+            record.forget_coroutine()  # The attempt may not have begun.
             log(logging.WARNING, "Task %s (%s) ended after its verdict was given.", record.name, record.id)
         self.free_slot(record)
 
     # Slots.
 
     def free_slot(self, record: Record) -> None:
-        """Give the slot of a record to the next one that waits here, or leave it to the next claim."""
+        """Give the slot of a record to the next record that waits here, or leave it to the next claim."""
         if record.gates:
             gates, record.gates = record.gates, ()
             if self._limits.leave(gates):
@@ -136,8 +136,8 @@ class Executor:
         """
         Return whether each taken slot belongs to a task whose row says RUNNING. From the journal's thread.
 
-        A start takes its slot before anything else, in any thread. So while the process is held, True is final: no
-        start is on its way any more.
+        The first step of a start, in any thread, is to take its slot. So while the process is held, a true answer
+        stays true: no start is on its way any more.
         """
         recorded = sum(
             record.status is Status.RUNNING and record.written is not None and record.written[0] is Status.RUNNING
@@ -146,7 +146,7 @@ class Executor:
         return len(self.slots) + recorded >= self.slots.count
 
     def _may_start_waiting(self, record: Record) -> bool:
-        """Return whether a waiting record may start here. A draining process leaves task functions to the others."""
+        """Return whether a waiting record may start here. A process that ends leaves task functions to the others."""
         return record.task is None or not (self._state.is_ending or self._limits.is_paused(record.task))
 
     def _start_waiting(self, record: Record) -> None:
@@ -167,7 +167,7 @@ class Executor:
         self.threads.shutdown(wait=False)
 
     def join(self, deadline: float) -> None:
-        """Wait for the threads, until a moment on the monotonic clock: they may be stuck in a task's code."""
+        """Wait for the threads to end, until a moment on the monotonic clock: the code of a task may never end."""
         self.lanes.join(deadline)
         self.isolated_lanes.join(deadline)
         self.threads.join(deadline)
