@@ -101,8 +101,8 @@ class Limits:
         """
         Pass all gates, for a newly fired task; return False if it has to wait in the table.
 
-        It has to if tasks wait there already, even if there is room. It has to in any case if it has a rate, since only
-        claims start such tasks.
+        It waits if tasks of its kind wait there already, even if there is room. A task with a rate always waits, since
+        only claims start such tasks.
         """
         if task.rate is None and not any(gate.is_wanted for gate in gates) and self.take(gates):
             return True

@@ -140,7 +140,8 @@ class Runner:
             self._drainer = Drainer(
                 self.settings, self.registry, self.journal, self.concluder, self.interrupter, self.ends
             )
-            self.slots.match()  # Coroutine objects may wait since the process was held. No other one can start them.
+            # Coroutine objects may wait here since the process was held. No other process can start them.
+            self.slots.match()
             self._drain = asyncio.get_running_loop().create_task(
                 self._carry_out_drain(self._drainer, asked_by, deadline)
             )
