@@ -163,9 +163,9 @@ class BgTasksConfig(AppConfig):
     def shut_down(self) -> None:
         """End the threads of the runtime. A later `fire` in this process, as after another start-up, begins anew."""
         self._is_live = False
+        deadline, self._deadline = self._deadline, None
         if self._runner is not None:
-            self._runner.shut_down(self._deadline)
-            self._deadline = None
+            self._runner.shut_down(deadline)
 
     def _drain_at_exit(self) -> None:
         if self._runner is not None and not self._runner.state.is_stopped:

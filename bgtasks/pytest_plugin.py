@@ -1,8 +1,8 @@
 """
 The plugin for pytest.
 
-pytest loads it in every project of the environment, so it looks at Django and at `bgtasks.testing` only where both are
-used.
+pytest loads it in all projects of an environment. So it imports `bgtasks.testing` only in those that use Django and
+bgtasks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .testing import Fired  # For the type only: see above.
+    from .testing import Fired  # For the type only, see above.
 
 
 def _is_used() -> bool:
@@ -24,7 +24,7 @@ def _is_used() -> bool:
 
 @pytest.fixture(autouse=True)
 def _bgtasks_begin_test() -> Iterator[None]:
-    """Have each test begin, and end, with nothing fired."""
+    """Begin and end each test without fired tasks."""
     if not _is_used():
         yield
         return
@@ -37,7 +37,7 @@ def _bgtasks_begin_test() -> Iterator[None]:
 
 @pytest.fixture
 def bgtasks_fired() -> Fired:
-    """What the test has fired, in order."""
+    """The tasks that the test has fired, in order."""
     from .testing import fired
 
     return fired
@@ -45,7 +45,7 @@ def bgtasks_fired() -> Fired:
 
 @pytest.fixture
 def bgtasks_live(transactional_db: None) -> Iterator[None]:
-    """Have tasks really run. What still runs at the end is drained, before pytest-django empties the database."""
+    """Run tasks in the test. Those that run at its end are drained, before pytest-django empties the database."""
     from .testing import live
 
     with live():

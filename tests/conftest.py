@@ -76,9 +76,13 @@ class Runtime:
         self._outgoing: asyncio.Queue[Any] = asyncio.Queue()
         self.is_running = False
 
-    async def start(self) -> dict[str, Any]:
+    def begin(self) -> None:
+        """Open the conversation, as `start` does first."""
         scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
         self._task = asyncio.create_task(self.lifespan(scope, self._incoming.get, self._outgoing.put))
+
+    async def start(self) -> dict[str, Any]:
+        self.begin()
         answer = await self._ask("lifespan.startup")
         self.is_running = answer["type"] == "lifespan.startup.complete"
         return answer

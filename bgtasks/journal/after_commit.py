@@ -1,4 +1,4 @@
-"""The steps after a commit: note what the rows say, answer the callers, announce the changes."""
+"""The steps after a commit: note the state of the rows, answer the callers, announce the changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .writer import Batch
 
 
 class AfterCommit:
-    """Called on the journal's thread with each batch that is committed."""
+    """Works on the journal's thread, after the commit of each batch."""
 
     def __init__(
         self,
@@ -45,14 +45,14 @@ class AfterCommit:
         """Take in a committed batch."""
         acknowledged: list[Record] = []
         ready_again: list[Record] = []
-        ready = Status.READY  # Python 3.11 takes 0.13 µs to find a member of an enum.
+        ready = Status.READY  # On Python 3.11 a lookup on an enum takes 80 ns.
         self._loop_turn.restart()
         for number, (record, entries) in batch.changes.items():
             if number in batch.again:
                 record.written = batch.again[number]
                 continue
             record.written = (entries[-1][0], entries[-1][2])
-            if number in batch.versions:  # It may have extras only since then.
+            if number in batch.versions:  # Otherwise it had no extras yet when it was written.
                 assert record.extras is not None  # The version is theirs.
                 record.extras.written_version = batch.versions[number]
             record.scope = None

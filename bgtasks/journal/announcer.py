@@ -1,4 +1,4 @@
-"""Announces what is committed by the `task_…` signals."""
+"""The announcer: sends the `task_…` signals for committed changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIGNALS = (signals.task_fired, signals.task_started, signals.task_finished)
 
 
 def announce_all(changes: Iterable[tuple[Record, Sequence[Entry]]], process_id: UUID) -> None:
-    """Do as `announce` for each of a batch: where nobody listens, at next to no cost."""
+    """Announce the changes of a batch. Without receivers this takes almost no time."""
     if any(signal.receivers for signal in _SIGNALS):
         for record, entries in changes:
             announce(record, entries, process_id)
@@ -29,9 +29,9 @@ def announce_all(changes: Iterable[tuple[Record, Sequence[Entry]]], process_id: 
 
 def announce(record: Record, entries: Sequence[Entry], process_id: UUID) -> None:
     """
-    Send the signals for the entries of a record's history that have not been sent yet.
+    Send the signals for the entries of a record's history that are not announced yet.
 
-    Call on the journal's thread, after their commit. A receiver that raises is logged by Django.
+    Call on the journal's thread, after their commit. Django logs the exceptions of receivers.
     """
     first = record.announced
     record.announced = len(entries)
@@ -54,7 +54,7 @@ def announce_verdict(verdict: Verdict, process_id: UUID | None) -> None:
     Send the signal for a task that was ended without a record of this process, after the commit.
 
     Args:
-        process_id: None: this process runs no tasks.
+        process_id: this process; None if it runs no tasks.
     """
     details = {
         "task_id": verdict.id,
@@ -72,7 +72,7 @@ def _announce_change(task: Task[..., Any] | None, **details: Any) -> None:
     Send the signals for one change of a task that is committed.
 
     Args:
-        task: the sender. None: nobody here knows its function.
+        task: the sender; None if this process does not know the function.
         details: the keywords of the signals.
     """
     status = details["status"]

@@ -1,4 +1,4 @@
-"""The drain in the rows: that it has begun, how it went, and the end of the process."""
+"""The drain as the journal writes it: its beginning, its report, and the end of the process."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Conclusion:
 
 async def run_and_wait(step: Callable[[], None], submit: Callable[[Callable[[], None]], None]) -> None:
     """
-    Run a step on the journal's thread, and wait for its beginning, LONGEST_PAUSE at most.
+    Run a step on the journal's thread, and wait until it begins, for LONGEST_PAUSE at most.
 
-    By then the work that the thread was at, such as a claim, is done.
+    The thread has then done its earlier work, such as a claim.
     """
     loop = asyncio.get_running_loop()
     has_begun = asyncio.Event()

@@ -31,7 +31,7 @@ class Heartbeat:
     """
     Beats on the journal's thread, which lives as long as the process does.
 
-    That thread beats while the event loop is blocked, too. So the loop is asked for a sign of life of its own.
+    The beat goes on while the event loop is blocked. So the loop is asked for a sign of life of its own.
     """
 
     def __init__(self, settings: Settings, registry: Registry, state: ProcessState, find_loop: FindLoop) -> None:
@@ -44,7 +44,7 @@ class Heartbeat:
         self._recorded_functions = 0  # The number of task functions in its row.
         self._loop_seen_at: float | None = None
         self._loop_lag: float | None = None
-        self._worst_lag: float | None = None  # Since it was last taken.
+        self._worst_lag: float | None = None  # Since the last `take_worst_lag`.
 
     def take_worst_lag(self) -> float | None:
         """Return the longest lag since the last call, in seconds; None if none was measured."""
@@ -81,7 +81,7 @@ class Heartbeat:
         self._ask_loop()
 
     def register(self, statements: Statements, process_id: UUID) -> None:
-        """Write the row of this process under an id, if there is none, in the open transaction."""
+        """Write the row of this process under an id, or update it, in the open transaction."""
         values = self._signs_of_life()
         birth = {
             "host": socket.gethostname(),

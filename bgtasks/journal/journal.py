@@ -2,8 +2,8 @@
 The journal: one thread and one connection that record the tasks of this process.
 
 Group commit: while one batch is written, the next one gathers. Records that no caller waits for gather for a moment
-first. All changes of a task between two batches become one write. The thread also counts up the beat of the process and
-gives the services their turn.
+first. All changes of a task between two batches become one write. The thread also counts the beats of the process and
+gives the services their turns.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ from .waiting_rows import WaitingRows
 from .writer import Writer
 
 FEW = 200  # Records in the inbox up to which the journal waits for more.
-# Seconds for which the journal gathers when no caller waits: a short task is then written once. After a long round it
-# rests eight times as long as the round took, or it would take from the views the time that they need: under load, a
-# view that fires one task answers 0.95 instead of 0.83 times the requests of the view without (SQLite).
+# Seconds for which records gather when no caller waits, so that a short task is written once. After a round of writing
+# they gather REST times as long as the round took: otherwise the journal would take processor time from the views.
+# Under load, on SQLite, a view that fires one task answers 0.95 times as many requests as a view that fires none;
+# without the rest, 0.83 times as many.
 LINGER, LONGEST_LINGER = 0.003, 0.025
 REST = 8
-OFFER_AFTER = 100  # Records that are taken in between two offers of the loop's turn.
+OFFER_AFTER = 100  # Records taken in between two offers to the event loop, see `LoopTurn`.
 MAX_INTAKE = 10_000  # Records taken in before the next write, however fast more arrive.
 
 
@@ -55,9 +56,9 @@ class Journal:
     """
     Records the tasks of one process.
 
-    `put` and the other methods of the first part are called from any thread, all else runs on the journal's own. The
-    flag `is_queued` of a record is cleared before the record is read, and set after it was changed. So no change is
-    missed, and a record that changes twice before it is read is queued once.
+    The methods of the first part are called from any thread, the others run on the journal's own. The flag `is_queued`
+    of a record is cleared before the record is read, and set after the record was changed. So no change is missed, and
+    a record that changes twice before it is read is queued once.
     """
 
     def __init__(self, settings: Settings, registry: Registry, state: ProcessState, find_loop: FindLoop) -> None:
@@ -72,7 +73,7 @@ class Journal:
         self._at_end: Callable[[], None] = lambda: None
         self._inbox: queue.SimpleQueue[Record | Callable[[], None] | None] = queue.SimpleQueue()
         self._is_urgent = threading.Event()  # Whether a caller waits for a record in the inbox.
-        self._is_woken = False  # Whether `wake` has put an item there. Cleared before the inbox is emptied.
+        self._is_woken = False  # Whether `wake` puts an item into the inbox. Cleared before the inbox is emptied.
         self._selection = Selection(state)
         self._linger = LINGER
         self._calls: deque[Callable[[], None]] = deque()
@@ -93,10 +94,10 @@ class Journal:
         Attach the runtime. Call once, before anything is put.
 
         Args:
-            listener: learns what became of the records.
-            services: get their turn in this order.
+            listener: is notified of commits.
+            services: get their turns in this order.
             peers: the other processes, if there is a way to reach them.
-            at_end: writes what is left, on the journal's thread, at the end of the process.
+            at_end: is called on the journal's thread at the end of the process, to write a last time.
         """
         self._listener = listener
         self.services = services
@@ -131,15 +132,15 @@ class Journal:
             self._hasten()
 
     def submit(self, function: Callable[[], None]) -> None:
-        """Run a function on the journal's thread, as soon as the database is there."""
+        """Run a function on the journal's thread, as soon as the database is available."""
         self._inbox.put(function)
         self._hasten()
         if self._thread is None:
             self.start()
 
     def _hasten(self) -> None:
-        """Have the inbox emptied without waiting for more."""
-        if not self._is_urgent.is_set():  # Else it is not cleared yet, and the inbox is emptied after that.
+        """Let the thread empty the inbox without waiting for more items."""
+        if not self._is_urgent.is_set():  # Else the thread has yet to clear it, and empties the inbox after that.
             self._is_urgent.set()
 
     def start(self) -> None:
@@ -220,7 +221,7 @@ class Journal:
 
     def _write_the_rest(self) -> None:
         """Write the last changes as long as the database takes them and there is time; spool the others."""
-        assert self._stop_by is not None  # That is why this is called.
+        assert self._stop_by is not None  # See `_run`.
         pending = self._selection.pending
         is_well = True
         while is_well and time.monotonic() < self._stop_by and not (self._inbox.empty() and not pending):
@@ -310,7 +311,7 @@ class Journal:
 
     @no_forks()
     def _guard(self, step: Callable[[], None]) -> bool:
-        """Run a step of the round and return whether it went well. Whatever it raises, the thread goes on."""
+        """Run a step of the round; return whether it succeeded. The thread goes on after any exception."""
         try:
             if self._connection.connection is None:
                 self._connection.ensure_connection()
@@ -318,7 +319,7 @@ class Journal:
             step()
         except BaseException as error:  # noqa: BLE001, RUF100  # A signal's receiver may even raise SystemExit.
             if isinstance(error, Disowned):
-                self.heartbeat.hasten()  # The beat comes first in each round, and begins anew.
+                self.heartbeat.hasten()  # The beat comes first in each round, and takes the next id.
             elif isinstance(error, Exception) and self._statements.is_outage(error):
                 with contextlib.suppress(Exception):  # It may be too broken to be closed.
                     self._connection.close()
@@ -370,7 +371,7 @@ class Journal:
 
     def _conclude(self) -> None:
         conclusion = self._conclusion
-        assert conclusion is not None  # That is why this is called.
+        assert conclusion is not None  # See `_round`.
         is_written = not self._selection.pending and self._inbox.empty()
         if (self.outage.is_away or not is_written) and not conclusion.is_late:
             return

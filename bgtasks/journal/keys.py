@@ -1,7 +1,7 @@
 """
-Keys: at most one live task has each, by the unique column `live_key` and never by a look that comes before the write.
+Keys: at most one live task has each key. The unique column `live_key` ensures this, not a look before the write.
 
-Who has the key is asked only after an insert was refused.
+The task that has a key is looked up only after an insert was refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..process.record import Record
 from ..transitions import Cancellation, KeyHolder, Verdict, find_key_holder, free_key
 from .statements import Row, Statements
 
-TRIES = 5  # Who has the key may let go of it between the refusal and the look, and another may take it.
+TRIES = 5  # Between a refusal and the look, the task that has the key may end, and another one may take the key.
 
 
 class KeyContended(OperationalError):
@@ -32,11 +32,11 @@ def insert_keyed(
 
     Args:
         by: the process that inserts it.
-        ended: takes what it has replaced.
+        ended: a list for the verdicts of the tasks that it replaces.
 
     Returns:
-        None: it was inserted. Else the task that has the key: its own id, if it was inserted before and the answer to
-        that got lost, whoever has the key by now.
+        None if it was inserted, else the id of the task that has the key. Its own id means that it was inserted before
+        and the answer was lost, even if another task has the key by now.
 
     Raises:
         KeyContended: the key changed hands at each try.
@@ -55,14 +55,13 @@ def insert_keyed(
 
 
 def _take_from(alias: str, holder: KeyHolder, record: Record, by: str, ended: list[Verdict]) -> bool:
-    """Free the key, if who has it may lose it; tell whether it is free."""
+    """Free the key if its holder may lose it; return whether it is free."""
     assert record.extras is not None  # As above.
     if free_key(alias, holder):
         return True
     if record.extras.on_conflict != "replace" or holder.process is not None:
         return False
-    # One that is claimed right now is left alone: it runs, and this one is not fired. One that has ended is looked at
-    # again.
+    # A holder that is claimed right now goes on, and the new task is not fired. If it has ended, the key may be free.
     why = f"replaced by {record.id}, which has its key"
     outcome = transitions.cancel(alias, holder.id, by, why, may_ask=False, ended=ended)
     return outcome in (Cancellation.DONE, Cancellation.TOO_LATE)

@@ -1,4 +1,4 @@
-"""The listeners of the journal, as it sees them. The AppConfig passes them in; the journal knows no runtime."""
+"""The protocols of the parts that the AppConfig attaches to the journal. The journal knows no runtime."""
 
 from __future__ import annotations
 
@@ -10,26 +10,31 @@ from ..status import Status
 
 
 class CommitListener(Protocol):
-    """The runtime, which learns from the journal's thread what became of its records in the table."""
+    """The runtime, as a listener to the writes of its records. It is called on the journal's thread."""
 
     def handed_over(self, records: list[Record]) -> None:
-        """These records are about to be written as READY: from now on any process may start them."""
+        """Leave records that are about to be written as READY to any process."""
 
     def ready_again(self, records: list[Record]) -> None:
-        """The rows of these records are committed as READY once more, and can be claimed."""
+        """Expect rows that are committed as READY once more, so that they can be claimed."""
 
     def committed(self, records: list[Record]) -> None:
-        """The first write of these records is committed: their callers wait for that in `afire`, or they have a key."""
+        """Start records that waited for the commit of their first write: those of `afire`, and those with a key."""
 
     def conflicted(self, record: Record, holder: UUID) -> None:
-        """Another task, `holder`, has the key of this record, which was not inserted."""
+        """Refuse a record that was not inserted, since another task, `holder`, has its key."""
 
     def taken(self, record: Record, status: Status) -> None:
-        """Other processes declared this one dead: the row has its verdict, `status`, or is READY for any process."""
+        """
+        Give up a record that belongs to this process no more: other processes declared it dead.
+
+        Args:
+            status: the verdict in the row; READY if any process may start it.
+        """
 
 
 class Peers(Protocol):
-    """The other processes, which may wait for the end of tasks that are live here, and the other way round."""
+    """The other processes: they may wait for the end of tasks that are live here, and this process for tasks there."""
 
     def has_askers(self) -> bool:
         """Return whether other processes wait for the end of any task."""
@@ -57,7 +62,7 @@ class Service(Protocol):
     """A service that gets its turn on the journal's thread."""
 
     def seconds_until_due(self, now: float) -> float:
-        """Return how long it has nothing to do, at the moment `now` of the monotonic clock."""
+        """Return the seconds until it has work, at the moment `now` of the monotonic clock."""
 
     def run_once(self, now: float) -> None:
         """Do the work that is due now."""

@@ -1,4 +1,4 @@
-"""The event loop's turn: the journal's thread offers it when it has kept the interpreter for long."""
+"""The event loop's turn: the journal's thread offers it after it has kept the interpreter for long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outages of the database, as the journal sees them: their begin, the tries in between, their end."""
+"""Outages of the database, as the journal sees them: their beginning, the tries in between, their end."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
 """
-Rates: so many starts in any period, counted over all processes in a row of the database.
+Rates: a maximum number of starts in any period, counted over all processes in a row of the database.
 
-A log of what was started in the last period, by the database's clock ("sliding window log"). Each claim takes a bundle
-of what the period still has room for, in the transaction that claims the tasks, so that processes never exceed it
-together.
+The row has a log of the starts in the last period, by the database's clock ("sliding window log"). Each claim takes a
+bundle of the starts that the period still has room for, in the transaction that claims the tasks. So all processes
+together never exceed the rate.
 
-What a rate protects, such as an API, counts when a call reaches it, and that is some time after the start: at the end
-of the task at the latest. So a bundle counts from the end of its tasks, or from LATENESS after their start if they take
-longer. A process brings in the ends of its bundles with its next claim, which has the row anyway. There it also puts
-off the end of one that goes on for longer than others of its kind: then the process, or the machine, is slow.
+The service that a rate protects, such as an API, counts a call when it arrives. That is some time after the start of
+the task, and no later than its end. So a bundle counts from the end of its tasks, or from LATENESS after their start if
+they take longer. A process enters the ends of its bundles with its next claim, which locks the row anyway. That claim
+also puts off the moment from which an unfinished bundle counts, if it takes longer than others of its kind: then the
+process, or the machine, is slow.
 """
 
 from __future__ import annotations
@@ -23,32 +24,39 @@ from ..models import RateLimit
 from ..uuid7 import uuid7
 
 LATENESS = 1.0  # Seconds; at most the period.
-LONGEST_DELAY = 30.0  # Seconds for which one that goes on for too long is put off.
-SLACK = 1.01  # Times the period, and
-MARGIN = 0.01  # seconds: clocks are not that exact.
+LONGEST_DELAY = 30.0  # Seconds from the start of a bundle for which it may be put off.
+# The window is SLACK times the period and MARGIN seconds long, since clocks are not exact.
+SLACK = 1.01
+MARGIN = 0.01
 
 
 class Bundle:
-    """What one claim has taken of a rate, as the process that runs it knows it. Ends like a gate: with each task."""
+    """The starts that one claim has taken of a rate. Each task gives its place back at its end, as with a gate."""
 
     def __init__(self, limiter: str, count: int) -> None:
         self.id = str(uuid7())
         self.limiter = limiter
         self.began_at = time.monotonic()
-        self.ended_at: float | None = None  # All of it, by `time.monotonic()`.
+        self.ended_at: float | None = None  # The end of its last task, on the monotonic clock.
         self._left: list[None] = [None] * count  # Popping is atomic: tasks end on any loop.
 
     @property
     def is_wanted(self) -> bool:
-        """Whether its process does well to claim again, now that its end is known."""
+        """Whether a new claim may find room, since its end is known now."""
         return self.ended_at is not None
 
     def is_over(self, rate: Rate) -> bool:
-        """Tell whether it counts no more, even if nobody has brought in its end."""
+        """Return whether it counts no more, even if its end is not in the row."""
         return self.ended_at is not None and time.monotonic() - self.ended_at > window_of(rate) + LATENESS
 
     def is_late(self, clock: float, usual: float | None, lateness: float) -> bool:
-        """Tell whether it should have ended by now, as short as such tasks usually are."""
+        """
+        Return whether its end is put off: it has not ended, though such tasks usually take less than `lateness`.
+
+        Args:
+            clock: the moment, on the monotonic clock.
+            usual: the seconds that such tasks take. None: not known yet.
+        """
         if self.ended_at is not None or (usual is not None and usual > lateness):
             return False
         return clock - self.began_at < LONGEST_DELAY
@@ -60,12 +68,12 @@ class Bundle:
 
 
 def window_of(rate: Rate) -> float:
-    """Return the seconds in which no more may start than the rate says."""
+    """Return the length of the window, in seconds. No more tasks start within it than the rate allows."""
     return rate.seconds * SLACK + MARGIN
 
 
 class Allowance:
-    """What a limiter allows now. Made in the claim's transaction, which has locked its row."""
+    """The starts that a limiter allows now. Make it in the transaction of a claim, which has locked the row."""
 
     def __init__(
         self, using: str, name: str, rate: Rate, now: float, own: Collection[Bundle], usual: float | None = None
@@ -94,11 +102,11 @@ class Allowance:
 
     @property
     def seconds_until_more(self) -> float:
-        """The seconds until it allows more than now, as far as it is known."""
+        """The seconds until it allows more starts than now, as far as is known."""
         return min((at for _, at, _ in self._starts), default=self._now) + self._window - self._now
 
     def use(self, count: int) -> Bundle:
-        """Count what was started."""
+        """Count the tasks that are started, and return their bundle."""
         bundle = Bundle(self._name, count)
         if count:
             self._starts.append((bundle.id, self._now + self._lateness, count))
@@ -108,13 +116,13 @@ class Allowance:
 
 def try_to_lock(using: str, name: str) -> bool:
     """
-    Lock the row of a limiter until the end of the transaction, made if need be.
+    Lock the row of a limiter until the end of the transaction; create the row if it is missing.
 
     Returns:
-        False: another process has it. It may be stopped in the middle, so nobody waits for it.
+        False if another process has locked it. That process may be suspended, so this one does not wait.
     """
     rows = RateLimit.objects.using(using)
     rows.bulk_create([RateLimit(name=name)], ignore_conflicts=True)
     if not connections[using].features.has_select_for_update_skip_locked:
-        return True  # SQLite: who writes has the database alone.
+        return True  # On SQLite a writer has the database to itself.
     return bool(rows.select_for_update(skip_locked=True).filter(pk=name).values_list("pk"))

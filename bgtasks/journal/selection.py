@@ -11,9 +11,9 @@ from ..status import Status
 
 MAX_BATCH = 2000  # Rows in one transaction, so that other writers get their turn.
 PATIENCE = 0.005  # Seconds for which a waiting task may still start here before it is written as READY.
-LONGEST_PATIENCE = 0.1  # The same while there is more to write: it would not be written earlier anyway.
-ROW_SECONDS = 3e-5  # Seconds that it takes to write a row, roughly.
-LONGEST_WAIT = 60.0  # Seconds.
+LONGEST_PATIENCE = 0.1  # The same while much is to be written: the task would not be written earlier anyway.
+ROW_SECONDS = 3e-5  # Seconds to write a row, roughly.
+LONGEST_WAIT = 60.0  # Seconds until the next look, when there is nothing to write.
 
 
 class Selection:
@@ -30,7 +30,7 @@ class Selection:
         self._patience = PATIENCE
 
     def find_patience(self, unwritten: int) -> float:
-        """Return the seconds for which new waiting tasks may still start here, with so many records unwritten."""
+        """Return the patience with records that are taken in now, while `unwritten` records wait."""
         return min(max(self._patience, unwritten * ROW_SECONDS), LONGEST_PATIENCE)
 
     def note_round(self, seconds: float) -> None:
@@ -47,6 +47,7 @@ class Selection:
             record.write_at = time.monotonic() + patience
 
     def seconds_until_writable(self) -> float:
+        """Return the seconds until the first record is to be written, LONGEST_WAIT at most."""
         now = time.monotonic()
         shortest = LONGEST_WAIT
         for record in self.pending.values():
@@ -72,7 +73,7 @@ class Selection:
         """
         Return the records to write now, and those of them that become READY for any process.
 
-        Taking the token of a record decides that no other thread starts or withdraws it.
+        The token of a waiting record is taken, so that no other thread starts or withdraws it.
         """
         now = time.monotonic()
         chosen: list[Record] = []

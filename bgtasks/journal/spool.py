@@ -71,7 +71,7 @@ def prefix_of(alias: str) -> str:
 
 
 def keep(settings: Settings, alias: str, process_id: UUID, records: Iterable[Record]) -> None:
-    """Keep records that the database did not take in a file, and log their number; the next process reads them."""
+    """Write records that the database did not take to a file, and log their number. The next process reads it."""
     records = list(records)
     names = Counter(record.name for record in records)
     shown = ", ".join(f"{name} ×{count}" for name, count in names.most_common(10))
@@ -98,9 +98,9 @@ def _is_to_be_kept(record: Record) -> bool:
 def write(folder: Path, alias: str, process_id: UUID, release: str, records: Iterable[Record]) -> Path:
     """Write a spool file; it appears under its name only once all of it is on the disk."""
     path = folder / f"{prefix_of(alias)}{process_id}{DONE}"
-    while path.exists():  # Written by the other thread, when this one hung for a while. Each may lack some records.
+    while path.exists():  # Another thread wrote it while this one hung. Each of the two files may lack some records.
         path = path.with_name(f"{path.stem}+{DONE}")
-    part = path.with_suffix(f".{threading.get_ident()}.part")  # A thread that hung may get here later.
+    part = path.with_suffix(f".{threading.get_ident()}.part")  # A thread that hangs may get here later.
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         for record in records:
@@ -123,7 +123,7 @@ def encode(record: Record, process_id: UUID, release: str) -> str:
             "is_function": record.task is not None,
             "on_lost": record.on_lost,
             "stuck_after": record.task.stuck_after if record.task is not None else None,
-            # An existing row has them; those of a claimed row are not kept as text.
+            # An existing row has its arguments, and the record of a claimed row has no JSON of them.
             "arguments": list(record.encode_arguments() if record.written is None else NONE),
             "is_stripped": record.is_stripped,
             "history": [[status.value, at, attempt, why] for status, at, attempt, why in record.history],

@@ -47,7 +47,7 @@ class Tally:
         """Count the tasks that a committed batch has finished."""
         self.writes += len(changes)
         by_name = self._by_name
-        # Once for all: Python 3.11 takes 0.13 µs to find a member of an enum.
+        # Once for the batch: on Python 3.11 a lookup on an enum takes 80 ns.
         ready, running, successful = Status.READY, Status.RUNNING, Status.SUCCESSFUL
         for record, entries in changes:
             status, ended, _, _ = entries[-1]

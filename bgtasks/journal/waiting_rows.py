@@ -1,4 +1,4 @@
-"""Rows that wait in the table as READY, and that this process is asked to cancel."""
+"""Cancellation of rows that wait in the table as READY."""
 
 from __future__ import annotations
 

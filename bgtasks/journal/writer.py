@@ -1,4 +1,4 @@
-"""The writer: brings a batch of records into the table, each fenced against what others made of its row meanwhile."""
+"""The writer: writes a batch of records to the table, each fenced against changes of its row by other processes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..transitions import Verdict
 from .keys import KeyContended, insert_keyed
 from .statements import FULL, PLAIN, Disowned, Row, Statements
 
-LOOK_AFTER = 8  # Rows that are made between two looks at how long that keeps the event loop waiting.
-REFUSED_RETRY = 0.5  # Seconds until a record that the database refuses is tried again, times the refusals so far.
-PUT_OFF = 0.1  # Seconds until a record is tried again whose key others are at.
+OFFER_AFTER = 8  # Rows made between two offers to the event loop, see `LoopTurn`.
+REFUSED_RETRY = 0.5  # Seconds until the next try with a record that the database refuses, for each refusal so far.
+PUT_OFF = 0.1  # Seconds until the next try with a record whose key another transaction uses.
 
 
 class Batch:
-    """What one transaction writes: a picture of each record's history, taken once."""
+    """The content of one transaction, and its results. The history of each record is read once, when it is made."""
 
     def __init__(self, records: list[Record], statements: Statements) -> None:
         self.changes: dict[int, tuple[Record, tuple[Entry, ...]]] = {}
@@ -33,15 +33,15 @@ class Batch:
         self.updates: list[Row] = []
         self.full_inserts: list[Row] = []  # Of records with extras.
         self.full_updates: list[Row] = []
-        self.keyed: list[tuple[Record, Row]] = []  # Inserts of those with a key.
-        self.conflicts: dict[int, tuple[Record, UUID]] = {}  # What was not inserted, and who has its key.
-        self.replaced: list[Verdict] = []  # What lost its key to one of these, and its life.
-        self.late: set[int] = set()  # What was ended by others before, or deleted.
-        self.versions: dict[int, int] = {}  # Of the extras, as they are written.
-        self.unchanged: list[int] = []
-        self.again: dict[int, tuple[Status, int]] = {}
+        self.keyed: list[tuple[Record, Row]] = []  # Inserts of records with a key.
+        self.conflicts: dict[int, tuple[Record, UUID]] = {}  # Not inserted, with the task that has the key.
+        self.replaced: list[Verdict] = []  # Of tasks that were cancelled since a keyed record replaces them.
+        self.late: set[int] = set()  # Tasks that other processes have ended before, or whose rows were deleted.
+        self.versions: dict[int, int] = {}  # Of the extras that are written.
+        self.unchanged: list[int] = []  # Tasks whose rows are up to date already.
+        self.again: dict[int, tuple[Status, int]] = {}  # Tasks with an earlier state in the row, to be updated next.
         for index, record in enumerate(records):
-            if not index % LOOK_AFTER:
+            if not index % OFFER_AFTER:
                 statements.loop_turn.offer()
             entries = tuple(record.history)
             extras = record.extras
@@ -66,7 +66,7 @@ class Batch:
             self.changes[record.number] = (record, entries)
 
     def find_committed(self) -> list[tuple[Record, tuple[Entry, ...]]]:
-        """Return what the rows say now."""
+        """Return the changes that are in the rows now."""
         left_out = self.late | self.again.keys()
         return [change for number, change in self.changes.items() if number not in left_out]
 
@@ -77,7 +77,7 @@ class Writer:
     def __init__(self, statements: Statements, process_id: UUID, on_written: Callable[[Batch], None]) -> None:
         """
         Args:
-            on_written: is told of each batch after its commit.
+            on_written: is called with each batch after its commit.
         """
         self._statements = statements
         self._process_id = process_id
@@ -85,11 +85,12 @@ class Writer:
 
     def write(self, records: list[Record]) -> None:
         """
-        Write a batch; halve it when something in it is refused, until the one record that is refused stands alone.
+        Write a batch. If the database refuses it, write its halves, until the refused record is alone.
 
         Raises:
-            Exception: what `Statements.is_outage` calls an outage; nothing of the batch is written then.
-            Disowned: this process was declared dead; nothing of the batch is written either.
+            Exception: an outage, see `Statements.is_outage`. The records are to be written again: they were not
+                committed, or the answer to the COMMIT was lost.
+            Disowned: this process was declared dead. The records are to be written again under its next id.
         """
         is_committing = False
         try:
@@ -141,9 +142,9 @@ class Writer:
 
     def _send_keyed(self, cursor: CursorWrapper, batch: Batch) -> int:
         """
-        Insert those with a key; return how many were.
+        Insert the records with a key; return how many were inserted.
 
-        Where another transaction is at a key, it and those after it are put off, or they would hold up the others.
+        If another transaction uses a key, its record and those after it are put off: they would hold up the batch.
         """
         statements = self._statements
         inserted = 0
@@ -171,7 +172,7 @@ class Writer:
         return inserted
 
     def _reconcile(self, batch: Batch, rows: dict[int, tuple[str, int, str | None]]) -> None:
-        """Sort out what did not match: a write of ours whose answer was lost, or a verdict that came first."""
+        """Find out why rows were not written: the answer to an earlier write was lost, or a verdict came first."""
         for number, (record, entries) in batch.changes.items():
             target, _, attempt, why = entries[-1]
             if number not in rows:
@@ -183,10 +184,10 @@ class Writer:
             if (status, row_attempt) == (target.value, attempt):
                 continue
             state = (Status(status), row_attempt)
-            is_a_former_one = any(state == (former, former_attempt) for former, _, former_attempt, _ in entries)
-            if self._statements.is_ours(process) and is_a_former_one:
-                # It was committed, and the answer was lost: the record needs an update of that one. (Another attempt of
-                # ours is none of its own: given back by a verdict, the row may have been claimed here again.)
+            is_earlier = any(state == (former, former_attempt) for former, _, former_attempt, _ in entries)
+            if self._statements.is_ours(process) and is_earlier:
+                # An earlier state was committed and the answer lost, so the row needs an update. (A row of this process
+                # may also belong to another record: given back by a verdict, and claimed here for another attempt.)
                 batch.again[number] = state
                 continue
             batch.late.add(number)
@@ -204,7 +205,7 @@ class Writer:
 
     @staticmethod
     def _give_back(records: list[Record]) -> None:
-        """These are not committed now: whoever waits in `afire` may withdraw those that were not before either."""
+        """Let callers of `afire` withdraw records that this batch did not commit, unless an earlier one may have."""
         for record in records:
             if record.is_recorded_first and record.is_sent and not record.may_be_stored:
                 record.is_sent = False
@@ -212,9 +213,9 @@ class Writer:
 
     def _write_without_contents(self, record: Record, error: Exception) -> None:
         """
-        Write a record that the database refuses: after a while once more as it is, then without its contents.
+        Handle a record that the database refuses: the first time try again later, then write it without its contents.
 
-        A READY task function is FAILED then, for nobody can run it without its arguments.
+        A READY task function becomes FAILED then, since it cannot run without its arguments.
         """
         record.refusals += 1
         log(logging.ERROR, "Task %s (%s) cannot be recorded as it is: %s", record.name, record.id, error)

@@ -1,1 +1,1 @@
-"""Services that get their turn on the journal's thread, one per file."""
+"""The maintenance services: each has a file of its own, and gets its turn on the journal's thread."""

@@ -28,12 +28,12 @@ MAX_STACK = 10_000  # Characters.
 
 @dataclass(eq=False)
 class Question:
-    """A sign of life asked of a loop, whose own thread answers it."""
+    """A request to an event loop for a sign of life. The loop's own thread answers it."""
 
     loop: asyncio.AbstractEventLoop
-    asked_at: float  # On the monotonic clock, as the next one.
+    asked_at: float  # On the monotonic clock, as `answered_at`.
     answered_at: float | None = None
-    thread_id: int | None = None
+    thread_id: int | None = None  # The thread that answered.
 
     def answer(self) -> None:
         self.thread_id = threading.get_ident()
@@ -44,17 +44,17 @@ class Question:
 class Watch:
     """The watch over one loop."""
 
-    question: Question
-    thread_id: int | None = None  # Of the loop, once it has answered.
-    blocked_since: float | None = None  # Seconds since the epoch, while an episode lasts.
+    question: Question  # The last one.
+    thread_id: int | None = None  # The loop's thread, once it has answered a question.
+    blocked_since: float | None = None  # Seconds since the epoch. None: the loop is not blocked.
 
 
 class BlockWatcher:
     """
-    Asks each event loop for a sign of life. A loop that takes longer than BLOCKED_AFTER is blocked, but its process
-    lives.
+    Asks each event loop for a sign of life. A loop that does not answer within BLOCKED_AFTER is blocked; its process
+    is alive all the same.
 
-    Each episode is logged once when it is noticed, with the stack of the blocking code, and once when it is over.
+    A blocked loop is logged twice: when it is noticed, with the stack of the blocking code, and when it answers again.
     """
 
     def __init__(self, settings: Settings, state: ProcessState, registry: Registry, loops: Loops) -> None:
@@ -78,20 +78,35 @@ class BlockWatcher:
             watch = self._watches.get(loop)
             if watch is None:
                 self._watches[loop] = Watch(self._ask(loop, now))
-            elif watch.question.answered_at is not None:
-                self._end(watch, watch.question.answered_at)
-                watch.thread_id = watch.question.thread_id
-                watch.question = self._ask(loop, now)
-            elif is_late and watch.blocked_since is None:
-                # This thread did not run either: the whole process stood still, or the database did.
-                watch.question = self._ask(loop, now)
-            elif watch.blocked_since is None and now - watch.question.asked_at >= self._patience:
-                self._begin(watch, now)
-        if self._process_id != self._state.id:  # It goes on under another id.
-            self._process_id = self._state.id
-            for watch in self._watches.values():
-                if watch.blocked_since is not None:
-                    self._record(watch.blocked_since, "")
+            else:
+                self._check(watch, now, is_late)
+        if self._process_id != self._state.id:
+            self._record_under_new_id()
+
+    def _check(self, watch: Watch, now: float, is_late: bool) -> None:
+        """
+        Check a loop that has been asked.
+
+        Args:
+            is_late: whether this turn of the service came late.
+        """
+        question = watch.question
+        if question.answered_at is not None:
+            self._end(watch, question.answered_at)
+            watch.thread_id = question.thread_id
+            watch.question = self._ask(question.loop, now)
+        elif watch.blocked_since is None and is_late:
+            # This thread did not run either: the whole process stood still, or the database did.
+            watch.question = self._ask(question.loop, now)
+        elif watch.blocked_since is None and now - question.asked_at >= self._patience:
+            self._begin(watch, now)
+
+    def _record_under_new_id(self) -> None:
+        """Record the loops that are blocked now in the new row of this process."""
+        self._process_id = self._state.id
+        for watch in self._watches.values():
+            if watch.blocked_since is not None:
+                self._record(watch.blocked_since, "")
 
     @staticmethod
     def _ask(loop: asyncio.AbstractEventLoop, now: float) -> Question:
@@ -101,16 +116,18 @@ class BlockWatcher:
         return question
 
     def _begin(self, watch: Watch, now: float) -> None:
-        lasts = now - watch.question.asked_at
-        watch.blocked_since = time.time() - lasts
+        """Log and record that a loop is blocked."""
+        seconds = now - watch.question.asked_at
+        watch.blocked_since = time.time() - seconds
         task = self._find_task(watch.question.loop)
         stack = self._find_stack(watch)
         blocker = f"task {task.name} ({task.id})" if task is not None else "no task of bgtasks"
-        message = "The event loop has not answered for %.1f s. What runs on it is %s:\n%s"
-        log(logging.WARNING, message, lasts, blocker, stack or "(its stack cannot be told)")
+        message = "The event loop has not answered for %.1f s. It is running %s:\n%s"
+        log(logging.WARNING, message, seconds, blocker, stack or "(its stack is not known)")
         self._record(watch.blocked_since, f"{blocker}\n{stack}")
 
     def _end(self, watch: Watch, at: float) -> None:
+        """Log and record that a loop has answered, at a moment of the monotonic clock, if it was blocked."""
         if watch.blocked_since is None:
             return
         watch.blocked_since = None
@@ -119,7 +136,7 @@ class BlockWatcher:
             self._record(None, "")
 
     def _find_task(self, loop: asyncio.AbstractEventLoop) -> Any:
-        """Return the record of the task that runs on a loop right now."""
+        """Return the record of the task that is running on a loop right now."""
         current = asyncio.current_task(loop)
         records = list(self._registry.live.values())
         return next((record for record in records if current is not None and record.asyncio_task is current), None)

@@ -26,7 +26,7 @@ from ..journal.statements import Row, Statements, Wanted, statements_for
 from ..log import log
 from ..models import BackgroundTask
 from ..process.extras import Extras
-from ..process.record import Record
+from ..process.record import Entry, Record
 from ..process.registry import Registry
 from ..process.state import ProcessState
 from ..runtime.backlog import Backlog
@@ -39,14 +39,14 @@ from ..status import Status
 NEWER = "Task %s: this process has its version %s and leaves rows of version %s to processes with newer code."
 
 MAX_RATE_KEYS = 100  # Of one function in one claim.
-LOCKED_AGAIN = 0.05  # Seconds until another try, when another process has the row of a rate.
+LOCKED_AGAIN = 0.05  # Seconds until the next try, when another process has locked the row of a rate.
 
 
 class Claimer:
     """
-    Claims when slots are free: at once while rows are known to wait, else every POLL_INTERVAL.
+    Claims while slots are free: at once if rows are known to wait, otherwise every POLL_INTERVAL.
 
-    Rows with limits of their own are claimed apart, as many as the limits have room for: see `Limits.groups`.
+    Rows with limits of their own are claimed separately, as many as the limits have room for: see `Limits.groups`.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Claimer:
         self._next = 0.0
         self._bundles: dict[str, list[Bundle]] = {}  # By limiter, the bundles that may still count.
         self._usual: dict[str, float] = {}  # By limiter, the seconds that its last bundle took.
-        # Names with the fingerprints of versions that are newer than this code, as in the middle of a deploy: their
-        # rows are left to processes that have the newer code.
+        # The names of functions, with the fingerprints of versions that are newer than this code. Such rows come in
+        # the middle of a deploy, and are left to processes that have the newer code.
         self._newer: set[tuple[str, str]] = set()
 
     def seconds_until_due(self, now: float) -> float:
@@ -104,13 +104,17 @@ class Claimer:
         return any(self._is_any_ready(group.wanted) for group in self._limits.groups(self._state.queues))
 
     def _is_any_ready(self, wanted: Wanted) -> bool:
-        """Look before claiming: a claim without rows would still take SQLite's write lock, twice a second."""
+        """
+        Return whether any of the wanted rows is READY.
+
+        A claim that finds no rows would still take SQLite's write lock, at each poll.
+        """
         rows = BackgroundTask.objects.using(router.db_for_write(BackgroundTask)).ready(timezone.now())
-        # In the order of the index, or PostgreSQL may read the whole table in the hope to meet a row soon.
+        # With the order of the index: without an order PostgreSQL may read the whole table for the first row.
         return bool(self._leave_newer(wanted).choose(rows).order_by("-priority", "id").values_list("pk")[:1])
 
     def _claim_for(self, group: Group) -> bool:
-        """Claim for the free slots that the limits of a group allow; return whether all were used."""
+        """Claim rows for the free slots, within the limits of a group; return whether each slot got a row."""
         taken = 0
         while self._slots.take():
             if not self._limits.take(group.gates):
@@ -149,7 +153,7 @@ class Claimer:
                     rows, bundles = self._claim_by_rate(statements, cursor, group, group.rate, count, at)
                 is_ours = not self._note_newer(rows)
                 if not is_ours:
-                    transaction.set_rollback(True, using=alias)  # As if they had never been claimed.
+                    transaction.set_rollback(True, using=alias)  # The rows stay READY.
                 elif uncounted := statements.count_claimed(cursor, rows):
                     statements.count_fired(cursor, uncounted)
             if is_ours:
@@ -166,7 +170,7 @@ class Claimer:
     def _claim_by_rate(
         self, statements: Statements, cursor: CursorWrapper, group: Group, rate: Rate, count: int, at: float
     ) -> tuple[list[Row], list[Bundle]]:
-        """Claim as many rows of each rate key as the rate allows now; return the bundle of each row too."""
+        """Claim as many rows of each rate key as the rate allows now; return them, and the bundle of each row."""
         wanted = self._leave_newer(group.wanted)
         ready = wanted.choose(BackgroundTask.objects.using(statements.alias).ready(timezone.now()))
         keys = sorted(set(ready.order_by().values_list("rate_key", flat=True).distinct()[:MAX_RATE_KEYS]))
@@ -185,12 +189,12 @@ class Claimer:
             bundle = allowance.use(len(found))
             rows += found
             bundles += [bundle] * len(found)
-            if len(found) == allowance.count:  # More may wait.
+            if len(found) == allowance.count:  # More rows may wait.
                 self._backlog.expect_limited_at(at + allowance.seconds_until_more)
         return rows, bundles
 
     def _find_own(self, limiter: str, rate: Rate) -> list[Bundle]:
-        """Return the bundles of this process that may still count, and note the duration of the last one."""
+        """Return the bundles of this process that may still count; note the duration of those that have ended."""
         found = self._bundles.pop(limiter, [])
         for bundle in found:
             if bundle.ended_at is not None:
@@ -204,49 +208,55 @@ class Claimer:
         return replace(wanted, not_versions=tuple(self._newer)) if self._newer else wanted
 
     def _note_newer(self, rows: Sequence[Row]) -> bool:
-        """Note the rows of newer versions than this code has; return whether there are any."""
+        """Note the versions of claimed rows that are newer than this code; return whether there are any."""
         functions = self._registry.functions
         is_any_newer = False
         for _, name, *_, fingerprint, _, _ in rows:
             version = version_of(fingerprint)
-            task = functions.get(name)  # MariaDB may find a name that is written in other letters.
+            task = functions.get(name)  # None: MariaDB finds names without regard to upper and lower case.
             if task is not None and version > task.options.version:
                 is_any_newer = True
-                if all(name != noted for noted, _ in self._newer):  # Once for each name.
+                if all(name != noted for noted, _ in self._newer):  # It is logged once for each name.
                     log(logging.WARNING, NEWER, name, task.options.version, version)
                 self._newer.add((name, fingerprint))
         return is_any_newer
 
     def _make_record(self, row: Row, at: float, loop: asyncio.AbstractEventLoop) -> Record:
-        number, name, args, kwargs, attempt, *options, key, unique_for, transitions, checkpoint = row[:-4]
-        cancel, fingerprint, release, _ = row[-4:]
+        number, name, _, _, attempt, *_ = row
         task = self._registry.functions[name]
         entry = (Status.RUNNING, at, attempt, "claimed")
-        # A record that was fired here goes on as itself, so that its handle sees its end.
+        # A task that was fired here keeps its record, so that its handle sees the end.
         record = self._registry.handed_over.pop(number, None)
         if record is None:
             record = Record(number, name, task, (), {}, loop, Context(), entry)
         try:
-            prior = _load(transitions)
-            on_lost, stuck_after, max_attempts, overrides = options
-            task = task.restored(_load(overrides) or {}, on_lost, stuck_after, max_attempts)
-            record.start_claimed(task, prior if isinstance(prior, list) else [], entry, loop)
-            record.fired_with = fingerprint, release
-            record.args, record.kwargs, record.unfit = _prepare_arguments(task, args, kwargs, fingerprint)
-            if cancel is not None:
-                record.cancel_reason = "asked"  # Requested while its last attempt ended.
-            if record.extras is not None:
-                record.extras.run_after = None  # Its moment has come.
-            if key or checkpoint is not None:
-                record.extras = record.extras or Extras()
-                record.extras.key, record.extras.unique_for = key, unique_for
-            if checkpoint is not None:
-                assert record.extras is not None  # Just made.
-                record.extras.checkpoint = checkpoint if isinstance(checkpoint, str) else json.dumps(checkpoint)
+            _restore(record, row, task, entry, loop)
         except Exception as error:  # noqa: BLE001, RUF100  # The row may be forged; the others are claimed too.
             record.start_claimed(task, [], entry, loop)
             record.unfit = f"the row cannot be read: {type(error).__name__}: {error}"
         return record
+
+
+def _restore(record: Record, row: Row, task: Task[..., Any], entry: Entry, loop: asyncio.AbstractEventLoop) -> None:
+    """Make a record the attempt that was claimed in a row."""
+    _, _, args, kwargs, _, *options, key, unique_for, transitions, checkpoint = row[:-4]
+    cancel, fingerprint, release, _ = row[-4:]
+    prior = _load(transitions)
+    on_lost, stuck_after, max_attempts, overrides = options
+    task = task.restored(_load(overrides) or {}, on_lost, stuck_after, max_attempts)
+    record.start_claimed(task, prior if isinstance(prior, list) else [], entry, loop)
+    record.fired_with = fingerprint, release
+    record.args, record.kwargs, record.unfit = _prepare_arguments(task, args, kwargs, fingerprint)
+    if cancel is not None:
+        record.cancel_reason = "asked"  # The request came while the last attempt ended.
+    if record.extras is not None:
+        record.extras.run_after = None  # Its moment has come.
+    if key or checkpoint is not None:
+        record.extras = record.extras or Extras()
+        record.extras.key, record.extras.unique_for = key, unique_for
+    if checkpoint is not None:
+        assert record.extras is not None  # Just made.
+        record.extras.checkpoint = checkpoint if isinstance(checkpoint, str) else json.dumps(checkpoint)
 
 
 def _load(value: Any) -> Any:
@@ -256,7 +266,7 @@ def _load(value: Any) -> Any:
 def _prepare_arguments(
     task: Task[..., Any], args: Any, kwargs: Any, fingerprint: str
 ) -> tuple[tuple[Any, ...], dict[str, Any], str]:
-    """Return the arguments of a row as the function takes them, and their fault, if any: the row may be forged."""
+    """Return the arguments of a row as the function takes them, and their fault, or "": the row may be forged."""
     args, kwargs = _load(args), _load(kwargs)
     if not (isinstance(args, list) and isinstance(kwargs, dict)):
         return (), {}, f"the row's arguments are a {type(args).__name__} and a {type(kwargs).__name__}"

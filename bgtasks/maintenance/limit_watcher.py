@@ -13,7 +13,7 @@ from ..runtime.limits import Limits
 
 
 class LimitWatcher:
-    """Looks every POLL_INTERVAL."""
+    """Reads the table every POLL_INTERVAL."""
 
     def __init__(self, settings: Settings, limits: Limits, backlog: Backlog) -> None:
         self._settings = settings
@@ -31,5 +31,5 @@ class LimitWatcher:
             self._backlog.expect_rows()  # Tasks that were fired during the pause wait in the table.
         for queue, most in self._limits.max_waiting.items():
             waiting = BackgroundTask.objects.using(alias).ready(timezone.now()).filter(queue_name=queue)
-            # Not beyond the bound: the table may hold a million rows.
+            # Counted up to the bound only: the table may have a million rows.
             self._limits.waiting[queue] = waiting.order_by("-priority", "id").values("pk")[:most].count()

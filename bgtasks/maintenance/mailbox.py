@@ -19,31 +19,31 @@ from ..process.state import ProcessState
 Message = dict[str, str | list[str]]
 
 FIRST_RETRY, LAST_RETRY = 1.0, 10.0  # Seconds until the mailbox listens again to a layer that failed.
-# Seconds of listening after which a failure may mean nothing: channels-redis raises when redis-py has read nothing for
-# 5 s. A message from this process to itself shows whether the layer works.
+# Seconds of listening. If a layer fails after that, it may still work: channels-redis raises when redis-py has read no
+# bytes for 5 s. A message from this process to itself shows whether it works.
 LONG_ENOUGH = 1.0
 PROBE: Message = {"type": "bgtasks.probe"}
 SEND_TIMEOUT = 5.0  # Seconds.
-MAX_SENDS = 100  # Messages on their way at once: with a layer that hangs their number would grow without end.
-LAST_WORDS = 0.3  # Seconds that the end of the process waits for messages on their way, and for the listener.
+MAX_SENDS = 100  # Messages on their way at once. With a layer that hangs, their number would grow without end.
+LAST_WORDS = 0.3  # Seconds that the end of the process waits for the messages on their way, and for the listener.
 
 AWAY = (
-    "The channel layer fails (%s: %s). Until it is back tasks that run in other processes are polled for, and the "
-    "admin's pages ask by themselves."
+    "The channel layer fails (%s: %s). Until it works again, awaited tasks in other processes are polled for, and the "
+    "admin's pages poll the server."
 )
 
 
 class Mailbox:
     """
-    Listens on the channel of this process, and sends to those of others without waiting, from any thread.
+    Listens on the channel of this process, and sends messages to the channels of other processes.
 
-    Only the event loop uses the layer. Without a layer the mailbox is never open.
+    Only the event loop uses the layer. In a project without a layer the mailbox is never open.
     """
 
     def __init__(self, state: ProcessState, on_message: Callable[[Any], None]) -> None:
         """
         Args:
-            on_message: is called on the loop with each message, which may have any content, from any sender.
+            on_message: called on the loop with each message. It may have any content, from any sender.
         """
         self.is_open = False
         self._state = state
@@ -70,10 +70,10 @@ class Mailbox:
 
     def send(self, process_id: UUID, message: Message, when_lost: Callable[[], None] = lambda: None) -> None:
         """
-        Send to a process, and wait for nothing.
+        Send a message to a process, without waiting until it is sent.
 
         Args:
-            when_lost: is called, from any thread, when it is known that the message was not sent.
+            when_lost: called, from any thread, when it is known that the message was not sent.
         """
         if self._loop is None or self._is_closed:
             when_lost()
@@ -84,7 +84,7 @@ class Mailbox:
             when_lost()
 
     def stop(self) -> None:
-        """End at once. Messages on their way are lost."""
+        """Stop at once. Messages on their way are lost."""
         self._is_closed = True
         self.is_open = False
         for task in (self._listener, *list(self._sends)):
@@ -94,7 +94,7 @@ class Mailbox:
     # On the loop.
 
     async def close(self) -> None:
-        """End after the messages on their way are sent: they may be about tasks that a drain cut short."""
+        """Stop after the messages on their way are sent: they may be about tasks that a drain cut short."""
         if self._loop is asyncio.get_running_loop():
             if self._sends:
                 await asyncio.wait(self._sends, timeout=LAST_WORDS)
@@ -110,6 +110,7 @@ class Mailbox:
             self._listener = asyncio.get_running_loop().create_task(self._listen(), name="bgtasks mailbox")
 
     async def _listen(self) -> None:
+        """Receive messages; when the layer fails, begin again after a delay, which grows. An outage is logged once."""
         delay, is_away, is_suspect = FIRST_RETRY, False, False
         while True:
             began = math.inf
@@ -125,7 +126,7 @@ class Mailbox:
                 self.is_open = True
                 while True:
                     self._on_message(await layer.receive(channel))
-            except Exception as error:  # noqa: BLE001, RUF100  # Whatever a layer raises.
+            except Exception as error:  # noqa: BLE001, RUF100  # Each kind of layer has its own exceptions.
                 is_suspect = True
                 if time.monotonic() - began >= LONG_ENOUGH:
                     delay, is_away = FIRST_RETRY, False

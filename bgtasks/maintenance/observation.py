@@ -1,4 +1,4 @@
-"""Who is dead, as one observer sees it: no clock of another machine counts, only beats that do not come."""
+"""The observation of processes: one is dead if its beats stop. No clock of another machine is read."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Beat = int | None  # None: the process has no row.
 @dataclass(frozen=True)
 class _Sighting:
     beat: Beat
-    since: float
+    since: float  # On the monotonic clock.
 
 
 class Observation:
     """
-    Watches the beats of processes on the observer's own monotonic clock.
+    Watches the beats of processes, by the observer's own monotonic clock.
 
     A process is dead when its beat has been the same for `dead_after` seconds, over successful looks at most two
-    heartbeats apart. A look that fails or comes late starts the observation anew: during an outage nobody can beat, and
-    nobody is to die of that.
+    heartbeats apart. A look that fails or comes late starts the observation anew: during an outage no process can beat,
+    and that must not count as death.
 
     >>> from uuid import UUID
     >>> process = UUID(int=1)
@@ -30,7 +30,7 @@ class Observation:
     [{}, {}, {}, {}]
     >>> observation.look(20, 20, {process: 7})
     {UUID('00000000-0000-0000-0000-000000000001'): 7}
-    >>> observation.look(31, 31, {process: 7})  # Late: who knows what happened in between.
+    >>> observation.look(31, 31, {process: 7})  # Late: the process may have beaten in between.
     {}
     """
 
@@ -45,12 +45,13 @@ class Observation:
         Take in one successful look.
 
         Args:
-            began: when it began, in seconds of the monotonic clock. A beat has surely not changed until then.
-            ended: when it ended. A beat that is new is surely as old as that.
-            beats: of all processes that are not known to have ended.
+            began: the moment before the look, in seconds of the monotonic clock. Up to it the beats that were found
+                unchanged did not change.
+            ended: the moment after the look. The beats that were found new had changed by then.
+            beats: the beats of all processes that are not known to have ended.
 
         Returns:
-            Those that are dead, each with the beat that it stopped at.
+            The dead processes, each with its last beat.
         """
         if self._last_began is None or ended - self._last_began > self._longest_gap:
             self._sightings.clear()
@@ -65,6 +66,6 @@ class Observation:
         }
 
     def silence(self, process: UUID, now: float) -> float:
-        """Return for how many seconds the beat of a process has been seen unchanged."""
+        """Return the seconds since the beat of a process was last seen to change."""
         sighting = self._sightings.get(process)
         return 0.0 if sighting is None else max(now - sighting.since, 0.0)

@@ -22,25 +22,25 @@ from ..status import FINISHED, Status
 from ..uuid7 import first_id_of
 
 BATCH = 500  # Rows in one transaction.
-FIRST = (300.0, 900.0)  # Seconds from a process's start until it prunes: processes that start together do not at once.
+FIRST = (300.0, 900.0)  # Seconds from a process's start to its first turn, at random: many may start together.
 EVERY = 3600.0  # Seconds.
-PAUSE = 1.0  # Seconds between two batches of a service: the journal has tasks to write.
+PAUSE = 1.0  # Seconds between two batches of the service, since the journal has tasks to write.
 
 
 @dataclass(frozen=True)
 class Retention:
-    """What is to be pruned at the moment `now`: finished tasks, and the processes and drains of that time."""
+    """The rows that are older than the retention at the moment `now`."""
 
     alias: str
     settings: Settings
     now: datetime
 
     def count(self) -> Counter[str]:
-        """Return how many rows are due, by status, with "processes" and "drains"."""
+        """Return the numbers of rows to delete: of tasks by status, of "processes", "drains" and "rate limits"."""
         return Counter({kind: number for kind, rows in self._due() if (number := rows.count())})
 
     def prune(self, size: int = BATCH) -> Iterator[Counter[str]]:
-        """Prune all that is due; yield after each batch, which is a transaction of its own, what it was."""
+        """Delete these rows in batches, each a transaction of its own; yield the numbers of each batch, as `count`."""
         for kind, rows in self._due():
             while deleted := self._delete(rows, size):
                 yield Counter({kind: deleted})
@@ -48,7 +48,7 @@ class Retention:
                     break
 
     def prune_batch(self, size: int) -> Counter[str]:
-        """Prune one batch; return what it was, empty if nothing was due."""
+        """Delete one batch; return its numbers, empty if there was no such row."""
         return next(self.prune(size), Counter())
 
     def _due(self) -> Iterator[tuple[str, Any]]:
@@ -56,17 +56,17 @@ class Retention:
         for status in sorted(FINISHED):
             is_well = status in (Status.SUCCESSFUL, Status.CANCELLED)
             before = self._before(settings.retention if is_well else settings.retention_failed)
-            # A task was fired before it finished, and ids sort by that moment: this bound is what the index knows.
+            # For the index: ids are in the order of firing, and a task is fired before it finishes.
             rows = BackgroundTask.objects.using(self.alias).filter(status=status, id__lt=first_id_of(before))
             yield status.value, rows.filter(finished_at__lt=before)
-        # They stay for as long as tasks may name them.
+        # Processes and drains stay as long as tasks may refer to them.
         before = self._before(max(settings.retention, settings.retention_failed))
         processes = Process.objects.using(self.alias).filter(state__in=[Process.State.STOPPED, Process.State.DEAD])
         ended = models.Q(stopped_at__lt=before) | models.Q(stopped_at=None, beat_at__lt=before)
         yield "processes", processes.filter(ended, id__lt=first_id_of(before))
         drains = Drain.objects.using(self.alias)
         yield "drains", drains.filter(started_at__lt=before, id__lt=first_id_of(before))
-        # No rate has a longer period, so what started before that counts no more.
+        # No rate has a longer period: older starts do not count any more.
         limits = RateLimit.objects.using(self.alias)
         yield "rate limits", limits.filter(used_at__gt=0, used_at__lt=time.time() - LONGEST_PERIOD)
 
@@ -77,15 +77,15 @@ class Retention:
         with bounded_transaction(self.alias):
             batch = rows.order_by("pk")
             if connections[self.alias].features.has_select_for_update_skip_locked:
-                batch = batch.select_for_update(skip_locked=True)  # Another process may be at the same.
+                batch = batch.select_for_update(skip_locked=True)  # Another process may be deleting the same rows.
             ids = list(batch.values_list("pk", flat=True)[:size])
             if ids:
-                rows.model._default_manager.using(self.alias).filter(pk__in=ids).delete()  # Counted in the ledger.
+                rows.model._default_manager.using(self.alias).filter(pk__in=ids).delete()  # The ledger counts them.
         return len(ids)
 
 
 class Pruner:
-    """Prunes now and then, a batch at a time. A process that ends soon, as a command does, leaves it to the servers."""
+    """Prunes every hour, in batches, and in servers only: other processes, such as commands, end soon."""
 
     def __init__(self, settings: Settings, state: ProcessState) -> None:
         self._settings = settings

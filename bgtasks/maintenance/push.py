@@ -1,9 +1,9 @@
 """
-Push: messages between processes about the ends of tasks, so that no caller has to wait for the next look at a row.
+Push: messages between processes about the ends of tasks, so that no caller has to wait for the next poll of a row.
 
 A process with a waiting caller asks the process that runs the task, which answers once the end is committed. A task
-that is not awaited elsewhere costs nothing. A message only says that a row is worth a look. The `Watcher` goes on
-polling, so a lost message only costs time, and a forged one does no harm.
+that is not awaited elsewhere costs nothing. A message carries no result: its receiver reads the row. The `Watcher` goes
+on polling, so a lost message only costs time, and a forged one does no harm.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Push:
     Asks other processes, and answers them: the `Peers` of the journal and the runner.
 
     Attributes:
-        asked_about: the live tasks for whose end other processes wait, and these. Of the journal's thread.
+        asked_about: by live task, the processes that wait for its end. Only the journal's thread uses it.
     """
 
     def __init__(self, state: ProcessState, journal: Journal) -> None:
@@ -46,26 +46,27 @@ class Push:
         self._journal = journal
         self.asked_about: dict[int, set[UUID]] = {}
         self.mailbox = Mailbox(state, self._receive)
-        self._to_look_at: set[int] = set()  # Each operation on it is atomic, from any thread.
-        self._questions: dict[int, _Question] = {}  # So is each on this.
+        # Both are used from any thread: each operation on them is atomic.
+        self._to_look_at: set[int] = set()
+        self._questions: dict[int, _Question] = {}
 
     async def close(self) -> None:
-        """End after the last messages, on the event loop."""
+        """Stop after the last messages, on the event loop."""
         await self.mailbox.close()
 
     def stop(self) -> None:
-        """End at once, from any thread."""
+        """Stop at once, from any thread."""
         self.mailbox.stop()
 
     # Asking.
 
     @property
     def is_look_due(self) -> bool:
-        """Whether to look at the row of a task before the next poll."""
+        """Whether the row of a task is to be read before the next poll."""
         return bool(self._to_look_at)
 
     def take_due(self, most: int) -> set[int]:
-        """Return up to `most` tasks whose rows are to be looked at now."""
+        """Return up to `most` tasks whose rows are to be read now."""
         taken: set[int] = set()
         while self._to_look_at and len(taken) < most:
             taken.add(self._to_look_at.pop())  # Only the journal's thread takes.
@@ -76,8 +77,8 @@ class Push:
         Ask the processes that run these tasks to report their ends, each process once about each task.
 
         Args:
-            is_poll: whether to ask again a process that has answered and runs the task all the same. Only in a poll, or
-                the two processes might ask and answer for ever.
+            is_poll: whether to ask a process again that has answered although its task still runs. That happens only
+                in a poll; otherwise the two processes might ask and answer for ever.
         """
         if not self.mailbox.is_open:
             return
@@ -102,7 +103,7 @@ class Push:
             self._questions.pop(number, None)
 
     def awaited(self, record: Record) -> None:
-        """Look soon which process runs an awaited task, to ask it. From any thread."""
+        """Find out soon which process runs an awaited task, to ask it. From any thread."""
         if self.mailbox.is_open:
             self._to_look_at.add(record.number)
 
@@ -121,7 +122,7 @@ class Push:
                 self._journal.submit(partial(self._note, UUID(int=by), numbers))
 
     def _look_at(self, numbers: list[int]) -> None:
-        """Look at these rows soon, if this process has asked about them."""
+        """Have these rows read soon, if this process has asked about them."""
         for number in numbers:
             question = self._questions.get(number)
             if question is not None and not question.is_answered:
@@ -133,7 +134,7 @@ class Push:
     # Answering, on the journal's thread.
 
     def _note(self, by: UUID, numbers: list[int], is_second_look: bool = False) -> None:
-        """Note the process that asks about these tasks; answer at once about those that are not here."""
+        """Note the process that asks about these tasks; answer at once about tasks that are not live here."""
         unknown: list[int] = []
         for number in numbers:
             if not self._journal.knows(number):
@@ -142,9 +143,8 @@ class Push:
                 askers.add(by)
         if unknown and is_second_look:
             self._send(by, unknown)
-        elif (
-            unknown
-        ):  # A task may have ended just now, and its end be on its way to the journal. Then that is written first.
+        elif unknown:
+            # The end of a task may be on its way to the journal. It is written before the second look.
             self._journal.submit(partial(self._note, by, unknown, True))
 
     def has_askers(self) -> bool:
@@ -156,7 +156,7 @@ class Push:
         return number in self.asked_about
 
     def answer(self, numbers: list[int]) -> None:
-        """Notify the processes that asked about these tasks: they have ended here, and their rows say so."""
+        """Notify the processes that asked about these tasks of their ends, which are committed."""
         by_asker: dict[UUID, list[int]] = defaultdict(list)
         for number in numbers:
             for by in self.asked_about.pop(number, ()):
@@ -169,7 +169,7 @@ class Push:
             self.mailbox.send(by, {"type": ANSWER, "tasks": _to_texts(numbers[start : start + MAX_TASKS])})
 
     def begin_anew(self) -> None:
-        """Go on under the new id of this process: the processes that asked look for their tasks again."""
+        """Go on under the new id of this process. The processes that have asked about its tasks read the rows."""
         self.answer(list(self.asked_about))
         self._questions.clear()
         self.mailbox.open_anew()
@@ -180,7 +180,7 @@ def _to_texts(numbers: list[int]) -> list[str]:
 
 
 def _to_numbers(texts: Any) -> list[int]:
-    """Return the ids of a message. Empty if it is not a list of at most MAX_TASKS texts, each an id."""
+    """Return the ids of a message; an empty list if `texts` is not a list of at most MAX_TASKS ids."""
     if not isinstance(texts, list) or len(texts) > MAX_TASKS:
         return []
     numbers = [_to_number(text) for text in texts]

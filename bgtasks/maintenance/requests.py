@@ -1,4 +1,4 @@
-"""Requests of other processes through the rows: to hold this process, to release it, to cancel a task."""
+"""The requests that other processes write into rows: to hold this process, to release it, to cancel a task."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ..runtime.cancelling import Canceller
 from ..runtime.executor import Executor
 from ..status import Status
 
-MAX_WAITING = 500  # Coroutine objects that wait here, in one look.
-ACKNOWLEDGE_AGAIN = 0.02  # Seconds until the next look for starts that are on their way.
+MAX_WAITING = 500  # Coroutine objects that wait here, in one query.
+ACKNOWLEDGE_AGAIN = 0.02  # Seconds until the next check for starts that are on their way.
 
 
 class Requests:
@@ -43,7 +43,8 @@ class Requests:
         self._executor = executor
         self._canceller = canceller
         self._next = 0.0
-        self._obeyed: tuple[UUID, datetime] | None = None  # The id of this process, and the request that holds it.
+        # The request that holds this process, with the id that the process had. None: there is no such request.
+        self._obeyed: tuple[UUID, datetime] | None = None
 
     def seconds_until_due(self, now: float) -> float:
         return max(self._next - now, 0.0)
@@ -51,7 +52,7 @@ class Requests:
     def run_once(self, now: float) -> None:
         self._next = now + self._settings.poll_interval
         alias = router.db_for_write(BackgroundTask)
-        if not self._state.is_ending:  # The end of the process is a drain of its own.
+        if not self._state.is_ending:  # A process that ends starts no tasks anyway.
             self._follow_hold_request(alias, now)
         self._follow_cancel_requests(alias)
 
@@ -59,10 +60,10 @@ class Requests:
         row = Process.objects.using(alias).filter(pk=self._state.id)
         request = row.values_list("drain_requested_at", "drain_acknowledged_at").first()
         if request is None:
-            return  # It is not written yet.
+            return  # The row is not written yet.
         requested_at, acknowledged_at = request
         if requested_at is None and self._obeyed is not None and self._obeyed[0] != self._state.id:
-            # The process has a new row, as after it was declared dead. The request is still valid.
+            # The process has a new row, for example since it was declared dead. The request is still valid.
             requested_at = self._obeyed[1]
             _update(row, drain_requested_at=requested_at)
         if requested_at is None:
@@ -76,9 +77,9 @@ class Requests:
 
     def _hold(self, row: Any, now: float) -> None:
         """
-        Stop the starts, and acknowledge that once all started tasks are committed as RUNNING.
+        Start no more tasks, and acknowledge that once all started tasks are committed as RUNNING.
 
-        Unlike a drain this has a way back. A start that is on its way still happens.
+        Unlike a drain it can be undone. A start that is on its way still happens.
         """
         if not self._state.is_held:
             self._state.hold()
@@ -89,7 +90,7 @@ class Requests:
             self._next = now + min(ACKNOWLEDGE_AGAIN, self._settings.poll_interval)
 
     def _release(self) -> None:
-        """Allow the starts again. Tasks that were fired meanwhile wait in the table, and coroutine objects here."""
+        """Start tasks again. Those that were fired meanwhile wait in the table, coroutine objects wait here."""
         self._state.release()
         self._backlog.expect_rows()
         self._executor.slots.match()
@@ -107,7 +108,7 @@ class Requests:
             numbers += [id_.int for id_ in asked.order_by().values_list("pk", flat=True)]
         for number in numbers:
             record = self._registry.live.get(number)
-            # Once: its clean-up may take time.
+            # Only once: a second cancellation would disturb its clean-up.
             if record is not None and record.cancel_reason in (None, "timeout"):
                 self._canceller.cancel(record)
 

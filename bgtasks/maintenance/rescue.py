@@ -1,4 +1,4 @@
-"""The rescue: finds dead processes, and gives the tasks that they left their declared verdicts."""
+"""The rescue: finds dead processes, and gives their tasks the declared verdicts."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ NAMED = 10  # Names in a log line.
 
 
 class Look:
-    """One look at the rows: the beats of the processes, and the ended processes that have left tasks behind."""
+    """One reading of the rows: the beats of the processes, and the ended processes whose tasks are live."""
 
     def __init__(self, using: str, own: UUID | None) -> None:
         """
         Args:
-            own: the process that looks, if it has a row. It does not judge itself.
+            own: the process that reads, if it has a row. It does not judge itself.
         """
         self.began = time.monotonic()
         owners = BackgroundTask.objects.using(using).find_owners()
@@ -45,16 +45,19 @@ class Look:
         ended = set(processes.filter(pk__in=unknown).exclude(state__in=Process.UP).values_list("pk", flat=True))
         self.ended = time.monotonic()
         self.beats = {process: beat for process, beat in beats.items() if process != own}
-        # A process whose row is missing may be about to write it anew.
+        # A process without a row may be about to write it again, so it is observed for some time too.
         self.beats |= dict.fromkeys(unknown - ended)
-        self.left_behind: set[UUID] = ended  # Processes that have ended, and have live rows.
+        self.left_behind: set[UUID] = ended  # The ended processes whose tasks are live.
 
 
 def declare_dead(using: str, process: UUID, beat: Beat) -> bool:
     """
-    Declare a process dead, unless it has beaten meanwhile; return whether it is dead.
+    Declare a process dead, unless its beat has changed; return whether it is dead.
 
-    That is final: if the process lives after all, it goes on under another id.
+    That is final: if the process is alive after all, it goes on under another id.
+
+    Args:
+        beat: the last beat that was seen. None: the process had no row.
     """
     if beat is None:
         return not Process.objects.using(using).filter(pk=process).exists()
@@ -65,17 +68,18 @@ def declare_dead(using: str, process: UUID, beat: Beat) -> bool:
 
 def rescue(using: str, process: UUID, by: str, only: Collection[UUID] | None = None) -> Iterator[list[Verdict]]:
     """
-    Give the tasks of an ended process their verdicts; yield after each batch, a transaction of its own.
+    Give the tasks of an ended process their verdicts, in batches; yield those of each batch after its commit.
 
     Args:
-        only: these tasks only. None: all.
+        by: the process or person that gives them, for the histories.
+        only: the tasks to rescue. None: all.
     """
     while verdicts := _rescue_batch(using, process, by, only):
         yield verdicts
 
 
 def _rescue_batch(using: str, process: UUID, by: str, only: Collection[UUID] | None) -> list[Verdict]:
-    """Give up to BATCH verdicts, and record in the row of the process the tasks that ran at its death."""
+    """Give up to BATCH verdicts; record in the row of the process the names of the tasks that ran at its death."""
     with bounded_transaction(using):
         rows = Process.objects.using(using).filter(pk=process)
         if connections[using].features.has_select_for_update:
@@ -95,10 +99,10 @@ def _rescue_batch(using: str, process: UUID, by: str, only: Collection[UUID] | N
 
 class Rescuer:
     """
-    Looks every HEARTBEAT for processes that do not beat and for rows that ended processes have left.
+    Looks every HEARTBEAT for processes that do not beat, and for live tasks of ended processes.
 
-    It looks for the rows again and again, not once per death: the last commit of a process may become visible only
-    after its death was noticed.
+    It looks for such tasks each time, not once per death: the last commit of a process may become visible only after
+    its death was noticed.
     """
 
     def __init__(
@@ -111,7 +115,8 @@ class Rescuer:
         self._journal = journal
         self._next = 0.0
         self._observation = Observation(settings.dead_after, settings.heartbeat)
-        self._orphans: set[tuple[UUID, datetime | None]] = set()  # Tasks, and when they started.
+        # The tasks, with their starts, that the last look has found RUNNING here and unknown to this process.
+        self._unknown: set[tuple[UUID, datetime | None]] = set()
 
     def seconds_until_due(self, now: float) -> float:
         if self._state.is_ending:
@@ -130,10 +135,10 @@ class Rescuer:
                 ended.add(process)
         for process in ended:
             self._rescue(using, process, now)
-        self._find_own_orphans(using)
+        self._give_back_unknown(using)
 
     def _rescue(self, using: str, process: UUID, now: float) -> None:
-        """Give one batch its verdicts; the next follows in the next turn, since the journal has tasks to write."""
+        """Give one batch its verdicts. The next one follows in the next turn, since the journal has tasks to write."""
         batches = rescue(using, process, str(self._state.id))
         verdicts = next(batches, [])
         if len(verdicts) == BATCH:
@@ -157,29 +162,31 @@ class Rescuer:
         )
         self._journal.after_commit.announce_verdicts(verdicts)
 
-    def _find_own_orphans(self, using: str) -> None:
+    def _give_back_unknown(self, using: str) -> None:
         """
-        Give back the rows that this process runs according to the table, and that it does not know.
+        Make rows READY again that this process runs according to the table, but does not know.
 
-        The answer to the COMMIT of a claim may be lost: its rows were claimed, and never started. A row that two looks
-        in a row find with the same start is no race with a write of the journal, on whose thread this runs. (The same
-        start: an attempt that has just ended may be on its way to the journal at one look, the next one at the other.)
+        The answer to the COMMIT of a claim may be lost: then its rows are claimed, but were never started.
+
+        A row is given back when two looks in succession find it with the same start. At one look the end of an attempt
+        may be on its way to the journal; at the next look that attempt is written, since this runs on the journal's
+        thread, and the row shows the end or a later start.
         """
         running: Any = BackgroundTask.objects.using(using).running().filter(process=self._state.id)
         if running.count() <= self._registry.count_running():
-            self._orphans = set()
+            self._unknown = set()
             return
         starts = running.values_list("pk", "started_at")
         unknown = {(id_, started_at) for id_, started_at in starts if not self._journal.knows(id_.int)}
-        for id_, started_at in unknown & self._orphans:
-            reason = "claimed, but its process never heard of it"
-            with bounded_transaction(using):
-                is_given_back = give_back(using, id_, self._state.id, started_at, reason)
-            if is_given_back:
-                self._backlog.expect_rows()
-                log(
-                    logging.WARNING,
-                    "Task %s was claimed in a transaction whose answer was lost; it is ready again.",
-                    id_,
-                )
-        self._orphans = unknown - self._orphans
+        for id_, started_at in unknown & self._unknown:
+            self._give_back(using, id_, started_at)
+        self._unknown = unknown - self._unknown
+
+    def _give_back(self, using: str, id_: UUID, started_at: datetime | None) -> None:
+        reason = "claimed, but its process never heard of it"
+        with bounded_transaction(using):
+            is_given_back = give_back(using, id_, self._state.id, started_at, reason)
+        if is_given_back:
+            self._backlog.expect_rows()
+            message = "Task %s was claimed in a transaction whose answer was lost; it is ready again."
+            log(logging.WARNING, message, id_)

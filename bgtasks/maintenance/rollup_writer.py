@@ -22,10 +22,10 @@ from ..process.state import ProcessState
 from ..uuid7 import uuid7
 
 EVERY = 2.0  # Seconds.
-LAG_EVERY = 30.0  # Seconds between two notes of the loop's lag where no task ends.
+LAG_EVERY = 30.0  # Seconds between two records of the loop's lag while no task ends.
 MISSING_RETRY = 60.0  # Seconds.
 PRUNE_EVERY = 3600.0  # Seconds.
-# Seconds for which rollups are kept. The longest pictures are of an hour (and three), three days, and seven.
+# Seconds for which rollups are kept. The pictures of minutes cover one or three hours, the others three and seven days.
 KEPT = {
     Rollup.Resolution.MINUTE: 4 * 3600,
     Rollup.Resolution.HALF_HOUR: 4 * 86400,
@@ -77,9 +77,9 @@ class RollupBucket:
 
 class RollupWriter:
     """
-    Takes the tally every two seconds while tasks end.
+    Writes the journal's tally every two seconds while tasks end.
 
-    A row is written whole: if the answer to a commit is lost, it is just written again.
+    A row is always written as a whole. So after a commit whose answer was lost, it is just written again.
     """
 
     def __init__(self, state: ProcessState, journal: Journal) -> None:
@@ -101,9 +101,9 @@ class RollupWriter:
         except DatabaseError as error:
             if not is_missing_table(error):
                 raise
-            # The release was rolled out before its migration. Tasks can be recorded, and must be.
+            # This release was rolled out before its migration. The journal can write tasks all the same.
             self._next = now + MISSING_RETRY
-            log(logging.WARNING, "What the admin's pictures are drawn from is not recorded. Run `manage.py migrate`.")
+            log(logging.WARNING, "The numbers for the admin's pictures are not recorded. Run `manage.py migrate`.")
             return
         if self._prune_at <= now < math.inf and self._state.is_server:
             self._prune_at = now + PRUNE_EVERY
@@ -114,7 +114,7 @@ class RollupWriter:
         self.run_once(math.inf)
 
     def flush(self, now: float) -> None:
-        """Write the counts since the last time."""
+        """Write the counts since the last call."""
         taken = self._journal.tally.take()
         if taken or now >= self._lag_at:
             self._lag_at = now + LAG_EVERY
@@ -140,7 +140,7 @@ class RollupWriter:
 
 
 def write_apart(using: str, taken: dict[str, Counts]) -> None:
-    """Write counts from a process without a journal, in rollups of no process, which are never added to."""
+    """Write counts from a process without a journal, in rollups that belong to no process and never grow."""
     seconds, no_process = time.time(), uuid7()
     with transaction.atomic(using=using):
         for resolution in Rollup.Resolution:
@@ -150,7 +150,7 @@ def write_apart(using: str, taken: dict[str, Counts]) -> None:
 
 
 def prune(using: str, now: datetime) -> None:
-    """Delete the rollups that no chart shows any more."""
+    """Delete the rollups that no picture shows any more."""
     for resolution, seconds in KEPT.items():
         old = Rollup.objects.using(using).filter(resolution=resolution, starts_at__lt=now - timedelta(seconds=seconds))
         with bounded_transaction(using):

@@ -27,9 +27,9 @@ from ..runtime.await_chain import Place, find_place, find_place_of_thread
 from ..status import Status
 
 YOUNG_HEARTBEATS = 2  # Tasks that have run for less are not looked at: most end before.
-SLICE = 0.0015  # Seconds that a loop is kept at a time.
+SLICE = 0.0015  # Seconds for which a loop is occupied at a time.
 PAUSE = 0.01  # Seconds between two slices.
-MAX_WRITES = 1000  # Rows in one transaction, and in one turn.
+MAX_WRITES = 1000  # Rows in one transaction, of which each turn has one.
 
 Found = dict[int, tuple[int, Place]]  # Attempt and place, by the task's number.
 
@@ -40,8 +40,8 @@ class Sighting:
 
     attempt: int
     place: Place
-    since: float  # Seconds since the epoch.
-    ignores_since: float = 0.0  # Since when it ignores its cancellation, in seconds since the epoch.
+    since: float  # When it was first seen there, in seconds since the epoch.
+    ignores_since: float = 0.0  # Since when it ignores its cancellation, in seconds since the epoch. 0: it does not.
     is_written: bool = False
 
     def as_json(self) -> str:
@@ -53,14 +53,14 @@ class Sighting:
 
 @dataclass(eq=False)
 class Sweep:
-    """A look at the tasks of one loop, on that loop, in slices: ten thousand tasks at once would stall it."""
+    """A look at the tasks of one loop, on that loop. It comes in slices, since thousands of tasks would stall it."""
 
     loop: asyncio.AbstractEventLoop
     records: list[Record]
     report: Callable[[Sweep], None]
     found: Found = field(default_factory=dict)
     slice_count: int = 0
-    thread_id: int | None = None  # Of the loop's thread, once a slice has run there.
+    thread_id: int | None = None  # The loop's thread, once a slice has run there.
 
     def begin(self) -> None:
         self.loop.call_soon_threadsafe(self.go_on)
@@ -82,7 +82,7 @@ class Sweep:
             return
         try:
             place = find_place(task.get_coro())
-        except Exception as error:  # Foreign awaitables are asked for their attributes.
+        except Exception as error:  # The attributes of foreign awaitables may be code that raises.
             message = "The place where task %s (%s) awaits cannot be found."
             log(logging.DEBUG, message, record.name, record.id, exc_info=error, hide=record.hide)
             return
@@ -91,7 +91,12 @@ class Sweep:
 
 
 class Sampler:
-    """Looks every HEARTBEAT at the tasks that run for longer than two of them. The places are seen, not followed."""
+    """
+    Looks every HEARTBEAT at the tasks that have run for longer than two heartbeats, and at those that ignore their
+    cancellation.
+
+    Between two looks a task may have been at other places.
+    """
 
     def __init__(self, settings: Settings, state: ProcessState, registry: Registry, journal: Journal) -> None:
         self._settings = settings
@@ -100,8 +105,8 @@ class Sampler:
         self._journal = journal
         self._next = 0.0
         self._seen: dict[int, Sighting] = {}
-        self._sweeps: list[Sweep] = []  # On their way.
-        self._threads: dict[asyncio.AbstractEventLoop, int] = {}
+        self._sweeps: list[Sweep] = []  # Those that have not reported yet.
+        self._threads: dict[asyncio.AbstractEventLoop, int] = {}  # The thread of each loop, as far as known.
 
     def seconds_until_due(self, now: float) -> float:
         return max(self._next - now, 0.0)
@@ -113,7 +118,7 @@ class Sampler:
         old = self._find_old()
         found = self._look_at_threads(old)
         self._sweeps = [sweep for sweep in self._sweeps if sweep.loop.is_running()]
-        if self._sweeps:  # A loop has not answered since the last time.
+        if self._sweeps:  # A loop has not answered since the last turn.
             for sweep in self._sweeps:
                 found |= self._find_blocking(sweep.loop)
         else:
@@ -140,7 +145,7 @@ class Sampler:
                 self._sweeps.append(sweep)
 
     def _receive(self, sweep: Sweep) -> None:
-        """Take in what was found, from the loop's thread."""
+        """Pass the findings of a sweep from the loop's thread to the journal's."""
 
         def take_in() -> None:
             if sweep in self._sweeps:
@@ -175,7 +180,7 @@ class Sampler:
         return {record.number: (record.attempt, place) for record in records if record.asyncio_task is task}
 
     def _note(self, found: Found) -> None:
-        """Write what has changed, as much as fits into one turn; the rest follows with the next."""
+        """Compare the places with those of the last look, and write the changes."""
         now = time.time()
         for number, (attempt, place) in found.items():
             seen = self._seen.get(number)
@@ -185,6 +190,10 @@ class Sampler:
                 self._seen[number] = Sighting(attempt, place, now, ignores_since)
             elif seen.ignores_since != ignores_since:
                 self._seen[number] = Sighting(attempt, place, seen.since, ignores_since)
+        self._write()
+
+    def _write(self) -> None:
+        """Write up to MAX_WRITES sightings; the rest follows in the next turn."""
         unwritten = [(number, seen) for number, seen in self._seen.items() if not seen.is_written]
         changed = [(number, seen) for number, seen in unwritten if self._has_row(number, seen)][:MAX_WRITES]
         if not changed:
@@ -197,6 +206,6 @@ class Sampler:
             seen.is_written = True
 
     def _has_row(self, number: int, seen: Sighting) -> bool:
-        """Tell whether its row says RUNNING already: the journal may be behind, and nothing would be updated."""
+        """Return whether the row of a task is RUNNING by now, so that an update finds it. The journal may be behind."""
         record = self._registry.live.get(number)
         return record is not None and record.written == (Status.RUNNING, seen.attempt)

@@ -21,11 +21,11 @@ from .watcher import Watcher
 
 @dataclass(frozen=True)
 class Services:
-    """The services, with those that have duties beside their turns."""
+    """The services, and those objects that have duties beside the turns."""
 
     all: tuple[Service, ...]
-    push: Push  # The way to other processes.
-    rollup_writer: RollupWriter  # Writes a last time at the end of the process.
+    push: Push  # It has no turns: it sends messages to other processes.
+    rollup_writer: RollupWriter  # It writes once more at the end of the process.
 
 
 def make_services(runner: Runner) -> Services:

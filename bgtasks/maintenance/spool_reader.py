@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter
 from pathlib import Path
 from uuid import UUID
 
@@ -23,9 +22,14 @@ from ..process.record import Record
 from ..process.registry import Registry
 from ..process.state import ProcessState
 from ..runtime.backlog import Backlog
+from ..status import Status
 
 EVERY = 60.0  # Seconds. The first look is at the start.
 BATCH = 500  # Records in one transaction.
+MAX_REFUSALS = 2  # A record that the database refuses more often is given up. See `Writer` for the tries.
+MAX_PUT_OFFS = 20  # Tries of records whose keys are in use, until the file is left to the next look.
+
+Spooled = dict[tuple[UUID, str], list[Record]]  # By the process that spooled them, and its release.
 
 
 class SpoolReader:
@@ -67,91 +71,124 @@ class SpoolReader:
             self._next = math.inf  # One log line is enough.
             return
         for path in found:
-            if path.suffix == spool.DONE or self._is_orphaned(using, path):
+            if path.suffix == spool.DONE or self._is_abandoned(using, path):
                 self._read(using, path)
 
-    def _is_orphaned(self, using: str, path: Path) -> bool:
-        """Return whether the reader of a file has ended."""
+    def _is_abandoned(self, using: str, path: Path) -> bool:
+        """Return whether the reader of a file has ended, or has failed in this very process."""
         try:
             reader = UUID(path.suffix[1:])
         except ValueError:
             return False  # Damaged lines, kept for a person to look at.
         if reader == self._state.id:
-            return True  # The last try failed.
+            return True
         return not Process.objects.using(using).filter(pk=reader, state__in=Process.UP).exists()
 
     def _read(self, using: str, path: Path) -> None:
-        own = self._state.id
+        """Claim a file, write its records, and delete it."""
         try:
-            claimed = path.rename(path.with_suffix(f".{own}") if path.suffix != spool.DONE else Path(f"{path}.{own}"))
+            claimed = path.rename(self._name_claimed(path))
             lines = claimed.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return  # Another process was first.
-        by_process: dict[tuple[UUID, str], list[Record]] = {}
+        spooled, damaged = self._decode(claimed, lines)
+        for (process, release), records in spooled.items():
+            self._write(using, process, release, records)
+        if damaged:
+            _keep_apart(claimed.with_suffix(".damaged"), damaged)
+        claimed.unlink()
+        self._announced.difference_update(record.number for records in spooled.values() for record in records)
+        log(logging.WARNING, "Read %s records from the spool file %s", len(lines) - len(damaged), path.name)
+
+    def _name_claimed(self, path: Path) -> Path:
+        own = self._state.id
+        return Path(f"{path}.{own}") if path.suffix == spool.DONE else path.with_suffix(f".{own}")
+
+    def _decode(self, path: Path, lines: list[str]) -> tuple[Spooled, list[str]]:
+        """Return the records, and the lines that are damaged."""
+        spooled: Spooled = {}
         damaged: list[str] = []
         for line in lines:
             try:
                 process, release, record = spool.decode(line, self._registry.functions)
             except spool.Damaged as error:
                 damaged.append(line)
-                log(logging.ERROR, "A line of the spool file %s is damaged: %s", claimed, error)
+                log(logging.ERROR, "A line of the spool file %s is damaged: %s", path, error)
             else:
-                by_process.setdefault((process, release), []).append(record)
-        for (process, release), records in by_process.items():
-            self._write(using, process, release, records)
-        if damaged:
-            aside = claimed.with_suffix(".damaged")
-            with aside.open("a", encoding="utf-8") as file:
-                file.write("\n".join(damaged) + "\n")
-            log(logging.ERROR, "%s damaged lines are kept in %s", len(damaged), aside)
-        claimed.unlink()
-        self._announced.difference_update(record.number for records in by_process.values() for record in records)
-        log(logging.WARNING, "Read %s records from the spool file %s", len(lines) - len(damaged), path.name)
+                spooled.setdefault((process, release), []).append(record)
+        return spooled, damaged
 
     def _write(self, using: str, process: UUID, release: str, records: list[Record]) -> None:
         """Write records as the process that spooled them would have. This process counts them as fired."""
         own = self._state.id
-        statements = statements_for(using, process, release, origin=own)
-        left = {record.number: record for record in records}
-        statuses: Counter[str] = Counter()
+        unwritten = _Unwritten(records, self._announced)
 
-        def wrote(batch: Batch) -> None:
-            for number, (record, entries) in batch.changes.items():
-                if number in batch.again:
-                    record.written = batch.again[number]
-                    continue
-                left.pop(number, None)
-                statuses[entries[-1][0].value] += 1
-            for number in batch.unchanged:
-                left.pop(number, None)
-            for number, (record, holder) in batch.conflicts.items():
-                message = "Task %s (%s) of a spool file is not fired: task %s has its key."
-                log(logging.WARNING, message, record.name, record.id, holder)
-                left.pop(number, None)
-            batch.changes = {
-                number: change for number, change in batch.changes.items() if number not in self._announced
-            }
-            self._announced.update(batch.changes)
+        def take_in(batch: Batch) -> None:
+            unwritten.take_in(batch)
             self._journal.after_commit.announce_batch(batch)
 
-        writer = Writer(statements, own, wrote)
-        put_off = 0
-        while left:
-            batch = list(left.values())[:BATCH]
+        writer = Writer(statements_for(using, process, release, origin=own), own, take_in)
+        put_off_count = 0
+        while batch := unwritten.find_next():
             writer.write(batch)
             if any(record.is_put_off for record in batch):
-                if put_off == MAX_PUT_OFFS:
+                if put_off_count == MAX_PUT_OFFS:
                     raise KeyContended("The keys of some records of a spool file are held by a transaction.")
-                put_off += 1
+                put_off_count += 1
                 time.sleep(PUT_OFF)
-            for record in batch:
-                record.is_put_off = False
-                if record.refusals > MAX_REFUSALS:
-                    log(logging.ERROR, "Task %s (%s) of a spool file cannot be recorded.", record.name, record.id)
-                    left.pop(record.number, None)
-        if statuses["READY"]:
+            unwritten.prepare_next_try(batch)
+        if unwritten.has_written_ready:
             self._backlog.expect_rows()
 
 
-MAX_REFUSALS = 2  # The second try is without the contents.
-MAX_PUT_OFFS = 20  # Tries until the file is left to the next look.
+class _Unwritten:
+    """
+    The records of one dead process that are not written yet.
+
+    Attributes:
+        has_written_ready: whether a written row waits for a process that claims it.
+    """
+
+    def __init__(self, records: list[Record], announced: set[int]) -> None:
+        """
+        Args:
+            announced: the tasks that were announced already; those that are written now are added.
+        """
+        self.has_written_ready = False
+        self._records = {record.number: record for record in records}
+        self._announced = announced
+
+    def find_next(self) -> list[Record]:
+        return list(self._records.values())[:BATCH]
+
+    def take_in(self, batch: Batch) -> None:
+        """Take in a committed batch, and leave in its changes only those to be announced."""
+        for number, (record, entries) in batch.changes.items():
+            if number in batch.again:
+                record.written = batch.again[number]
+            else:
+                self._records.pop(number, None)
+                self.has_written_ready |= entries[-1][0] is Status.READY
+        for number in batch.unchanged:
+            self._records.pop(number, None)
+        for number, (record, holder) in batch.conflicts.items():
+            message = "Task %s (%s) of a spool file is not fired: task %s has its key."
+            log(logging.WARNING, message, record.name, record.id, holder)
+            self._records.pop(number, None)
+        batch.changes = {number: change for number, change in batch.changes.items() if number not in self._announced}
+        self._announced.update(batch.changes)
+
+    def prepare_next_try(self, batch: list[Record]) -> None:
+        """Give up the records that the database refuses without their contents too."""
+        for record in batch:
+            record.is_put_off = False
+            if record.refusals > MAX_REFUSALS:
+                log(logging.ERROR, "Task %s (%s) of a spool file cannot be recorded.", record.name, record.id)
+                self._records.pop(record.number, None)
+
+
+def _keep_apart(path: Path, damaged: list[str]) -> None:
+    """Append damaged lines to a file of their own, for a person to look at."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n".join(damaged) + "\n")
+    log(logging.ERROR, "%s damaged lines are kept in %s", len(damaged), path)

@@ -1,4 +1,4 @@
-"""The watcher: brings the ends of tasks in other processes to the handles in this one."""
+"""The watcher: wakes the callers in this process that await tasks of other processes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..process.state import ProcessState
 from ..status import FINISHED, Status
 from .push import Push
 
-MAX_WATCHED = 500  # Rows in one look.
+MAX_WATCHED = 500  # Rows in one query.
 
 
 class Watcher:
     """
-    Looks every POLL_INTERVAL at the rows of tasks that are awaited here and not live in this process.
+    Reads every POLL_INTERVAL the rows of tasks that are awaited here, but not live in this process.
 
-    Where there is a channel layer it also looks as soon as another process reports an end, see `Push`.
+    With a channel layer it also reads a row as soon as another process reports its end, see `Push`.
     """
 
     def __init__(self, settings: Settings, state: ProcessState, registry: Registry, push: Push) -> None:
@@ -72,7 +72,7 @@ class Watcher:
             record.wake_waiters()
 
     def _refuse_deleted(self, missing: list[Record]) -> None:
-        """Wake the callers that await a task whose row is gone, but not those of a task that has no row yet."""
+        """Wake the callers of tasks whose rows are gone. A task whose row was never written may still get one."""
         for record in missing:
             if record.written is not None:
                 self._registry.handed_over.pop(record.number, None)
@@ -86,14 +86,14 @@ class Watcher:
         self._push.forget_all_but(registry.awaited)
 
     def _find_elsewhere(self, due: set[int], is_poll: bool) -> dict[int, Record]:
-        """Return awaited records that are not live here: the due ones first, and in a poll the others after them."""
+        """Return awaited records that are not live here: the due ones, and in a poll the others after them."""
         registry = self._registry
         awaited = registry.awaited
         numbers = [number for number in due if number in awaited]
         if is_poll:
             numbers += [number for number in list(awaited) if number not in due]
         found = [awaited[number] for number in numbers if number not in registry.live]
-        for record in found[:MAX_WATCHED]:  # To the end, so that all of them get their turn.
+        for record in found[:MAX_WATCHED]:  # They go to the end of the line, so that each record gets its turn.
             awaited.pop(record.number, None)
             awaited[record.number] = record
         return {record.number: record for record in found[:MAX_WATCHED]}

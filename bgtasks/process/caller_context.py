@@ -9,7 +9,7 @@ from asgiref.local import Local
 
 def _copy_apart() -> contextvars.Context:
     """
-    Copy the context, and what its asgiref Locals hold.
+    Copy the context and the values of its asgiref Locals.
 
     Up to asgiref 3.8 all attributes of a Local are in one dictionary, which the contexts made from one another share:
     a language that the caller switches back, or the thread behind its `async_to_sync`, would change inside the task.
@@ -22,7 +22,7 @@ def _copy_apart() -> contextvars.Context:
 
 
 def _shares_its_attributes() -> bool:
-    """Tell whether asgiref's Locals are of the kind that contexts share, by trying one."""
+    """Return whether copied contexts share the values of asgiref's Locals, by trying it."""
     local = Local()
     local.value = 1
     contextvars.copy_context().run(setattr, local, "value", 2)

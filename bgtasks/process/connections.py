@@ -1,9 +1,9 @@
 """
-The database connections of the package's own threads: how many are open, and what becomes of them at a fork.
+The database connections of the package's own threads: how many are open, and which a forked child closes.
 
-A forked child inherits SQLite's account of who holds which lock. While it has a connection of its parent's, it takes
-the parent's locks for its own; in the midst of a transaction of the parent's, the file is locked for it for good. See
-2.7 of https://www.sqlite.org/howtocorrupt.html.
+A forked child inherits SQLite's list of the locks of its parent. While it has a connection of the parent open, it takes
+these locks for its own. After a fork within a transaction of the parent, the file stays locked for the child. See 2.7
+of https://www.sqlite.org/howtocorrupt.html.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-LONGEST_WAIT = 5.0  # Seconds. Whoever forks is not held up for ever by a database that does not answer.
+LONGEST_WAIT = 5.0  # Seconds for which a fork waits for `no_forks`: a database may never answer.
 
-# By thread: what it has opened so far, and may have closed. Operations on these are atomic.
+# By thread: the connections that it has opened, some of them closed by now. Operations on these are atomic.
 _opened: dict[int, list[BaseDatabaseWrapper]] = {}
-_idle: set[int] = set()  # The threads that are in an `unused_connections`.
-_considerate: set[int] = set()  # The threads that use theirs in `no_forks` only.
-# From threads that stayed behind at a fork. Kept even from the garbage collector, which would close them.
+_idle: set[int] = set()  # The threads within `unused_connections`.
+_considerate: set[int] = set()  # The threads that use their connections within `no_forks` only.
+# Those of threads that a fork has left behind. Kept here, since the garbage collector would close them.
 _inherited: list[BaseDatabaseWrapper] = []
-_to_close: list[Any] = []  # What of it can be closed: connections of the driver.
+_to_close: list[Any] = []  # The driver's connections of those that can be closed.
 
-_gate = threading.RLock()  # A receiver of a signal may fork on the journal's own thread.
-_has_gate = False  # Whether the last fork has.
+_gate = threading.RLock()  # Reentrant: a receiver of a signal may fork on the journal's own thread.
+_has_gate = False  # Whether the last fork got the gate in time.
 
 
 @contextmanager
 def own_connections(is_considerate: bool = False) -> Iterator[None]:
     """
-    Count the connections that the current thread opens meanwhile, and close them at the end.
+    Count the connections that the current thread opens within the block, and close them at its end.
 
     Args:
-        is_considerate: it uses them in `no_forks` only.
+        is_considerate: whether the thread uses them within `no_forks` only.
     """
     thread = threading.get_ident()
     _opened[thread] = []
     if is_considerate:
         _considerate.add(thread)
     try:
-        while _to_close:  # Here, since it waits for ever if another thread was within SQLite at the fork.
+        while _to_close:  # Here and not at the fork: if a thread was within SQLite then, this waits for ever.
             _to_close.pop().close()
         yield
     finally:
@@ -59,7 +59,7 @@ def own_connections(is_considerate: bool = False) -> Iterator[None]:
 
 @contextmanager
 def unused_connections() -> Iterator[None]:
-    """Say that the current thread uses none of its connections meanwhile."""
+    """Promise that the current thread uses none of its connections within the block."""
     thread = threading.get_ident()
     _idle.add(thread)
     try:
@@ -70,13 +70,13 @@ def unused_connections() -> Iterator[None]:
 
 @contextmanager
 def no_forks() -> Iterator[None]:
-    """Have forks wait for the end of the block. A fork of this thread does not."""
+    """Make forks by other threads wait for the end of the block."""
     with _gate:
         yield
 
 
 def count_own_connections() -> int:
-    """Return how many are open, without asking a database or a thread. From any thread."""
+    """Return the number of open connections, without a query. From any thread."""
     return sum(each.connection is not None for opened in list(_opened.values()) for each in tuple(opened))
 
 
@@ -98,13 +98,13 @@ def _go_on() -> None:
 
 def _leave_behind() -> None:
     """
-    Tell, in the child, what can be closed.
+    Note, in the child, which inherited connections can be closed.
 
-    In the midst of a statement that would wait for ever, in the midst of a transaction change what the parent is at,
-    and another database than SQLite would take it for the parent's end.
+    Closing waits for ever within a statement, and changes the parent's data within a transaction. Other databases than
+    SQLite would take it for the end of the parent's connection.
     """
     global _gate
-    _gate = threading.RLock()  # Whoever holds the other one may have stayed behind.
+    _gate = threading.RLock()  # The thread that holds the old one may not exist in the child.
     for thread, opened in _opened.items():
         is_unused = thread in _idle or (_has_gate and thread in _considerate)
         for each in opened:

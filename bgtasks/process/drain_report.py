@@ -19,7 +19,7 @@ class DrainReport:
     finished_count: int = 0  # In time.
     cancelled_count: int = 0  # Cut short at the deadline.
     left_count: int = 0  # Did not end even when cancelled.
-    names: Counter[str] = field(default_factory=Counter)  # Of what did not finish.
-    cut_short_after: float | None = None  # Seconds until what was left was cut short.
-    course: list[tuple[float, int]] = field(default_factory=list)  # (seconds, how many were left), up to MAX_COURSE.
+    names: Counter[str] = field(default_factory=Counter)  # Of the tasks that did not finish.
+    cut_short_after: float | None = None  # Seconds until the unfinished tasks were cut short.
+    course: list[tuple[float, int]] = field(default_factory=list)  # (seconds, unfinished tasks), up to MAX_COURSE.
     is_written: bool = False  # Whether everything was committed before the deadline.

@@ -1,4 +1,4 @@
-"""What only some tasks have: a queue of their own, a moment to start at, progress, a checkpoint."""
+"""Extras: values that only some tasks have, such as a queue, a moment to start at, progress, a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ..definition import Task
 from ..definition.options import Conflict
 
-Told = tuple[float, float | None, str, float]  # Done, total, note, and when, in seconds since the epoch.
+Progress = tuple[float, float | None, str, float]  # (done, total, note, moment in seconds since the epoch)
 
 
 class Extras:
@@ -33,16 +33,16 @@ class Extras:
         self.on_conflict: Conflict = "existing"
         self.options: str | None = None  # JSON.
         self.run_after: float | None = None  # Seconds since the epoch.
-        self.told: Told | None = None  # Its progress.
+        self.told: Progress | None = None  # The last progress that the task has reported.
         self.checkpoint: str | None = None  # JSON.
-        self.version = 0  # Counts what changes without a change of the status.
-        self.written_version = 0  # The journal's.
-        self.is_progress_due = False  # Whether it is on its way to the journal.
-        self.progress_written_at = 0.0  # As `time.monotonic()` counts.
+        self.version = 0  # Counts changes of these values that come without a change of the status.
+        self.written_version = 0  # The version in the row.
+        self.is_progress_due = False  # Whether new progress is on its way to the journal.
+        self.progress_written_at = 0.0  # On the monotonic clock.
 
     @classmethod
     def of(cls, task: Task[..., Any] | None, now: float) -> Extras:
-        """Return what a task's options say, for one that is fired at `now`, in seconds since the epoch."""
+        """Return the extras of a task that is fired at `now`, in seconds since the epoch, by its options."""
         extras = cls()
         if task is not None:
             options = task.options
@@ -57,7 +57,7 @@ class Extras:
         return extras
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` makes the same of."""
+        """Return the values for `from_dict`."""
         return {name: getattr(self, name) for name in _SPOOLED}
 
     @classmethod
@@ -65,7 +65,7 @@ class Extras:
         extras = cls()
         for name in _SPOOLED:
             setattr(extras, name, values[name])
-        extras.version = 1  # None of it may be written yet.
+        extras.version = 1  # The row may have none of these values yet.
         return extras
 
 
@@ -75,7 +75,7 @@ _SPOOLED = (
 
 
 def _moment_of(run_after: datetime | timedelta | None, now: float) -> float | None:
-    """Return the moment to come, in seconds since the epoch; None if it is past already."""
+    """Return a future moment in seconds since the epoch, None if it is past already."""
     if run_after is None:
         return None
     moment = run_after.timestamp() if isinstance(run_after, datetime) else now + run_after.total_seconds()

@@ -1,4 +1,4 @@
-"""The language and time zone of who fires, for a task that runs on another thread's loop."""
+"""The language and time zone of the caller, for a task that runs on the loop of another thread."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from django.utils import timezone, translation
 @dataclass(frozen=True, slots=True)
 class Locale:
     """
-    What Django keeps per thread or context.
+    The language and time zone that Django has for a thread or context.
 
-    A copied context carries it along on one thread only: in another one asgiref (from 3.12 on) hides it.
+    A copied context keeps them on the same thread only: on another thread asgiref (from 3.12 on) hides them.
     """
 
     language: str | None

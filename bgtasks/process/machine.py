@@ -1,4 +1,4 @@
-"""What a process says of itself: its server and its memory."""
+"""The server and the memory of this process."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def name_server() -> str:
 
 
 def is_server() -> bool:
-    """Tell whether this process serves requests, as far as can be seen from outside."""
+    """Return whether this process is one of the known servers, by the name of its program."""
     return name_server() in SERVERS
 
 
 def is_under_test() -> bool:
     """
-    Tell whether Django's test environment is set up.
+    Return whether Django's test environment is set up.
 
-    `mail.outbox` would say so outside tests too: the backend that keeps mails in memory makes it.
+    `mail.outbox` exists outside tests, too, if the project uses the mail backend that keeps mails in memory.
     """
     utils = sys.modules.get("django.test.utils")
     return utils is not None and hasattr(utils._TestState, "saved_data")
 
 
 def read_memory() -> int | None:
-    """Return the resident memory of this process in bytes, where the system tells it cheaply (Linux), else None."""
+    """Return the resident memory of this process in bytes, None where reading it takes long (all but Linux)."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -157,7 +157,7 @@ class Record:
 
     def take(self) -> bool:
         """
-        Take the token. Returns true to one caller only, from whichever thread.
+        Take the token; return True to one caller only, in any thread.
 
         `list.pop` is atomic. It decides "start it now" against "write it as READY for any process", and for `afire`
         "withdraw it" against "send it to the database".
@@ -228,13 +228,13 @@ class Record:
         self.history = [entry]
 
     def forget_attempt(self) -> None:
-        """Reset what the last attempt has set, before the next one."""
+        """Reset the attributes that the last attempt has set, before the next one."""
         self.asyncio_task = self.cancel_reason = self.deadline = self.failure = self.error = None
         self.is_started = self.is_past_soft_timeout = False
         self.ignores_since = 0.0
 
     def refuse(self, refusal: Refusal) -> None:
-        """Become a task that does not exist."""
+        """Make this the record of a task that does not exist: it was not fired after all, or its row is gone."""
         self.refusal = refusal
         self.forget_coroutine()
         self.wake_waiters()
@@ -291,6 +291,6 @@ class Record:
         raise kind(f"Task {self.name} ({self.id}) {outcome}. {detail}".strip(), self.id) from cause
 
 
-# One lock for all records: it is held for a moment, and for awaited tasks only. Reentrant, since the garbage collector
-# may find a rolled back task at that moment.
+# One lock for all records: it is held for a moment, and for awaited tasks only. It is reentrant, since the garbage
+# collector may run within it and refuse a task whose transaction was rolled back.
 _waiters_lock = threading.RLock()

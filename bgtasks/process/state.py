@@ -15,7 +15,7 @@ class Phase(Enum):
     RUNNING = "running"
     HELD = "held"  # A request in its row stopped the starts, and another can allow them again.
     DRAINING = "draining"  # It ends: running tasks finish, or are cut short at a deadline.
-    STOPPED = "stopped"  # Its journal has ended, and nothing more is recorded.
+    STOPPED = "stopped"  # Its journal ends, and records nothing new.
 
 
 class ProcessState:

@@ -1,1 +1,1 @@
-"""What carries tasks out and records them in one process."""
+"""The runtime: carries out the tasks of one process, from `fire` to their outcomes."""

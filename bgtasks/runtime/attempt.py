@@ -7,10 +7,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 from ..definition import arguments
 from ..definition.retry import find_delay
+from ..definition.sensitive import Hide
 from ..exceptions import Retry
 from ..failure import Failure, describe, storable
 from ..log import log
@@ -43,8 +45,8 @@ class Attempts(TaskOwner, Protocol):
 
     max_result_bytes: int
 
-    def begin(self, record: Record) -> bool:
-        """Take the first step of an attempt; return False if its verdict was given already."""
+    def is_live_here(self, record: Record) -> bool:
+        """Return whether the task is live in this process. If not, its verdict was given, and the attempt is void."""
 
     def lease(self, record: Record) -> Place:
         """Return the place where the attempt makes its thread-sensitive calls."""
@@ -59,15 +61,42 @@ class Attempts(TaskOwner, Protocol):
         """Take the outcome of the attempt."""
 
 
+def start(executor: Attempts, record: Record) -> asyncio.Task[None]:
+    """Start an attempt on the loop of its record, in the thread of that loop."""
+    # Built by hand: a task factory of the project may be eager, and would run the body inside `fire`.
+    name = record.task.loop_name if record.task is not None else record.name
+    task = asyncio.Task(carry_out(executor, record), loop=record.loop, name=name, context=record.context)
+    record.asyncio_task = task
+    # The first step removes it: a callback at the end would cost each task another turn of the loop.
+    record.when_never_begun = partial(_end_unbegun, executor, record)
+    task.add_done_callback(record.when_never_begun)
+    if record.cancel_reason is not None:  # It was cancelled while the start was on its way to the loop.
+        task.cancel()
+    return task
+
+
+def _end_unbegun(executor: Attempts, record: Record, task: asyncio.Task[None]) -> None:
+    """End an attempt that was cancelled before its first step: none of its code has run."""
+    record.when_never_begun = None
+    executor.end(record, cancelled_outcome(record))
+
+
+def _take_first_step(record: Record) -> None:
+    assert record.asyncio_task is not None and record.when_never_begun is not None  # noqa: PT018  # It was started.
+    record.asyncio_task.remove_done_callback(record.when_never_begun)
+    record.when_never_begun = None
+
+
 async def carry_out(executor: Attempts, record: Record) -> None:
     """
     Carry out one attempt, and give its outcome to the executor.
 
-    Runs in the attempt's own context. `SystemExit` and `KeyboardInterrupt` stop here like any other exception: outside
-    of this asyncio task they would end the server.
+    Runs in the attempt's own context. `SystemExit` and `KeyboardInterrupt` are caught like any other exception: if they
+    left this asyncio task, they would end the server.
     """
-    if not executor.begin(record):
-        # Other processes declared this one dead before the first line: the verdict stands, and the task may run there.
+    _take_first_step(record)
+    if not executor.is_live_here(record):
+        # Other processes declared this one dead before the first line. The verdict stands; the task may run elsewhere.
         executor.end(record, LOOP_ENDED)
         return
     record.is_started = True
@@ -83,10 +112,10 @@ async def carry_out(executor: Attempts, record: Record) -> None:
         value = await (coroutine if coroutine is not None else _call(executor, record))
     except BaseException as error:  # noqa: BLE001, RUF100  # See above.
         if isinstance(error, GeneratorExit) and not _is_running(record):
-            raise  # No code raised it: the coroutine is closed together with its loop.
+            raise  # The coroutine is being closed, together with its loop.
         try:
             outcome = _conclude_error(record, error)
-        except BaseException as second:  # noqa: BLE001, RUF100  # Foreign code in the error itself may raise anything.
+        except BaseException as second:  # noqa: BLE001, RUF100  # Foreign code in the error may raise any exception.
             outcome = Status.FAILED, f"ended in a way that cannot be described: {type(second).__name__}"
     else:
         outcome = _conclude_value(executor.max_result_bytes, record, value)
@@ -109,7 +138,7 @@ async def _call(executor: Attempts, record: Record) -> Any:
 
 
 def call_in_thread(record: Record, function: Callable[..., Any]) -> Returned:
-    """Call a function, and return an error as a value: a `StopIteration` cannot pass through a future."""
+    """Call a function, and return its error as a value: a `StopIteration` cannot pass through a future."""
     record.thread_id = threading.get_ident()
     try:
         return function(*record.args, **record.kwargs), None
@@ -120,7 +149,7 @@ def call_in_thread(record: Record, function: Callable[..., Any]) -> Returned:
 
 
 async def call_later(function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], kwargs: Any) -> Any:
-    """Call a function that is only marked as a coroutine function: the call may run any code, so not in `fire`."""
+    """Call a function that is only marked as a coroutine function. `fire` does not: the call may run any code."""
     return await function(*args, **kwargs)
 
 
@@ -139,6 +168,7 @@ def _conclude_value(max_bytes: int, record: Record, value: Any) -> Outcome:
 
 
 def _conclude_error(record: Record, error: BaseException) -> Outcome:
+    """Return the outcome of an attempt that has raised, with the failure noted in the record."""
     if isinstance(error, asyncio.CancelledError) and (
         record.cancel_reason is not None or _is_cancelled_from_outside(record)
     ):
@@ -151,28 +181,32 @@ def _conclude_error(record: Record, error: BaseException) -> Outcome:
         return Status.CANCELLED, f"cancelled on request; it raised {_summarise(record, error)}"
     if isinstance(error, Retry) and error.__cause__ is not None:
         error = error.__cause__  # The failure itself; `Retry` only says how to go on.
-    try:
-        trace = error.__traceback__
-        while (
-            trace is not None and trace.tb_frame.f_code.co_filename == __file__
-        ):  # The frames of this module explain nothing.
-            trace = trace.tb_next
-        record.failure = describe(error, trace, hide)
-        # A handle may keep the error for long. The dropped frames refer to the record, and would make a cycle.
-        record.error = error.with_traceback(trace)
-    except BaseException:  # noqa: BLE001, RUF100  # An exception's attributes may be foreign code too.
-        record.failure = Failure("Exception", "an exception that could not be described", "", "")
+    record.failure = _note_error(record, error, hide)
     if delay is None:
-        _log(record, error, logging.ERROR, "")
+        _log(record, record.failure, error, logging.ERROR, "")
         return Status.FAILED, f"raised {record.failure.summary}"
-    assert record.task is not None  # It may be tried again.
+    assert record.task is not None  # It has retries.
     if record.extras is None:
-        # Defaults, as in the row: its function may declare those of another release, such as a key.
+        # With the defaults, as in the row. Its function may declare other values now, such as a key.
         record.extras = Extras()
     record.extras.run_after = time.time() + delay
     again = f"; again in {delay:.3g} s, attempt {record.attempt + 1} of {record.task.max_attempts}"
-    _log(record, error, logging.WARNING, again)
+    _log(record, record.failure, error, logging.WARNING, again)
     return Status.READY, f"raised {record.failure.summary}{again}"
+
+
+def _note_error(record: Record, error: BaseException, hide: Hide | None) -> Failure:
+    """Note an error for the handles of the task; return its description for the row."""
+    try:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+            trace = trace.tb_next  # The frames of this module explain nothing.
+        failure = describe(error, trace, hide)
+        # A handle may keep the error for long. The dropped frames refer to the record, and would make a cycle.
+        record.error = error.with_traceback(trace)
+    except BaseException:  # noqa: BLE001, RUF100  # An exception's attributes may be foreign code too.
+        return Failure("Exception", "an exception that could not be described", "", "")
+    return failure
 
 
 def _summarise(record: Record, error: BaseException) -> str:
@@ -188,7 +222,11 @@ def cancelled_outcome(record: Record) -> Outcome:
 
 
 def _is_cancelled_from_outside(record: Record) -> bool:
-    """Return whether other code cancelled the asyncio task, as a loop does at its end, or the task raised by itself."""
+    """
+    Return whether other code cancelled the asyncio task, as a loop does at its end.
+
+    If not, the task's own code raised the CancelledError.
+    """
     return record.asyncio_task is not None and record.asyncio_task.cancelling() > 0
 
 
@@ -199,14 +237,13 @@ def _is_running(record: Record) -> bool:
         return False
 
 
-def _log(record: Record, error: BaseException, level: int, again: str) -> None:
-    """Log the failure once, in the task's own context: log filters may read its context variables."""
-    assert record.failure is not None
+def _log(record: Record, failure: Failure, error: BaseException, level: int, again: str) -> None:
+    """Log a failure, in the context of the task: log filters may read its context variables."""
     details = {
         "task_id": str(record.id),
         "task_name": record.name,
         "attempt": record.attempt,
-        "error_fingerprint": record.failure.fingerprint,
+        "error_fingerprint": failure.fingerprint,
     }
     log(
         level,
@@ -214,7 +251,7 @@ def _log(record: Record, error: BaseException, level: int, again: str) -> None:
         record.name,
         record.id,
         record.attempt,
-        record.failure.summary,
+        failure.summary,
         again,
         exc_info=error,
         hide=record.hide,

@@ -1,8 +1,9 @@
 """
-Where a task stands: the innermost frame of the project's own code, on the whole chain of what it awaits.
+The await chain: finds the line of the project at which a suspended task waits.
 
-`asyncio.Task.get_stack()` shows only the outermost frame of a suspended task. The chain behind it is followed here,
-through coroutines, generators, async generators and other asyncio tasks. File and line only, never a variable.
+`asyncio.Task.get_stack()` shows only the outermost frame of a suspended task. That frame awaits another object, which
+has a frame of its own, and so on. This chain is followed here through coroutines, generators, async generators and
+other asyncio tasks, to its innermost frame in the project's own code. Variables are never read, except one of asyncio.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from typing import Any, NamedTuple
 
 from ..frames import is_project_file
 
-LONGEST_CHAIN = 1000  # Links; a chain may even lead in a circle.
+LONGEST_CHAIN = 1000  # Links. A chain may be a circle.
 
 _FRAMES = ("cr_frame", "gi_frame", "ag_frame")
 _AWAITED = ("cr_await", "gi_yieldfrom", "ag_await")
-# Until Python 3.11 `wait_for` wraps what it awaits in a task, and awaits something that does not lead to it.
+# Up to Python 3.11 `wait_for` makes a task for its argument, but awaits a future that does not lead to this task. Its
+# local variable `fut` does.
 _WAIT_FOR = asyncio.wait_for.__code__ if sys.version_info < (3, 12) else None
-_HIDDEN = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType, asyncio.Future)
-# What Python puts between two links and does not tell of: `__anext__` of an async generator and the like.
+_LINKS = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType, asyncio.Future)
+# The types of objects that Python puts between two links, without an attribute that leads on: `__anext__` of an async
+# generator and the like.
 _WRAPPERS = frozenset(
     {"async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper", "FutureIter"}
 )
@@ -39,10 +42,10 @@ class Place(NamedTuple):
 
 def find_place(awaited: Any) -> Place | None:
     """
-    Return where the project's code waits in a suspended coroutine. Call it on the coroutine's own loop.
+    Return the line at which the project's code waits in a suspended coroutine. Call it on the coroutine's own loop.
 
     Returns:
-        None if no frame is the project's own, or if the coroutine is over.
+        None if no frame belongs to the project's code, or if the coroutine has ended.
     """
     found = None
     for frame in _walk(awaited):
@@ -52,7 +55,7 @@ def find_place(awaited: Any) -> Place | None:
 
 
 def find_place_of_thread(ident: int) -> Place | None:
-    """Return which line of the project a thread is at. It may have gone on by the time this returns."""
+    """Return the line of the project's code that a thread is running. The thread goes on meanwhile."""
     frame = sys._current_frames().get(ident)
     while frame is not None and not is_project_file(frame.f_code.co_filename):
         frame = frame.f_back
@@ -78,14 +81,14 @@ def _frame_of(awaited: Any) -> types.FrameType | None:
 
 
 def _next(awaited: Any) -> Any:
-    """Return what this one awaits; None at the end of the chain."""
+    """Return the next link of the chain, the object that this one awaits; None at its end."""
     for name in _AWAITED:
         if hasattr(awaited, name):
             return getattr(awaited, name)
     if isinstance(awaited, asyncio.Task):
         return awaited.get_coro()
     if isinstance(awaited, asyncio.Future):
-        # `asyncio.gather` awaits many: the first that is not done stands for them.
+        # `asyncio.gather` awaits several futures: the first one that is not done stands for all.
         return next((child for child in getattr(awaited, "_children", ()) if not child.done()), None)
     if type(awaited).__name__ in _WRAPPERS:
         return next((found for found in gc.get_referents(awaited) if _is_link(found)), None)
@@ -93,4 +96,4 @@ def _next(awaited: Any) -> Any:
 
 
 def _is_link(found: Any) -> bool:
-    return isinstance(found, _HIDDEN) or type(found).__name__ in _WRAPPERS
+    return isinstance(found, _LINKS) or type(found).__name__ in _WRAPPERS

@@ -13,7 +13,7 @@ from .limits import Limits
 
 @dataclass(frozen=True)
 class Expected:
-    """The rows to claim now. The claimer looks for others only now and then."""
+    """The kinds of rows that a claim expects, so that it need not look for them first."""
 
     has_rows: bool  # Rows without limits.
     has_limited: bool  # Rows with limits of their own, for which there may be room.
@@ -22,12 +22,13 @@ class Expected:
 
 class Backlog:
     """
-    What this process knows of rows that wait in the table, so that it claims them at once or at their moment.
+    The knowledge of this process about rows that wait in the table. It claims them at once, or at their moment.
 
-    Other processes may claim them first. From any thread; only the journal's thread takes.
+    Other processes may claim them first. The methods may be called from any thread, `take` and `settle` only from the
+    journal's.
 
     Attributes:
-        has_rows: whether rows without limits wait. Newly fired tasks then queue up behind them, even if a slot is free:
+        has_rows: whether rows without limits wait. Then newly fired tasks queue up behind them, even if a slot is free:
             otherwise the rows might wait for ever.
     """
 
@@ -35,10 +36,10 @@ class Backlog:
         self.has_rows = False
         self._limits = limits
         self._has_limited = False
-        self._version = 0  # Counts up with each expected row: one that comes during a claim is not forgotten.
+        self._version = 0  # Counts the expectations, so that one that comes during a claim is not forgotten.
         # Moments, in seconds since the epoch.
-        self._moments: list[float] = []  # A heap, of rows that wait for their `run_after`.
-        self._limited_at = math.inf  # When a rate has room again.
+        self._moments: list[float] = []  # A heap: the `run_after` of waiting rows.
+        self._limited_at = math.inf  # The moment at which a rate has room again.
         self._lock = threading.Lock()  # Guards the moments.
 
     def expect(self, record: Record) -> None:
@@ -89,17 +90,18 @@ class Backlog:
             self.expect_rows()
 
     def take(self) -> Expected:
-        """Return the rows to claim now. Rows that are expected during the claim are left to the next one."""
-        expected = Expected(self.has_rows, self._has_limited or self.has_rows, self._version)
+        """Begin a claim, and return its expectations. Those that come during the claim are left to the next one."""
+        version = self._version  # Read first: an expectation that comes now is not lost.
+        expected = Expected(self.has_rows, self._has_limited or self.has_rows, version)
         self._has_limited = False
         return expected
 
     def settle(self, expected: Expected, is_left: bool) -> None:
         """
-        End the claim of expected rows.
+        End a claim.
 
         Args:
-            is_left: whether rows without limits may still wait, since all slots were used.
+            is_left: whether rows without limits may still wait, since each free slot got one.
         """
         self.has_rows = is_left
         if expected.version != self._version:

@@ -1,4 +1,4 @@
-"""The commits: starts and answers that follow from what the journal has committed, on the journal's thread."""
+"""The commits: starts tasks and answers callers as soon as rows are committed, on the journal's thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..process.state import ProcessState
 from ..status import Status
 from .attempt import ASKED_FOR
 from .backlog import Backlog
-from .cancelling import Canceller
+from .cancelling import Interrupter
 from .concluding import Concluder
 from .ends import Ends
 from .executor import Executor
@@ -38,7 +38,7 @@ class Commits:
         backlog: Backlog,
         executor: Executor,
         concluder: Concluder,
-        canceller: Canceller,
+        interrupter: Interrupter,
         ends: Ends,
     ) -> None:
         self._state = state
@@ -47,7 +47,7 @@ class Commits:
         self._backlog = backlog
         self._executor = executor
         self._concluder = concluder
-        self._canceller = canceller
+        self._interrupter = interrupter
         self._ends = ends
 
     def handed_over(self, records: list[Record]) -> None:
@@ -62,19 +62,19 @@ class Commits:
         self._ends.announce()
 
     def ready_again(self, records: list[Record]) -> None:
-        """Expect rows that are READY once more: they could not be claimed before this commit."""
+        """Expect rows that are READY again. Before this commit they could not be claimed."""
         for record in records:
             self._backlog.expect(record)
 
     def conflicted(self, record: Record, holder: UUID) -> None:
-        """Refuse a record whose key another task has: it was not fired."""
+        """Refuse a record whose key another task has. It was not fired."""
         assert record.extras is not None  # It has a key.
         has_slot = record.status is Status.RUNNING
         self._registry.live.pop(record.number, None)
         self._registry.handed_over.pop(record.number, None)
         record.refuse(KeyConflict(record.extras.key, holder))
         if has_slot:
-            self._executor.free_slot(record)  # Before the answer: a caller who fires another task then finds the slot.
+            self._executor.free_slot(record)  # Before the answer, so that the caller's next task finds the slot.
         answer, record.acknowledgement = record.acknowledgement, None
         if answer is not None:
             with contextlib.suppress(RuntimeError):  # The loop of the caller may be closed by now.
@@ -104,7 +104,7 @@ class Commits:
         """
         Give up a record, since other processes declared this one dead.
 
-        What it still does here is cancelled and counts no more.
+        If its attempt is running, it is cancelled, and its outcome does not count.
 
         Args:
             status: the verdict in its row; READY if any process may start it.
@@ -112,33 +112,36 @@ class Commits:
         record.is_taken = True
         was_running = record.status is Status.RUNNING
         self._registry.live.pop(record.number, None)
-        record.take()  # It may still wait here for a slot.
+        record.take()  # It may wait here for a slot.
+        self._adopt_verdict(record, status)
+        if not was_running:
+            record.forget_coroutine()
+        elif record.is_recorded_first:  # It is never started, so its slot is freed here.
+            record.forget_coroutine()
+            self._executor.free_slot(record)
+        else:
+            self._interrupter.interrupt(record, "taken")
+        self._ends.announce()
+
+    def _adopt_verdict(self, record: Record, status: Status) -> None:
         if status.is_finished:
             record.reason = TAKEN
             record.history.append((status, time.time(), record.attempt, TAKEN))
             record.wake_waiters()
         else:
             # The old attempt may still run. If this process claims the row again, it makes another record, since this
-            # one has yet to end. Callers that await this record are woken by a look at the row.
+            # one has yet to end. The callers that await this record are woken by the watcher, which reads the row.
             record.history.append((Status.READY, time.time(), record.attempt, TAKEN))
             if record.waiters:
                 self._registry.awaited[record.number] = record
-        if was_running and record.is_recorded_first:  # It is never started, so its slot is freed here.
-            record.forget_coroutine()
-            self._executor.free_slot(record)
-        elif was_running:
-            self._canceller.interrupt(record, "taken")
-        else:
-            record.forget_coroutine()
-        self._ends.announce()
 
     # Claims, on the event loop.
 
     def start_claimed(self, records: Iterable[Record]) -> None:
-        """Start rows that this process has claimed, each live and in a slot that was reserved for it."""
+        """Start the records of claimed rows. Each is live by now, and has its slot."""
         for record in records:
             if self._state.is_ending:
-                # Claimed while the drain began: other processes take it, as if it had never been claimed.
+                # Claimed while the drain began. Another process starts it, as if it had never been claimed.
                 self._concluder.hand_back(record, "given back by a draining process")
                 self._executor.free_slot(record)
             elif record.cancel_reason is not None:

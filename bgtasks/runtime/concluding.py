@@ -1,4 +1,4 @@
-"""The conclusion of attempts: a final status, or READY again for any process."""
+"""The conclusion of attempts: a final status, or READY again, for any process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from ..process.registry import Registry
 from ..process.state import ProcessState
 from ..status import Status
 from .ends import Ends
+
+READY, INTERRUPTED = Status.READY, Status.INTERRUPTED  # On Python 3.11 a lookup on the enum takes 80 ns, a global 10.
 
 
 class Concluder:
@@ -30,11 +32,11 @@ class Concluder:
         """
         if record.coroutine is not None:
             record.forget_coroutine()
-        if status is Status.READY:
+        if status is READY:
             self._leave_to_any_process(record, record.attempt, reason)
             return
-        if status is Status.INTERRUPTED:
-            if self._state.is_ending:  # Any code that cancelled it did so because the process ends.
+        if status is INTERRUPTED:
+            if self._state.is_ending:  # Then all cancellations without a reason come from the end of the process.
                 record.cancel_reason = record.cancel_reason or "drain"
             if record.may_run_again:
                 self.hand_back(record, reason)
@@ -48,8 +50,8 @@ class Concluder:
         """
         Let any process start the task again.
 
-        A drain, or a claim that led to no start, is not the task's fault: it gets the attempt back. A cancellation from
-        elsewhere may be its fault, and counts: otherwise such a task could begin again for ever.
+        The attempt does not count if it was cut short by a drain, or never started after its claim: that is not the
+        task's fault. After any other cancellation it counts, or else such a task might be started again for ever.
         """
         is_our_doing = record.cancel_reason == "drain" or not record.is_started
         attempts = max(record.attempt - 1, 0) if is_our_doing else record.attempt
@@ -60,13 +62,13 @@ class Concluder:
         self._forget(record)
         if record.waiters:
             self._registry.awaited[record.number] = record  # Another process may come to run it.
-        # Last: from here on the journal may write it, and claim it again, while this thread stands still.
-        record.history.append((Status.READY, time.time(), attempts, reason))
+        # Last: from here on the journal may write the row, and claim it again, before this thread goes on.
+        record.history.append((READY, time.time(), attempts, reason))
         self._write(record)
 
     def _forget(self, record: Record) -> None:
         self._registry.live.pop(record.number, None)
-        record.context = NO_CONTEXT  # It refers to the record in turn, and to all that the request left in it.
+        record.context = NO_CONTEXT  # The old one refers to the record in turn, and to objects of the request.
 
     def _write(self, record: Record) -> None:
         self._journal.put_again(record)

@@ -14,15 +14,15 @@ from ..process.extras import Extras
 from ..process.record import Record
 
 MAX_NOTE = 200  # Characters.
-MAX_PROGRESS = 1e15  # What JSON, JavaScript and the databases all hold to the unit.
+MAX_PROGRESS = 1e15  # Up to here JSON, JavaScript and the databases are exact to the unit.
 MAX_CHECKPOINT_BYTES = 256 * 1024
 
 
 class ProgressListener(Protocol):
-    """Has the rows of running tasks written."""
+    """The writer of the rows of running tasks, as their own code sees it."""
 
     def write_soon(self, record: Record) -> None:
-        """Write the progress of a task, now and then."""
+        """Write the progress of a task within an interval."""
 
     def write(self, record: Record) -> None:
         """Write a change of a task's extras at once."""
@@ -37,18 +37,18 @@ class TaskOwner(Protocol):
 
     @property
     def progress(self) -> ProgressListener:
-        """Writes what the task reports."""
+        """The writer of the task's progress and checkpoints."""
 
 
-# Set in the attempt's own context: asyncio tasks that the task starts inherit it.
+# Set in the attempt's own context, which the asyncio tasks that it starts inherit.
 attempt_variable: ContextVar[tuple[TaskOwner, Record]] = ContextVar("bgtasks_attempt")
 
-# The ASGI scope of the current request, set by `Lifespan`: a task that it fires records it.
+# The ASGI scope of the current request, set by `Lifespan`. It is recorded with the tasks that the request fires.
 scope_variable: ContextVar[dict[str, Any] | None] = ContextVar("bgtasks_scope", default=None)
 
 
 class TaskContext:
-    """The task that is running here."""
+    """The running task, for its own code."""
 
     __slots__ = ("_owner", "_record")
 
@@ -71,7 +71,7 @@ class TaskContext:
 
     @property
     def draining(self) -> bool:
-        """Whether this process is shutting down: a long task should come to its end."""
+        """Whether this process is shutting down, so that a long task should come to its end."""
         return self._owner.is_draining
 
     @property
@@ -81,7 +81,7 @@ class TaskContext:
 
     @property
     def soft_timeout_reached(self) -> bool:
-        """Whether this attempt has taken longer than its `soft_timeout`: it should save its results and end."""
+        """Whether this attempt has taken longer than `soft_timeout`, and should save its results and end."""
         return self._record.is_past_soft_timeout
 
     @property
@@ -92,15 +92,14 @@ class TaskContext:
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """
-        Report the progress of this task, for the admin and other readers of the row. Cheap: call it as often as you
-        like.
+        Report the progress of this task, for the admin and other readers of its row.
 
-        The row is written at most every POLL_INTERVAL, and at the end.
+        Calls are cheap, also a million of them: the row is written at most every POLL_INTERVAL, and at the end.
 
         Args:
             done: the finished amount of work, in any unit.
-            total: the whole amount, in the same unit. None: not known.
-            note: the current step, up to 200 characters; the rest is cut off.
+            total: the whole amount, in the same unit. None: it is not known.
+            note: the current step, up to 200 characters. The rest is cut off.
 
         Raises:
             TypeError: an amount is not a number, or the note not a string.
@@ -124,21 +123,21 @@ class TaskContext:
         """
         Store the position of this task, so that the next attempt, in any process, can go on from there.
 
-        Committed within milliseconds, as `fire` is. With `None` the next attempt begins anew.
+        It is committed within milliseconds, as a fired task is. With `None` the next attempt starts from the beginning.
 
         Args:
             value: plain data that JSON can hold, up to 256 KiB.
 
         Raises:
             TypeError: JSON cannot hold the value.
-            ValueError: it is too large, or has content that databases cannot hold.
+            ValueError: the value is too large, or has content that databases cannot hold.
         """
         try:
             text = arguments.encode_value(value)
         except TypeError as error:
             kind = type(value).__name__
             raise TypeError(
-                f"set_checkpoint: the value is a {kind} that JSON cannot hold ({error}). Keep plain data, such as a "
+                f"set_checkpoint: the value is a {kind} that JSON cannot hold ({error}). Store plain data, such as a "
                 "position or a primary key."
             ) from None
         except ValueError as error:
@@ -146,7 +145,7 @@ class TaskContext:
         if len(text) > MAX_CHECKPOINT_BYTES:
             raise ValueError(
                 f"set_checkpoint: the value takes {len(text)} bytes as JSON, more than {MAX_CHECKPOINT_BYTES}. Store "
-                "the data elsewhere and keep where it is."
+                "the data elsewhere, and only its place in the checkpoint."
             )
         extras = self._extras()
         extras.checkpoint = text
@@ -178,10 +177,11 @@ def current() -> TaskContext:
     try:
         owner, record = attempt_variable.get()
     except LookupError:
-        raise RuntimeError("bgtasks.current() is called outside a task: only code that a task runs has one.") from None
+        raise RuntimeError("bgtasks.current() is called outside a task. Only the code of a task can call it.") from None
     return TaskContext(owner, record)
 
 
 def is_inside_live_task() -> bool:
+    """Return whether a task whose attempt still counts runs the calling code."""
     found = attempt_variable.get(None)
     return found is not None and found[1].is_live

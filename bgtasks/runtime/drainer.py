@@ -18,7 +18,7 @@ from ..process.record import Record
 from ..process.registry import Registry
 from ..status import Status
 from .attempt import ASKED_FOR
-from .cancelling import Canceller
+from .cancelling import Interrupter
 from .concluding import Concluder
 from .ends import Ends
 
@@ -27,10 +27,10 @@ NOT_RECORDED = (Status.INTERRUPTED, "not recorded before the drain ended")
 
 class Drainer:
     """
-    Carries out one drain, on the loop that it is made on.
+    Carries out one drain, on the running loop.
 
-    An event loop that ends cancels all its tasks and waits for them, the drain among them. For the drain a cancellation
-    means that its caller waits for running tasks no longer. It still cuts them short and writes their last states.
+    An event loop that ends cancels all its asyncio tasks and waits for them, the drain among them. A cancelled drain
+    waits for running tasks no longer, but it still cuts them short and writes their last states.
     """
 
     def __init__(
@@ -39,27 +39,28 @@ class Drainer:
         registry: Registry,
         journal: Journal,
         concluder: Concluder,
-        canceller: Canceller,
+        interrupter: Interrupter,
         ends: Ends,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._journal = journal
         self._concluder = concluder
-        self._canceller = canceller
+        self._interrupter = interrupter
         self._ends = ends
         self._is_hurried = False
-        self._step = asyncio.Event()
+        self._step = asyncio.Event()  # Set when tasks may have ended.
         self._loop = asyncio.get_running_loop()
         self._note: Callable[[], None] = lambda: None
         ends.watch(self._look_again)
 
     async def drain(self, asked_by: str, deadline: float) -> DrainReport:
         """
-        Wait for the running tasks, cut short the rest at the deadline, and write it all.
+        Wait for the running tasks, cut short the rest, and write all records.
 
         Args:
-            deadline: the end of all of it, on the monotonic clock.
+            deadline: the moment, on the monotonic clock, at which all of that is done. CANCEL_GRACE and FLUSH_TIMEOUT
+                before it, the rest is cut short.
         """
         began = time.monotonic()
         ended_before = self._ends.finished_count
@@ -83,11 +84,12 @@ class Drainer:
         return report
 
     def hurry(self) -> None:
-        """Wait no longer for running tasks, since the caller of the drain does not wait either."""
+        """Wait for running tasks no longer, since the caller of the drain does not wait either."""
         self._is_hurried = True
         self._step.set()
 
     async def _wait_until(self, is_over: Callable[[], bool], deadline: float) -> None:
+        """Wait until `is_over` returns true, checked after each end of a task, or until the deadline."""
         while not is_over():
             self._note()
             self._step.clear()
@@ -107,6 +109,7 @@ class Drainer:
             self._loop.call_soon_threadsafe(self._step.set)
 
     def _note_course(self, report: DrainReport, began: float, step: float) -> None:
+        """Note the number of unfinished tasks, at most once in `step` seconds."""
         seconds = time.monotonic() - began
         if not report.course or seconds - report.course[-1][0] >= step:
             report.course.append((seconds, len(self._find_unfinished())))
@@ -118,14 +121,14 @@ class Drainer:
                 return await conclusion.wait()
 
     def _find_unfinished(self) -> list[Record]:
-        """Return the records that the drain waits for: all live ones but those that another process can start."""
+        """Return the records that the drain waits for: all live ones except those that another process can start."""
         live = list(self._registry.live.values())
         return [record for record in live if record.status is Status.RUNNING or record.task is None]
 
     async def _cut_short(self, report: DrainReport, deadline: float) -> None:
-        """Cut short the unfinished records, and leave those that do not end before the deadline to themselves."""
+        """Cut short the unfinished records, and leave alone those that do not end before the deadline."""
         self._ends.begin_cutting_short()
-        report.names += self._ends.interrupted  # The server may have cancelled them together with this drain.
+        report.names += self._ends.interrupted  # Those that the server has cancelled, together with this drain.
         interrupted_count = self._ends.interrupted.total()
         cut_short = self._find_unfinished()
         if cut_short or report.names:
@@ -135,7 +138,7 @@ class Drainer:
             self._cut_short_one(record)
         await self._wait_until(lambda: all(_is_for_rescue(left) for left in self._find_unfinished()), deadline)
         left = self._find_unfinished()
-        for record in left:  # They ignore the cancellation, or are threads that cannot be cancelled.
+        for record in left:  # They ignore the cancellation, or run in threads, which cannot be cancelled.
             if not _is_for_rescue(record):
                 self._concluder.conclude(record, Status.INTERRUPTED, "still running when the drain ended")
             self._leave_to_itself(record.asyncio_task)
@@ -146,19 +149,19 @@ class Drainer:
         if record.status is Status.READY:
             if record.take():
                 self._concluder.conclude(record, Status.INTERRUPTED, "not started before the drain ended")
-        elif record.is_recorded_first:  # The database has not taken it, so it has not begun.
+        elif record.is_recorded_first:  # It is not committed, so it has not begun.
             self._concluder.conclude(record, *(ASKED_FOR if record.cancel_reason == "asked" else NOT_RECORDED))
         elif self._is_hurried and record.asyncio_task is not None and record.asyncio_task.cancelling():
             record.cancel_reason = record.cancel_reason or "drain"  # A second cancellation would disturb its clean-up.
         elif not _is_for_rescue(record):
-            self._canceller.interrupt(record, "drain")
+            self._interrupter.interrupt(record, "drain")
 
     def _leave_to_itself(self, task: asyncio.Task[Any] | None) -> None:
         """
-        Let the loop end without a task that ignores its cancellation: waiting for it would keep the process for ever.
+        Let the loop end without a task that ignores its cancellation: a wait for it might never end.
 
-        Its verdict is given, so none of its later actions counts. The loop forgets it by a function that asyncio has
-        for foreign kinds of tasks: https://docs.python.org/3/library/asyncio-extending.html#task-lifetime-support
+        Its verdict is given, so its outcome does not count. The loop forgets it by a function that asyncio has for
+        foreign kinds of tasks: https://docs.python.org/3/library/asyncio-extending.html#task-lifetime-support
         """
         if task is not None and task.get_loop() is self._loop:
             asyncio._unregister_task(task)
@@ -185,9 +188,9 @@ def _log_drain(report: DrainReport) -> None:
 
 def _is_for_rescue(record: Record) -> bool:
     """
-    Return whether the row of a record stays RUNNING: a thread cannot be cancelled, and may go on until the process
-    ends.
+    Return whether the verdict of a record is left to the rescue, that is, whether its row stays RUNNING.
 
-    A task that may run again must not do so before that; the rescue waits for it.
+    A thread cannot be cancelled, and may go on until the process ends. If its task may run again, it must not do so
+    before that, and the rescue comes after the end of the process.
     """
     return record.thread_id is not None and record.on_lost == "rerun"

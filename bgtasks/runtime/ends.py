@@ -1,4 +1,4 @@
-"""The ends of tasks in this process: counted for the drain, which each of them wakes."""
+"""The ends of tasks in this process, counted for the drain. Each end wakes the drain."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 class Ends:
     """
-    Counts from any thread; the drain reads.
+    Counts the ends of tasks, from any thread.
 
     Attributes:
-        finished_count: the attempts that ended by themselves, or before a drain.
-        interrupted: the names of attempts that were cut short during a drain, by whichever code.
-        is_cutting_short: whether the drain cuts the rest short: tasks that draining tasks fire are not started any
-            more.
+        finished_count: the number of attempts that ended, except those that were cut short during a drain.
+        interrupted: the names of the attempts that were cut short during a drain, by any code.
+        is_cutting_short: whether the drain is cutting tasks short. From then on tasks that running tasks fire are not
+            started any more.
     """
 
     def __init__(self) -> None:
@@ -24,12 +24,13 @@ class Ends:
         self._wake: Callable[[], None] | None = None
 
     def watch(self, wake: Callable[[], None]) -> None:
-        """Begin a drain: call `wake`, from any thread, when a task has ended here or left this process."""
+        """Count for a new drain, and call `wake`, from any thread, when a task has ended or has left this process."""
         self.interrupted.clear()
         self.is_cutting_short = False
         self._wake = wake
 
     def begin_cutting_short(self) -> None:
+        """Note that the drain waits for running tasks no longer."""
         self.is_cutting_short = True
 
     def count(self, name: str, is_interrupted: bool) -> None:
@@ -40,6 +41,6 @@ class Ends:
             self.finished_count += 1
 
     def announce(self) -> None:
-        """Wake the drain, if there is one: the task that has ended or left may have been the last."""
+        """Wake the drain, if there is one: a task has ended or has left this process, perhaps the last one."""
         if self._wake is not None:
             self._wake()

@@ -1,4 +1,4 @@
-"""The patience of the callers of `afire`: the same for all, so each loop needs only one timer."""
+"""The expiry of waiting callers of `afire`. All have the same time limit, so each loop needs only one timer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections import deque
 
 class Expiry:
     """
-    Answers False to the callers that have waited for too long on one event loop.
+    Answers False to the callers that have waited for too long, on one event loop.
 
-    A timer for each caller would take 8 µs: it is made, sorted into the loop's heap by comparisons in Python,
-    cancelled, and removed from the heap again.
+    A timer for each caller would take 8 µs: asyncio sorts it into a heap by comparisons in Python, and removes it from
+    there after the cancellation.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
@@ -21,12 +21,13 @@ class Expiry:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, answer: asyncio.Future[bool]) -> None:
+        """Set a future to False after the time limit, unless it has its answer by then."""
         self._waiting.append((self._loop.time() + self._seconds, answer))
         if self._timer is None:
             self._timer = self._loop.call_later(self._seconds, self._look)
 
     def forget_answered(self) -> bool:
-        """Forget the callers that have their answer; return whether others wait. If not, this object is done."""
+        """Forget the callers that have their answers; return whether others wait. If not, this object can go."""
         waiting = self._waiting
         while waiting and waiting[0][1].done():
             waiting.popleft()
@@ -45,7 +46,7 @@ class Expiry:
 
 
 def settle(answer: asyncio.Future[bool], is_committed: bool) -> None:
-    if not answer.done():  # Its caller may have given up.
+    if not answer.done():  # The caller may have given up.
         answer.set_result(is_committed)
 
 

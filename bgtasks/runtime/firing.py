@@ -1,4 +1,4 @@
-"""Firing: makes a record of a call of `fire` or `afire`, and refuses what cannot be fired."""
+"""Firing: checks the arguments of `fire` and `afire`, and makes a record of them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from ..uuid7 import uuid7_int
 from .attempt import call_later
 from .context import scope_variable
 
+READY = Status.READY  # On Python 3.11 a lookup on the enum takes 80 ns, a global 10.
+
 Args = arguments.Args
 Kwargs = arguments.Kwargs
 
@@ -29,7 +31,8 @@ class Firing:
 
     def __init__(self, max_args_bytes: int) -> None:
         self._max_args_bytes = max_args_bytes
-        # Longer strings are encoded at once and measured, so that plain ones cannot exceed MAX_ARGS_BYTES together.
+        # In characters. The journal encodes strings up to this length later: as many of them as a call may have stay
+        # below MAX_ARGS_BYTES together. Longer strings are encoded and measured at once.
         self._max_plain_length = min(1000, max_args_bytes // (8 * arguments.MAX_PLAIN_COUNT))
 
     def make(self, task: Any, args: Args, kwargs: Kwargs) -> Record:
@@ -37,7 +40,7 @@ class Firing:
         Return the record of a task function, a coroutine function or a coroutine object. Part of the hot path.
 
         Raises:
-            TypeError: it cannot be fired, or its arguments do not fit, or JSON cannot hold them.
+            TypeError: `task` cannot be fired, its arguments do not fit, or JSON cannot hold them.
             ValueError: an argument or a name has content that databases cannot hold, or is too large.
         """
         if type(task) is not Task:
@@ -65,7 +68,7 @@ class Firing:
         record = self.make(task, args, kwargs)
         if record.coroutine is None:
             record.coroutine = call_later(function, record.args, record.kwargs)
-        record.task, record.function = None, task  # Recorded with its arguments, but not run again.
+        record.task, record.function = None, task  # It is recorded with its arguments, but cannot be run again.
         return record
 
     def _make_for_coroutine(self, coroutine: Coroutine[Any, Any, Any], args: Args, kwargs: Kwargs) -> Record:
@@ -73,7 +76,7 @@ class Firing:
             record = _new_record(_name_coroutine(coroutine, args, kwargs), None, (), {})
         except BaseException:
             if not _has_started(coroutine):
-                coroutine.close()  # Python would warn about it later.
+                coroutine.close()  # Otherwise Python warns that it was never awaited.
             raise
         record.coroutine = coroutine
         return record
@@ -92,7 +95,7 @@ class Firing:
 
 def _new_record(name: str, task: Task[..., Any] | None, args: Args, kwargs: Kwargs) -> Record:
     now = time.time_ns()
-    entry = (Status.READY, now / 1e9, 0, "fired")
+    entry = (READY, now / 1e9, 0, "fired")
     record = Record(uuid7_int(now), name, task, args, kwargs, NO_LOOP, copy_context(), entry)
     if (scope := scope_variable.get()) is not None:
         record.scope = scope
@@ -112,7 +115,7 @@ def _name_coroutine(coroutine: Coroutine[Any, Any, Any], args: Args, kwargs: Kwa
         ValueError: no database can hold the name.
     """
     if _has_started(coroutine):
-        raise TypeError(f"{coroutine!r} has been started already: fire a coroutine that nothing has awaited.")
+        raise TypeError(f"{coroutine!r} has been started already: fire a coroutine that was not awaited.")
     name = kwargs.pop("name", None)
     if args or kwargs:
         raise TypeError(f"{coroutine!r} has its arguments already: only `name=` may be given with it.")
@@ -126,10 +129,10 @@ def _name_coroutine(coroutine: Coroutine[Any, Any, Any], args: Args, kwargs: Kwa
 
 def _check_function(function: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
     """
-    Return the `async def` function that was given.
+    Return the argument of `fire` if it is an `async def` function.
 
     Raises:
-        TypeError: for anything else, with what may be fired.
+        TypeError: it is not. The message names the kinds of objects that can be fired.
     """
     if not isinstance(function, type) and iscoroutinefunction(function):
         return cast("Callable[..., Coroutine[Any, Any, Any]]", function)

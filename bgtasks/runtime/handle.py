@@ -1,4 +1,4 @@
-"""`TaskHandle`: what `fire` returns."""
+"""`TaskHandle`: the return value of `fire`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HandleOwner(Protocol):
     """The runner, as handles see it."""
 
     def watch(self, record: Record) -> None:
-        """Look for the end of an awaited task, wherever it runs."""
+        """Find out when an awaited task ends, in any process."""
 
     def cancel(self, record: Record) -> bool:
         """Cancel a task; return False if it was finished already."""
@@ -34,11 +34,10 @@ class HandleOwner(Protocol):
 
 class TaskHandle(Generic[R_co]):
     """
-    A fired task, seen from where it was fired.
+    A fired task, as the code sees it that has fired it.
 
-    Awaiting it waits for the end and returns the result. The waiting code may be cancelled, as a view is when its
-    client
-    disconnects: the asyncio task of the work is never exposed, so the work goes on.
+    `await handle` waits for the end of the task and returns its result. If the waiting code is cancelled, as a view is
+    when its client disconnects, the task goes on.
     """
 
     __slots__ = ("_owner", "_record")
@@ -77,17 +76,17 @@ class TaskHandle(Generic[R_co]):
         """
         Wait for the end of the task and return its result.
 
-        The row follows within milliseconds; during a database outage it follows later.
+        Its row is written within milliseconds after the end; during a database outage it is written later.
 
         Args:
-            timeout: seconds. None: as long as it takes.
+            timeout: seconds. None: without limit.
 
         Raises:
-            TimeoutError: it has not ended yet, and goes on.
-            TaskFailed, TaskCancelled, TaskInterrupted, TaskLost: it ended without a result.
-            RolledBack: it was fired in a transaction that was rolled back, and never existed.
+            TimeoutError: the task has not ended yet. It goes on.
+            TaskFailed, TaskCancelled, TaskInterrupted, TaskLost: the task ended without a result.
+            RolledBack: the task was fired in a transaction that was rolled back, and never existed.
             KeyConflict: another task has its key, and it never existed.
-            TaskNotFound: its row was deleted before it ended, and it did not run in this process.
+            TaskNotFound: the row was deleted before the task ended, and the task did not run in this process.
         """
         if self._record.is_live:
             await self._wait_for_end(timeout)
@@ -119,11 +118,11 @@ class TaskHandle(Generic[R_co]):
         Block this thread until the end of the task, and return its result. For sync code; async code awaits the handle.
 
         Args:
-            timeout: seconds. None: as long as it takes.
+            timeout: seconds. None: without limit.
 
         Raises:
-            RuntimeError: in a thread that the task may need: that of an event loop, a lane, or the journal.
-            TimeoutError: it has not ended yet, and goes on.
+            RuntimeError: called in a thread that the task may need: that of an event loop, a lane, or the journal.
+            TimeoutError: the task has not ended yet. It goes on.
             TaskFailed, TaskCancelled, TaskInterrupted, TaskLost, RolledBack, KeyConflict, TaskNotFound: as `wait`.
         """
         self._owner.check_may_block()
@@ -142,22 +141,22 @@ class TaskHandle(Generic[R_co]):
 
     @property
     def conflict(self) -> UUID | None:
-        """The id of the task that has its key, if it was not fired for that reason. None as long as that is unknown."""
+        """The id of the task with its key, if it was not fired for that reason. None: it was fired, or may yet be."""
         refusal = self._record.refusal
         return refusal.id if isinstance(refusal, KeyConflict) else None
 
     def cancel(self) -> bool:
         """
-        Ask the task to stop: at once if it has not started, by a `CancelledError` at its next await if it runs.
+        Cancel the task: at once if it has not started, by a `CancelledError` at its next await if it runs.
 
         Returns:
-            False if it had ended already. True is no promise that it ends as CANCELLED: it may still return a result.
+            False if it had ended already. After True the task may still end otherwise, for example with a result.
         """
         return self._owner.cancel(self._record)
 
     def get_admin_url(self) -> str:
         """
-        Return the path of its page in Django's admin.
+        Return the path of the task's page in Django's admin.
 
         Raises:
             NoReverseMatch: the project has no admin.

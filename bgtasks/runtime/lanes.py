@@ -2,7 +2,8 @@
 Lanes: the few threads, each with its database connections, on which the tasks' ORM calls run.
 
 Without lanes asgiref gives each task that outlives its request a thread and a connection of its own, which are never
-closed. A lane is a one-thread executor that asgiref finds under a `ThreadSensitiveContext` which is never entered.
+closed. A lane is an executor with one thread. asgiref uses it for the thread-sensitive calls in the lane's
+`ThreadSensitiveContext`, which is never entered or left.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from django.db import connections
 from ..process.connections import own_connections, unused_connections
 
 LONGEST_JOIN = 1.0  # Seconds to wait for threads at shutdown.
-IDLE_SECONDS = 0.5  # An idle thread closes its connections after this long.
+IDLE_SECONDS = 0.5  # Seconds after which an idle thread closes its connections.
 
 
 class DaemonExecutor(Executor):
     """
-    An executor on a bounded number of daemon threads, started when first needed.
+    An executor with a bounded number of daemon threads, which start when they are first needed.
 
-    Unlike a `ThreadPoolExecutor` it still works while the interpreter exits (the last writes happen then), and its
-    threads never keep a process from ending. A thread closes its database connections when it has been idle.
+    Unlike a `ThreadPoolExecutor` it still works while the interpreter exits, when the last rows are written, and its
+    threads never keep a process from ending. An idle thread closes its database connections.
     """
 
     def __init__(self, name: str, threads: int, is_unused: Callable[[], bool] = lambda: True) -> None:
@@ -38,7 +39,7 @@ class DaemonExecutor(Executor):
         self._size = threads
         self._is_unused = is_unused
         self._threads: list[threading.Thread] = []
-        self._busy = 0  # Submitted and not done. Guarded by the lock, as the list of threads.
+        self._busy = 0  # Submitted calls that are not done. Guarded by the lock, as the list of threads.
         self._lock = threading.Lock()
         self._items: queue.SimpleQueue[tuple[Future[Any], Callable[..., Any], Any, Any] | None] = queue.SimpleQueue()
         self._closed = False
@@ -66,7 +67,7 @@ class DaemonExecutor(Executor):
             self.join(time.monotonic() + LONGEST_JOIN)
 
     def join(self, deadline: float) -> None:
-        """Wait for the threads to end, until a moment of the monotonic clock: they may be stuck in a task's code."""
+        """Wait for the threads to end, until a moment on the monotonic clock: the code of a task may never end."""
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))
 
@@ -88,7 +89,7 @@ class DaemonExecutor(Executor):
                     item = self._items.get(timeout=IDLE_SECONDS if has_connection else None)
             except queue.Empty:
                 if self._is_unused():
-                    with contextlib.suppress(Exception):  # One that is broken is gone as well.
+                    with contextlib.suppress(Exception):  # A broken connection is closed all the same.
                         connections.close_all()
                     has_connection = False
                 continue
@@ -113,7 +114,7 @@ def heal_connections() -> bool:
     """
     Close this thread's broken connections; return whether any connection is open.
 
-    Django does this at the start and end of a request, and a lane has no requests: after a restart of the database
+    Django does this at the start and end of each request, but a lane has no requests. After a restart of the database
     its connection would stay broken for ever.
     """
     has_connection = False
@@ -121,14 +122,14 @@ def heal_connections() -> bool:
         if connection.connection is None:
             continue
         if connection.errors_occurred and not connection.in_atomic_block:
-            with contextlib.suppress(Exception):  # A connection too broken to be asked is closed by Django.
+            with contextlib.suppress(Exception):  # If the check itself fails, Django has closed the connection.
                 connection.close_if_unusable_or_obsolete()
         has_connection = has_connection or connection.connection is not None
     return has_connection
 
 
 def _find_variable() -> contextvars.ContextVar[Any] | None:
-    """Return the context variable behind `AsyncToSync.executors`: the only one that is set when that is."""
+    """Return the context variable behind `AsyncToSync.executors`: the one that an assignment to it sets."""
     context = contextvars.Context()
     context.run(setattr, AsyncToSync.executors, "current", None)
     return next(iter(context), None)
@@ -142,18 +143,18 @@ class Lane:
 
     def __init__(self, name: str) -> None:
         self.leases: list[None] = []  # One item for each lease: two loops may share a lane, and these calls are atomic.
-        # A connection may hold state of a live task (a server-side cursor), so it is closed only without leases.
+        # A connection may have state of a live task, such as a server-side cursor. So it is closed only without leases.
         self.executor = DaemonExecutor(name, threads=1, is_unused=lambda: not self.leases)
         self.context = ThreadSensitiveContext()
-        # All versions of asgiref from 3.8 on look in this mapping. The public `executor=` exists from 3.13 on, and
-        # there refuses tasks that outlive the context.
+        # All versions of asgiref from 3.8 on use this mapping. The public argument `executor` exists from 3.13 on, but
+        # with it the calls of tasks that outlive the context are refused.
         SyncToAsync.context_to_thread_executor[self.context] = self.executor  # type: ignore[assignment, unused-ignore]
 
     def enter(self) -> None:
-        """Make this lane the thread of all thread-sensitive calls in the caller's context."""
+        """Make this lane the thread of all thread-sensitive calls in the current context."""
         SyncToAsync.thread_sensitive_context.set(self.context)
-        # A request with sync code may have left two values in the copied context: a thread that ended with it, and a
-        # guard against deadlocks of its own. Most requests leave none, and looking takes 0.1 µs where setting takes 2.
+        # The context is a copy of the request's, in which sync code may have left two values: its thread, which has
+        # ended, and a guard against deadlocks. Most requests leave none. A look takes 0.1 µs, an assignment 2 µs.
         if _executors is None or _executors.get(None) is not None:
             AsyncToSync.executors.current = None
         if SyncToAsync.deadlock_context.get(False):
@@ -168,7 +169,7 @@ class IsolatedLane(Lane):
     """A lane for one task at a time, whose connections are closed after each task."""
 
     def release(self) -> None:
-        # State that the task left, such as an open transaction, must not reach the next one.
+        # State that the task has left, such as an open transaction, must not reach the next task.
         if self.executor.has_threads():
             with contextlib.suppress(RuntimeError):  # It may be shut down.
                 self.executor.submit(connections.close_all)
@@ -202,7 +203,7 @@ class Lanes:
 
 
 class IsolatedLanes(Lanes):
-    """Lanes for one task each. Their gate lets through only as many tasks as there are lanes."""
+    """Lanes for one task each. A gate lets through only as many tasks as there are lanes, see `Limits`."""
 
     def __init__(self, count: int) -> None:
         super().__init__(count, "isolated", IsolatedLane)

@@ -2,7 +2,7 @@
 Limits: how many tasks of a function or a queue run at once in this process, and which of them are paused.
 
 A task with a limit starts at once only if there is room and no task of its kind waits in the table. Otherwise it waits
-there as READY, and the claims of each process take as many as that process has room for.
+there as READY, and each process claims as many of these tasks as it has room for.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from ..process.record import PassedGate
 
 
 class Gate:
-    """Lets a number of tasks through at once. From any thread: popping and appending an item of a list are atomic."""
+    """
+    Lets only so many tasks run at once.
+
+    A free place is an item of a list. Popping and appending are atomic, so a gate can be used from any thread.
+    """
 
     def __init__(self, count: int) -> None:
         self._free: list[None] = [None] * count
-        self.is_wanted = False  # Whether a task may wait for it in the table.
+        self.is_wanted = False  # Whether tasks may wait in the table for this gate.
 
     def take(self) -> bool:
         try:
@@ -67,13 +71,13 @@ class Limits:
             name: bounds["MAX_WAITING"] for name, bounds in settings.queues.items() if "MAX_WAITING" in bounds
         }
         self.retry_after = settings.heartbeat  # Seconds.
-        self.waiting: dict[str, int] = {}  # The rows that waited when they were last counted, and those fired since.
+        self.waiting: dict[str, int] = {}  # By queue: the rows that waited at the last count, and those fired since.
         self.paused_functions: frozenset[str] = frozenset()
         self.paused_queues: frozenset[str] = frozenset()
         self.has_pauses = False
 
     def is_limited(self, task: Task[..., object]) -> bool:
-        """Return whether it has limits beside the number of slots: it does not wait in this process then."""
+        """Return whether a task has limits beside the number of slots. Then it never waits in this process."""
         return task.is_limited or (self.has_queues and bool(self.gates_of(task)))
 
     def gates_of(self, task: Task[..., object]) -> Gates:
@@ -94,7 +98,12 @@ class Limits:
             yield self._isolated
 
     def enter(self, task: Task[..., object], gates: Gates) -> bool:
-        """Pass all gates, or none: a newly fired task goes behind those that wait in the table."""
+        """
+        Pass all gates, for a newly fired task; return False if it has to wait in the table.
+
+        It has to if tasks wait there already, even if there is room. It has to in any case if it has a rate, since only
+        claims start such tasks.
+        """
         if task.rate is None and not any(gate.is_wanted for gate in gates) and self.take(gates):
             return True
         self.want(gates)
@@ -106,6 +115,7 @@ class Limits:
             gate.is_wanted = True
 
     def take(self, gates: Gates) -> bool:
+        """Pass all gates, or none; return whether they were passed."""
         for index, gate in enumerate(gates):
             if not gate.take():
                 for passed in gates[:index]:
@@ -114,7 +124,7 @@ class Limits:
         return True
 
     def leave(self, gates: Sequence[PassedGate]) -> bool:
-        """Give the places back; return whether tasks may wait for them in the table."""
+        """Give the places of a task back; return whether other tasks may wait for them in the table."""
         is_wanted = False
         for gate in gates:
             gate.give_back()
@@ -126,7 +136,7 @@ class Limits:
         Check that a queue takes one more task.
 
         Raises:
-            Overloaded: MAX_WAITING of the queue is reached, by the last count.
+            Overloaded: MAX_WAITING of the queue is reached, according to the last count.
         """
         most = self.max_waiting.get(queue)
         if most is not None and (waiting := self.waiting.get(queue, 0)) >= most:
@@ -143,7 +153,7 @@ class Limits:
     # Pauses.
 
     def pause(self, functions: frozenset[str], queues: frozenset[str]) -> bool:
-        """Pause exactly these functions and queues; return whether any other one is resumed."""
+        """Pause these functions and queues, and resume all others; return whether any one is resumed."""
         is_any_resumed = bool(self.paused_functions - functions or self.paused_queues - queues)
         self.paused_functions, self.paused_queues = functions, queues
         self.has_pauses = bool(functions or queues)
@@ -158,13 +168,13 @@ class Limits:
 
     def groups(self, queues: tuple[str, ...]) -> list[Group]:
         """
-        Return the groups of rows that may be claimed now: one without limits, and one for each limited function or
-        queue.
+        Return the groups of rows that may be claimed now: one for the rows without limits, and one for each limited
+        function or queue.
 
         Args:
-            queues: only rows of these queues. Empty: of all.
+            queues: the queues whose rows may be claimed. Empty: all queues.
         """
-        names: dict[str, list[str]] = {}  # By limited function; of all others under "".
+        names: dict[str, list[str]] = {}  # The names of each limited function, and under "" those of all others.
         for name, task in self._functions.items():
             if task.name not in self.paused_functions:
                 names.setdefault(task.name if task.is_limited else "", []).append(name)
@@ -180,6 +190,7 @@ class Limits:
         return groups
 
     def _parts(self, queues: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], Gates]]:
+        """Yield parts of the table: the queues of a part (empty: all), those that it leaves out, and its gates."""
         bounded = [name for name in self._by_queue if not queues or name in queues]
         for name in bounded:
             if name not in self.paused_queues:

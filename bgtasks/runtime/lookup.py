@@ -29,7 +29,6 @@ def find(registry: Registry, task_id: UUID) -> Record:
 async def afind(registry: Registry, task_id: UUID) -> Record:
     """Do the work of `find` without blocking the event loop."""
     record = registry.find(task_id.int)
-    # In a thread of its own: the caller's may be in a transaction that shows the past.
     return record if record is not None else await sync_to_async(_read)(registry, task_id)
 
 
@@ -46,5 +45,5 @@ def _read(registry: Registry, task_id: UUID) -> Record:
     record.value = row.result
     record.reason = f"{row.error_type}: {row.error_message}" if row.error_type else ""
     if record.is_live:
-        registry.handed_over[record.number] = record  # If this process claims it, it goes on as this record.
+        registry.handed_over[record.number] = record  # If this process claims the row, it uses this record.
     return record

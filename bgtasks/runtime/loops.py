@@ -1,4 +1,4 @@
-"""Which event loop a task runs on: the server's where there is one, else a bridge loop of our own."""
+"""The event loops on which tasks run: the server's, or a bridge loop in processes without a server."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ from asgiref.sync import AsyncToSync, SyncToAsync
 
 
 class Loops:
-    """The loops of this process that a task may run on."""
+    """
+    The loops of this process on which tasks may run.
+
+    Attributes:
+        home: the loop of the ASGI server.
+        bridge: our own loop, on a thread of ours.
+        on_new: called with each loop that becomes one of them.
+    """
 
     def __init__(self) -> None:
-        self.home: asyncio.AbstractEventLoop | None = None  # The ASGI server's, registered by `Lifespan`.
+        self.home: asyncio.AbstractEventLoop | None = None
         self.bridge: asyncio.AbstractEventLoop | None = None
         self.on_new: Callable[[asyncio.AbstractEventLoop], None] = lambda loop: None
         self._bridge_lock = threading.Lock()
@@ -29,10 +36,10 @@ class Loops:
         """
         Return the loop for a task that is fired here.
 
-        A running loop proves nothing: under WSGI and the test client it is one that asgiref ends with the view.
+        That need not be the running one: under WSGI and the test client, asgiref ends the running loop with the view.
 
         Raises:
-            RuntimeError: the interpreter is exiting and starts no thread any more.
+            RuntimeError: the interpreter is exiting and starts no threads any more.
         """
         if self.home is not None and self.home.is_running():
             return self.home
@@ -43,13 +50,13 @@ class Loops:
         return self.start_bridge()
 
     def find_main(self) -> asyncio.AbstractEventLoop | None:
-        """Return the loop that this process has by now, the server's if there is one."""
+        """Return the loop of this process, the server's if there is one. None: there is no loop yet."""
         if self.home is not None and self.home.is_running():
             return self.home
         return self.bridge
 
     def start_bridge(self) -> asyncio.AbstractEventLoop:
-        """Return the loop on a thread of our own, started when it is first needed: a fork leaves threads behind."""
+        """Return the bridge loop. It is started when it is first needed, since a fork does not copy threads."""
         with self._bridge_lock:
             if self.bridge is None:
                 loop = asyncio.new_event_loop()
@@ -60,7 +67,7 @@ class Loops:
             return self.bridge
 
     def stop_bridge(self, deadline: float) -> None:
-        """End the bridge loop, and wait for its thread until a moment of the monotonic clock."""
+        """Stop the bridge loop, and wait for the end of its thread, until a moment on the monotonic clock."""
         with self._bridge_lock:
             bridge, self.bridge = self.bridge, None
             thread, self._bridge_thread = self._bridge_thread, None
@@ -79,7 +86,7 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _find_servers_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the ASGI server's loop behind the running view, async or sync, when no `Lifespan` has told of it."""
+    """Return the loop of the ASGI server that runs the current view, async or sync. No `Lifespan` has registered it."""
     running = asyncio._get_running_loop()
     if running is not None:
         return running if _is_a_servers(running) else None
@@ -90,6 +97,6 @@ def _find_servers_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _is_a_servers(loop: asyncio.AbstractEventLoop) -> bool:
-    # Django's ASGI handler opens a thread-sensitive context for each request. In a lane it is ours, not a request's.
+    # Django's ASGI handler opens a thread-sensitive context for each request. A lane has such a context too.
     in_request = SyncToAsync.thread_sensitive_context.get(None) is not None
     return in_request and loop not in AsyncToSync.loop_thread_executors

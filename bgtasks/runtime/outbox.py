@@ -1,9 +1,9 @@
 """
 The outbox: tasks that sync code fires inside `transaction.atomic()`.
 
-The row of a task function is written in the caller's own transaction, on its connection: it is committed together with
-the caller's data, or rolled back with it. It waits as READY, so any process claims it after the commit, even if this
-one dies at that moment.
+The row of a task function is written in the caller's own transaction, on its connection. So it is committed or rolled
+back together with the caller's data. It waits as READY: any process can claim it after the commit, even if this one
+dies at that moment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ from ..transitions import Verdict
 from .backlog import Backlog
 
 
-def find_transaction() -> str | None:
+def find_transaction(record: Record, settings: Settings) -> str | None:
+    """Return the alias of a database with an open transaction in this thread, if the record is to be fired with it."""
+    fire_on_commit = record.task.fire_on_commit if record.task is not None else None
+    if fire_on_commit is None:
+        fire_on_commit = settings.fire_on_commit
+    return _find_open_transaction() if fire_on_commit else None
+
+
+def _find_open_transaction() -> str | None:
     """Return the alias of a database with an open transaction in this thread; that of the rows, if it has one."""
     own = router.db_for_write(BackgroundTask)
     found = [connection.alias for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
@@ -59,10 +67,10 @@ class Outbox:
 
     def fire(self, record: Record, alias: str) -> None:
         """
-        Write the record in the open transaction on `alias`, or, where that is impossible, fire it at its commit.
+        Write the record in the open transaction on `alias`. Where that is impossible, admit it after the commit.
 
         It is impossible for a coroutine object, which cannot be started from a row, and on another database than that
-        of the rows. Then a process that dies between the commit and the write that follows loses the task.
+        of the rows. Then the task is lost if the process dies between the commit and the write that follows.
         """
         if record.task is not None and alias == router.db_for_write(BackgroundTask):
             if self._write(record, alias):
@@ -83,7 +91,7 @@ class Outbox:
             replaced: list[Verdict] = []
             holder = insert_keyed(statements, cursor, record, row, str(process_id), replaced)
         if replaced:
-            # No `partial`, which Django cannot name in its log.
+            # Not a `partial`: Django logs the name of a callback that raises, and a partial has none.
             transaction.on_commit(lambda: self._announce_replaced(replaced), using=alias, robust=True)
         if holder is not None:
             record.refuse(KeyConflict(record.extras.key, holder))
@@ -103,8 +111,8 @@ class AtCommit:
     """
     The callback of a transaction for one record.
 
-    Django reports no rollback, of a savepoint neither: it drops the callbacks. A callback that is garbage collected
-    without a call was rolled back.
+    Django reports no rollback, neither of a transaction nor of a savepoint: it drops the callbacks. So a callback that
+    is deleted without a call belongs to a transaction that was rolled back.
     """
 
     def __init__(self, record: Record, act: Callable[[Record], None]) -> None:

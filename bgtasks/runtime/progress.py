@@ -12,19 +12,19 @@ from ..process.registry import Registry
 
 
 class ProgressWriter:
-    """Has the rows of running tasks written anew. Called from any thread."""
+    """Makes the journal write the rows of running tasks again. From any thread."""
 
     def __init__(self, registry: Registry, journal: Journal, interval: float) -> None:
         """
         Args:
-            interval: seconds between two writes of the progress of one task, which may report a million steps.
+            interval: seconds between two writes of a task's progress. A task may report a million steps.
         """
         self._registry = registry
         self._journal = journal
         self._interval = interval
 
     def write_soon(self, record: Record) -> None:
-        """Have the progress of a task written, at most every `interval`."""
+        """Have the progress of a task written, at most once in an interval."""
         extras = record.extras
         assert extras is not None  # It holds the progress.
         extras.version += 1
@@ -34,7 +34,7 @@ class ProgressWriter:
                 record.loop.call_soon_threadsafe(self._plan, record, extras)
 
     def write(self, record: Record) -> None:
-        """Have a change of a task's extras written at once."""
+        """Have a change of a task's extras written now."""
         assert record.extras is not None  # They have changed.
         record.extras.version += 1
         self._put(record)

@@ -1,7 +1,7 @@
 """
-The runner: the parts that carry out the tasks of one process, put together, and the drain of all of them.
+The runner: makes the parts that carry out the tasks of one process, and drains them.
 
-Nothing in this room touches the database on the event loop: rows are written by the journal's thread.
+No code of the runtime uses the database on the event loop. The journal's thread writes the rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..process.state import ProcessState
 from ..status import Status
 from .admission import Admission
 from .backlog import Backlog
-from .cancelling import Canceller
+from .cancelling import Canceller, Interrupter
 from .commits import Commits
 from .concluding import Concluder
 from .drainer import Drainer
@@ -57,24 +57,25 @@ class Runner:
         self.backlog = backlog = Backlog(limits)
         self.ends = ends = Ends()
         self.concluder = concluder = Concluder(state, registry, journal, ends)
-        self.canceller = canceller = Canceller(settings, state, registry, journal, concluder)
+        self.interrupter = interrupter = Interrupter(state, settings.cancel_grace)
+        self.canceller = Canceller(registry, journal, concluder, interrupter)
         self.executor = executor = Executor(
-            settings, state, registry, journal, lanes, limits, backlog, concluder, canceller, ends
+            settings, state, registry, journal, lanes, limits, backlog, concluder, interrupter, ends
         )
         self.slots = executor.slots
         self.firing = Firing(settings.max_args_bytes)
         self.admission = Admission(settings, state, registry, journal, loops, limits, backlog, executor, ends)
-        self.commits = Commits(state, registry, journal, backlog, executor, concluder, canceller, ends)
+        self.commits = Commits(state, registry, journal, backlog, executor, concluder, interrupter, ends)
         self.peers: Peers | None = None
         self._drain: asyncio.Task[DrainReport] | None = None
         self._drainer: Drainer | None = None
 
     def attach(self, peers: Peers) -> None:
-        """Attach the other processes, where there is a way to reach them. Call once, before anything is fired."""
+        """Attach the way to other processes. Call once, before tasks are fired."""
         self.peers = peers
 
     def serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Use the event loop of a server, and claim READY rows as a server does. Called at each request."""
+        """Use the event loop of a server, and claim READY rows as a server does. Called for each request."""
         if self.loops.home is not loop:
             self.state.is_server = True
             self.loops.register_home(loop)
@@ -93,12 +94,12 @@ class Runner:
         return self.canceller.cancel(record)
 
     def watch(self, record: Record) -> None:
-        """Look at the row of an awaited task now and then, since another process may come to run it."""
+        """Find out when an awaited task ends, if it may run in another process."""
         if record.status is Status.READY or not self.registry.is_live_here(record):
             self.registry.awaited[record.number] = record
             if self.peers is not None:
                 self.peers.awaited(record)
-            self.journal.start()  # A script may have fired nothing yet.
+            self.journal.start()  # A script may not have fired any task yet.
             self.journal.wake()
 
     def check_may_block(self) -> None:
@@ -106,7 +107,7 @@ class Runner:
         Check that the current thread may wait for a task.
 
         Raises:
-            RuntimeError: the task may need this thread.
+            RuntimeError: it may not, since the task may need this thread.
         """
         if asyncio._get_running_loop() is not None:
             effect = "it would stop the event loop"
@@ -122,23 +123,24 @@ class Runner:
 
     async def drain(self, asked_by: str, deadline: float) -> DrainReport:
         """
-        Start nothing more, let the running tasks and what they fire finish, cut short the rest, write it all.
+        Drain the process.
 
-        A second call waits for the first.
+        No more tasks are started, except those that running tasks fire. These and the running tasks may finish; the
+        rest is cut short. All records are written. A second call waits for the first drain.
 
         Args:
-            deadline: the end of all of it, on the monotonic clock.
+            deadline: the moment at which all of that is done, on the monotonic clock.
         """
         loop = self.loops.find_main()
         if loop is not None and loop is not asyncio.get_running_loop():
-            # Not on a loop that may end with its caller.
+            # The running loop may end with the caller.
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.drain(asked_by, deadline), loop))
         if self._drain is None or self._drain.cancelled():
             self.state.drain()
             self._drainer = Drainer(
-                self.settings, self.registry, self.journal, self.concluder, self.canceller, self.ends
+                self.settings, self.registry, self.journal, self.concluder, self.interrupter, self.ends
             )
-            self.slots.match()  # Coroutine objects may wait here since the process was held: only it can start them.
+            self.slots.match()  # Coroutine objects may wait since the process was held. No other one can start them.
             self._drain = asyncio.get_running_loop().create_task(
                 self._carry_out_drain(self._drainer, asked_by, deadline)
             )
@@ -152,15 +154,15 @@ class Runner:
         return report
 
     def hurry_drain(self) -> None:
-        """Wait no longer for running tasks, if a drain is going on: its caller does not wait any more either."""
+        """Let the current drain, if there is one, wait for running tasks no longer, as its caller does."""
         if self._drainer is not None:
             self._drainer.hurry()
 
     def drain_at_exit(self) -> None:
         """
-        Drain while the interpreter exits, in its main thread: for a process that no server notifies of its end.
+        Drain while the interpreter exits, in its main thread, in a process that no server notifies of its end.
 
-        The server's loop, if there was one, has stopped with its tasks in it and is run once more.
+        The loop of a server has stopped by then, with tasks in it. It is run once more.
         """
         settings = self.settings
         seconds = settings.drain_timeout + settings.ending_seconds
@@ -176,10 +178,10 @@ class Runner:
 
     def shut_down(self, deadline: float | None = None) -> None:
         """
-        End the threads and close their connections. Nothing can be fired afterwards.
+        End the threads, and close their connections. No tasks can be fired afterwards.
 
         Args:
-            deadline: the end of the wait for stuck threads, on the monotonic clock. None: in two seconds.
+            deadline: the moment, on the monotonic clock, until which threads are waited for. None: in two seconds.
         """
         if deadline is None:
             deadline = time.monotonic() + LONGEST_STOP

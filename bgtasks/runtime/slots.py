@@ -13,9 +13,9 @@ class Slots:
     """
     A fixed number of slots, one for each running task.
 
-    One rule: no slot is free while a record waits that may start. A thread that adds a slot or a record looks for the
-    other one afterwards, so the rule holds without a lock, from any number of threads. A free slot is an item of a
-    list, and popping and appending are atomic.
+    No slot stays free while a record waits that may start. A thread that adds a slot or a record looks for the other
+    one afterwards, so this holds without a lock, for any number of threads. A free slot is an item of a list: popping
+    and appending are atomic.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Slots:
         return list(self._waiting)
 
     def take(self) -> bool:
+        """Take a free slot; return False if there is none."""
         try:
             self._free.pop()
         except IndexError:
@@ -54,7 +55,7 @@ class Slots:
             self.match()
 
     def queue(self, record: Record) -> None:
-        """Start a record as soon as a slot is free. Its token decides if another thread wants it first."""
+        """Let a record wait for a slot. Until it starts, another thread may take its token."""
         self._waiting.append(record)
         self.match()
 
@@ -63,12 +64,12 @@ class Slots:
         while self._waiting and not self._state.is_held and self.take():
             record = self._next()
             if record is None:
-                self._free.append(None)  # And look again: a record may have come meanwhile.
+                self._free.append(None)  # A record may have come meanwhile: look again.
             else:
                 self._start(record)
 
     def resize(self, count: int) -> None:
-        """Change the number of slots. Call before anything runs."""
+        """Change the number of slots. Call before tasks are started."""
         self.count = count
         self._free[:] = [None] * count
 

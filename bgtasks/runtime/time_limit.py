@@ -1,4 +1,4 @@
-"""The time limits of an attempt: the soft one, which warns it, and the hard one, which cancels it."""
+"""The time limits of an attempt: the soft one warns it, the hard one cancels it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class TimeLimit:
     def __init__(self, interrupt: Callable[[Record, str], None], record: Record) -> None:
         """
         Args:
-            interrupt: cancels the attempt, with the reason.
+            interrupt: cancels an attempt, for a reason.
         """
-        assert record.task is not None  # Only a task function has options.
+        assert record.task is not None  # Only task functions have options.
         self._interrupt = interrupt
         self._record = record
         self._options = record.task.options
@@ -43,17 +43,17 @@ class TimeLimit:
             return
         try:
             hook()
-        except BaseException as error:  # noqa: BLE001, RUF100  # Let out, a SystemExit would end the server.
+        except BaseException as error:  # noqa: BLE001, RUF100  # Uncaught, a SystemExit would end the server.
             message = "on_soft_timeout of task %s (%s) failed."
             log(logging.ERROR, message, self._record.name, self._record.id, exc_info=error, hide=self._record.hide)
 
     def _end(self) -> None:
         record = self._record
         if record.cancel_reason is not None or record.asyncio_task is None:
-            return  # It is being cancelled already, or its verdict was given.
+            return  # It is being cancelled already, or has ended.
         try:
             place = find_place(record.asyncio_task.get_coro())
-        except Exception:  # noqa: BLE001, RUF100  # Foreign awaitables are asked for their attributes.
+        except Exception:  # noqa: BLE001, RUF100  # The attributes of foreign awaitables may be code that raises.
             place = None
         record.timed_out_at = format_place(place)
         self._interrupt(record, "timeout")

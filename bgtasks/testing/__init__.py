@@ -1,8 +1,8 @@
 """
 Tools for the tests of a project that uses bgtasks.
 
-In Django's test environment tasks do not run: what is fired is captured, as mails are. Tests look at it, run it in
-their own transaction, go live, or have a task killed together with its process.
+In Django's test environment tasks do not run: fired tasks are captured, as Django captures mails. A test inspects them,
+runs them in its own transaction, goes live, or kills a task together with its process.
 """
 
 from .accounted import assert_accounted

@@ -1,4 +1,4 @@
-"""The audit, as an assertion."""
+"""The audit of all rows, as an assertion."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..reports.audit import Auditor
 
 def assert_accounted() -> None:
     """
-    Assert that no task is unaccounted for: what `manage.py audit_tasks` finds nothing wrong with.
+    Assert that all tasks are accounted for, that is, that `manage.py audit_tasks` finds no errors.
 
-    For tests that go live or kill: what is only captured has no rows.
+    For live mode and kill tests: captured tasks have no rows.
 
     Raises:
-        AssertionError: with what is wrong, and the tasks.
+        AssertionError: with the errors and their tasks.
     """
     __tracebackhide__ = True
     audit = Auditor(router.db_for_write(BackgroundTask), get_settings()).audit()

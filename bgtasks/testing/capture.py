@@ -1,5 +1,5 @@
 """
-Capture: the runtime of tests. It checks a fired task as the real one does, and keeps it instead of running it.
+Capture: the runtime of tests. It checks fired tasks as the real runtime does, and keeps them instead of starting them.
 
 It has no thread, no connection, no row and no event loop of its own. Tests use it through `bgtasks.testing`.
 """
@@ -13,39 +13,42 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 from django.db import transaction
 
 from ..conf import Settings
 from ..definition import Task, arguments
 from ..definition.sensitive import hide
 from ..process.drain_report import DrainReport
-from ..process.record import NO_CONTEXT, Record
+from ..process.locale import Locale
+from ..process.record import Record
 from ..process.registry import Registry
-from ..runtime import attempt
+from ..process.state import ProcessState
+from ..runtime.attempt import ASKED_FOR
+from ..runtime.cancelling import Interrupter
 from ..runtime.firing import Firing
-from ..runtime.handle import HandleOwner, TaskHandle
+from ..runtime.handle import TaskHandle
 from ..runtime.lookup import afind, find
 from ..runtime.outbox import AtCommit, find_transaction
 from ..status import Status
+from .callers_executor import CallersExecutor, Surroundings, conclude
 
 NOT_RUN = (
     "Task %s was captured, as all tasks are in tests, and nothing has run it. Call run_fired() or `await arun_fired()` "
-    "of bgtasks.testing first; or use live mode, where tasks run by themselves."
+    "of bgtasks.testing first, or use live mode, where tasks run by themselves."
 )
 
 
 class FiredTask:
     """A task that a test has fired, and its outcome."""
 
-    def __init__(self, owner: HandleOwner, registry: Registry, record: Record) -> None:
-        self.task = record.task  # None for a coroutine function and a coroutine object.
+    def __init__(self, runtime: CapturingRuntime, record: Record) -> None:
+        self.task = record.task  # None for a coroutine function or a coroutine object.
         self.name = record.name
-        self.args = record.args  # As the task gets them: as JSON gives them back.
+        self.args = record.args  # As the task gets them, that is, decoded from JSON.
         self.kwargs = record.kwargs
-        self.handle: TaskHandle[Any] = TaskHandle(owner, record)
+        self.handle: TaskHandle[Any] = TaskHandle(runtime, record)
         self._function = record.task or record.function
-        self._registry = registry
+        self._runtime = runtime
         self._record = record
 
     @cached_property
@@ -73,37 +76,40 @@ class FiredTask:
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
-# All tasks that the test has fired, in order, from any thread: each operation on a dictionary is atomic.
+# The tasks that the test has fired, by number, in order. From any thread: each operation on a dictionary is atomic.
 captured: dict[int, FiredTask] = {}
 
 
 def is_waiting(item: FiredTask) -> bool:
-    """Return whether nothing has run the task yet."""
+    """Return whether the task has yet to be run, for the first time or again."""
     return item._record.is_live and item._record.status is Status.READY
 
 
 async def run(item: FiredTask, surroundings: Surroundings) -> bool:
-    """Run the task, unless other code has begun to; return whether it was run."""
+    """Run the task, unless other code has started it meanwhile; return whether it was run."""
     if not (is_waiting(item) and item._record.take()):
         return False
-    await _run(item._record, TestExecutor(item._registry, surroundings))
+    await item._runtime.run(item._record, surroundings)
     return True
 
 
 def forget(item: FiredTask) -> None:
-    """Drop the task; if it is running, it goes on."""
+    """Drop the task. If it is running, it goes on."""
     captured.pop(item._record.number, None)
     if item._record.take():
         item._record.forget_coroutine()
-        item._registry.live.pop(item._record.number, None)
+        item._runtime.registry.live.pop(item._record.number, None)
 
 
 def bind(task: Task[..., Any], args: arguments.Args, kwargs: arguments.Kwargs, with_defaults: bool) -> dict[str, Any]:
     """
-    Return arguments by the names of their parameters; without defaults some may be missing.
+    Return arguments by the names of their parameters.
+
+    Args:
+        with_defaults: whether all required arguments are there, and the defaults of the others are to be added.
 
     Raises:
-        TypeError: they do not fit the function.
+        TypeError: the arguments do not fit the function.
     """
     signature = task.signature
     bound = signature.bind(*args, **kwargs) if with_defaults else signature.bind_partial(*args, **kwargs)
@@ -121,27 +127,30 @@ def bind(task: Task[..., Any], args: arguments.Args, kwargs: arguments.Kwargs, w
 class CapturingAdmission:
     """Keeps each new record in `captured`."""
 
-    def __init__(self, owner: HandleOwner, registry: Registry) -> None:
-        self._owner = owner
-        self._registry = registry
+    def __init__(self, runtime: CapturingRuntime) -> None:
+        self._runtime = runtime
 
     def admit(self, record: Record) -> None:
-        """Keep a new record. A test's own transaction is never committed, so its tasks do not wait for that."""
+        """Keep a new record, at once: the transaction around a test is never committed."""
         if record.task is not None:
-            record.forget_coroutine()  # Each run calls the function anew; without a run no coroutine is left behind.
+            record.forget_coroutine()  # Each run calls the function again. Unawaited, the coroutine would be a warning.
+        record.locale = Locale.of_caller()  # The test may run it in another thread.
         record.issue_token()
-        self._registry.live[record.number] = record
-        captured[record.number] = FiredTask(self._owner, self._registry, record)
-        if asyncio._get_running_loop() is None and (alias := find_transaction()) is not None:
+        self._runtime.registry.live[record.number] = record
+        captured[record.number] = FiredTask(self._runtime, record)
+        if asyncio._get_running_loop() is not None:
+            return  # Async code has no transaction of its own.
+        if (alias := find_transaction(record, self._runtime.settings)) is not None:
             transaction.on_commit(_UnlessRolledBack(record, self._roll_back), using=alias, robust=True)
 
     async def record_first(self, record: Record) -> Record:
+        """Keep a new record. There is no row to wait for."""
         self.admit(record)
         return record
 
     def _roll_back(self, record: Record) -> None:
         captured.pop(record.number, None)
-        self._registry.live.pop(record.number, None)
+        self._runtime.registry.live.pop(record.number, None)
 
 
 class _UnlessRolledBack(AtCommit):
@@ -164,7 +173,13 @@ class CapturingRuntime:
         self.settings = settings
         self.registry = registry
         self.firing = Firing(settings.max_args_bytes)
-        self.admission = CapturingAdmission(self, registry)
+        self.admission = CapturingAdmission(self)
+        self._interrupter = Interrupter(ProcessState(), settings.cancel_grace)
+
+    async def run(self, record: Record, surroundings: Surroundings) -> None:
+        """Carry out one attempt at a record whose token was taken, in the surroundings of the caller."""
+        executor = CallersExecutor(self.registry, self._interrupter, self.settings.max_result_bytes, surroundings)
+        await executor.run(record)
 
     def find(self, task_id: UUID) -> Record:
         """Return the record of a task, see `lookup.find`."""
@@ -174,20 +189,20 @@ class CapturingRuntime:
         return await afind(self.registry, task_id)
 
     def serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Ignore the event loop of a server: no task runs on it."""
+        """Ignore the event loop of a server: no captured task runs on it."""
 
     async def drain(self, asked_by: str, deadline: float) -> DrainReport:
-        """Return the report of a drain of no tasks. The next test fires as this one did."""
+        """Return the report of a drain without tasks. Tasks can be fired afterwards all the same."""
         return DrainReport(asked_by, time.time(), running_at_start=0, is_written=True)
 
     # Handles.
 
     def watch(self, record: Record) -> None:
         """
-        Check that an awaited task was run.
+        Check that an awaited task has been run.
 
         Raises:
-            RuntimeError: it was captured only, and would be awaited for ever.
+            RuntimeError: it is only captured, and would be awaited for ever.
         """
         if record.status is Status.READY:
             raise RuntimeError(NOT_RUN % record.name)
@@ -209,107 +224,7 @@ class CapturingRuntime:
         if not record.is_live:
             return False
         if record.status is Status.READY and record.take():
-            _conclude(self.registry, record, *attempt.ASKED_FOR)
+            conclude(self.registry, record, *ASKED_FOR)
         else:
-            _interrupt(record, "asked")
+            self._interrupter.interrupt(record, "asked")
         return True
-
-
-# Running.
-
-
-class TestExecutor:
-    """
-    Carries out attempts as their caller would call the function: on its loop and its connections.
-
-    It implements `attempt.Attempts` and writes no rows.
-    """
-
-    __test__ = False  # Not a test, whatever pytest makes of its name.
-
-    is_draining = False
-    max_result_bytes = 10**9  # Nothing is stored.
-
-    def __init__(self, registry: Registry, surroundings: Surroundings) -> None:
-        self._registry = registry
-        self._surroundings = surroundings
-        self.progress = self  # Progress is kept in the record only.
-
-    def begin(self, record: Record) -> bool:
-        return True
-
-    def lease(self, record: Record) -> Surroundings:
-        return self._surroundings
-
-    async def call_plain(self, record: Record, function: Callable[..., Any]) -> attempt.Returned:
-        """Call a plain `def` function in the caller's thread."""
-        in_callers_thread = sync_to_async(attempt.call_in_thread)
-        return await in_callers_thread(record, function)
-
-    def interrupt(self, record: Record, reason: str) -> None:
-        _interrupt(record, reason)
-
-    def end(self, record: Record, outcome: attempt.Outcome) -> None:
-        record.asyncio_task = None
-        _conclude(self._registry, record, *outcome)
-
-    def write_soon(self, record: Record) -> None:
-        pass
-
-    def write(self, record: Record) -> None:
-        pass
-
-
-async def _run(record: Record, executor: TestExecutor) -> None:
-    """Carry out an attempt at a record whose token was taken."""
-    record.loop = asyncio.get_running_loop()
-    record.forget_attempt()
-    record.history.append((Status.RUNNING, time.time(), record.attempt + 1, "run by the test"))
-    task = asyncio.Task(attempt.carry_out(executor, record), loop=record.loop, context=record.context)
-    record.asyncio_task = task
-    try:
-        await asyncio.wait({task})
-    except asyncio.CancelledError:
-        task.cancel()
-        await asyncio.wait({task})
-        raise
-
-
-def _conclude(registry: Registry, record: Record, status: Status, reason: str) -> None:
-    record.forget_coroutine()
-    record.history.append((status, time.time(), record.attempt, reason))
-    if status is Status.READY:
-        record.issue_token()  # To be run again at once: a test does not wait for the moment of the next attempt.
-        return
-    registry.live.pop(record.number, None)
-    record.context = NO_CONTEXT
-    record.wake_waiters()
-
-
-def _interrupt(record: Record, reason: str) -> None:
-    record.cancel_reason = record.cancel_reason or reason
-    task = record.asyncio_task
-    if task is not None:
-        task.get_loop().call_soon_threadsafe(task.cancel)
-
-
-class Surroundings:
-    """
-    The place where asgiref carries out the thread-sensitive calls of the code that makes this object.
-
-    A task that takes it over makes its ORM calls where its caller makes them: on the same connection and in the same
-    transaction. The place where it was fired may be gone by then, such as the thread of a request.
-    """
-
-    def __init__(self) -> None:
-        self._executor = getattr(AsyncToSync.executors, "current", None)
-        self._context = SyncToAsync.thread_sensitive_context.get(None)
-        self._is_nested = SyncToAsync.deadlock_context.get(False)
-
-    def enter(self) -> None:
-        AsyncToSync.executors.current = self._executor
-        SyncToAsync.thread_sensitive_context.set(self._context)  # type: ignore[arg-type]  # None as if there were none.
-        SyncToAsync.deadlock_context.set(self._is_nested)
-
-    def release(self) -> None:
-        pass

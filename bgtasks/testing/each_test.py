@@ -1,4 +1,4 @@
-"""One test after the other: nothing of one is left to the next."""
+"""The reset around each test, so that one test leaves nothing to the next."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ LONGEST_CLOSE = 5.0  # Seconds for a thread that may be stuck in a test's code.
 
 def _close_shared_connections() -> None:
     """
-    Close the connections of asgiref's one thread for all async code that has none of its own.
+    Close the connections of the one thread that asgiref has for the ORM calls of all async tests.
 
-    Nobody else does, and on PostgreSQL they keep the test database from being dropped.
+    No other code closes them, and on PostgreSQL they keep the test database from being dropped.
     """
     executor = SyncToAsync.single_thread_executor
-    if getattr(executor, "_threads", True):  # Asking an executor that nobody has used would start its thread.
-        with contextlib.suppress(TimeoutError):  # Some test's code hangs in it.
+    if getattr(executor, "_threads", True):  # Submitting to an unused executor would start its thread.
+        with contextlib.suppress(TimeoutError):  # The code of a test hangs in it.
             executor.submit(_close_unless_in_transaction).result(LONGEST_CLOSE)
 
 
 def _close_unless_in_transaction() -> None:
     for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:  # A fixture of the project's may hold one open for several tests.
+        if not connection.in_atomic_block:  # A fixture of the project may have one open for several tests.
             connection.close()
 
 
 def begin_test() -> None:
-    """Leave nothing of one test to the next: what was fired, open connections, a runtime that was shut down."""
+    """Forget the fired tasks and a runtime that was shut down, and close the connections that a test has left open."""
     fired.clear()
     _close_shared_connections()
     get_config().begin_anew()
@@ -43,9 +43,9 @@ def begin_test() -> None:
 
 def begin_each_test_anew() -> None:
     """
-    Have `begin_test` called around each test of Django's classes; pytest has a fixture for it.
+    Call `begin_test` around each test of Django's test classes from now on. For pytest there is a fixture.
 
-    A new `mail.outbox` does not tell of a new test: tests set one to empty it, as Django's documentation says.
+    A new `mail.outbox` would be no sign of a new test: tests set one to empty it, as Django's documentation says.
     """
     call = SimpleTestCase.__call__
     if hasattr(call, "begins_anew"):

@@ -1,4 +1,4 @@
-"""What a test has fired: looked at, run, asserted."""
+"""The fired tasks of a test: a sequence of them, functions that run them, and assertions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from ..api import get_runtime
 from ..definition import Task, arguments, declared, name_of
 from ..definition.sensitive import hide
 from ..status import Status
-from .capture import CapturingRuntime, FiredTask, Surroundings, bind, captured, forget, is_waiting, run
+from .callers_executor import Surroundings
+from .capture import CapturingRuntime, FiredTask, bind, captured, forget, is_waiting, run
 
-MAX_FIRED_BY_TASKS = 1000  # So many one call runs of what its tasks fire, and what these fire, and so on.
+MAX_FIRED_BY_TASKS = 1000  # Tasks that one call runs beside those it starts with: they are fired by tasks in turn.
 NOT_CAPTURED = "In live mode, and outside Django's test environment, tasks run by themselves and are not captured."
 
 Fireable = Task[..., Any] | Callable[..., Coroutine[Any, Any, Any]] | str
@@ -23,9 +24,9 @@ Fireable = Task[..., Any] | Callable[..., Coroutine[Any, Any, Any]] | str
 
 class Fired(Sequence[FiredTask]):
     """
-    What the running test has fired, in order. Each test starts with none.
+    The tasks that the running test has fired, in order. Each test begins without any.
 
-    What was fired in a transaction that was rolled back is not in it.
+    A task whose transaction was rolled back is left out.
     """
 
     @overload
@@ -49,7 +50,7 @@ class Fired(Sequence[FiredTask]):
     __hash__ = None  # type: ignore[assignment]  # It changes.
 
     def clear(self) -> None:
-        """Forget what was fired. What was not run yet is never run."""
+        """Forget the fired tasks. Those that have not run yet are never run."""
         for item in self:
             forget(item)
 
@@ -65,20 +66,21 @@ fired = Fired()
 
 def run_fired(*, raise_errors: bool = True) -> list[FiredTask]:
     """
-    Run what was fired and not run yet, in order, and what these tasks fire in turn.
+    Run the fired tasks that have not run yet, in order, and the tasks that these fire.
 
-    They run one after the other in this thread, on the test's own connections and in its transaction. What is to be
-    tried again is run again at once, and what was fired for later does not wait either.
+    They run one after the other in this thread, on the test's own connections and in its transaction. A task with
+    retries is run again at once, until it ends. A task with a later moment does not wait for it.
 
     Args:
-        raise_errors: raise what a task raises, and leave those after it. Else it is kept in `FiredTask.error`.
+        raise_errors: whether to raise the exception of a task that fails, and to run no further tasks. If not, it is
+            left in `FiredTask.error`.
 
     Returns:
-        Those that were run.
+        The tasks that were run.
 
     Raises:
-        RuntimeError: called in async code, in live mode, or tasks fire tasks without end.
-        TaskFailed: a task raised a `SystemExit` or the like, which never leaves it.
+        RuntimeError: called in async code or in live mode, or tasks fire tasks without end.
+        TaskFailed: a task raised a `SystemExit` or the like, which never leaves a task.
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("run_fired() is for sync code, and an event loop runs here: use `await arun_fired()`.")
@@ -86,15 +88,15 @@ def run_fired(*, raise_errors: bool = True) -> list[FiredTask]:
 
 
 async def arun_fired(*, raise_errors: bool = True) -> list[FiredTask]:
-    """Do what `run_fired` does, on the running loop."""
+    """Do the work of `run_fired` on the running loop."""
     if not isinstance(get_runtime(), CapturingRuntime):
         raise RuntimeError(f"{NOT_CAPTURED} Await their handles.")
     surroundings = Surroundings()
-    ran: dict[FiredTask, None] = {}  # One that is tried again is run more than once.
+    ran: dict[FiredTask, None] = {}  # An ordered set: a task with retries is run more than once.
     most = MAX_FIRED_BY_TASKS + len(_find_waiting())
     while waiting := _find_waiting():
         for item in waiting:
-            if len(ran) >= most and item not in ran:  # How often one is tried again is bounded.
+            if len(ran) >= most and item not in ran:  # The retries of a task are bounded anyway.
                 raise RuntimeError(
                     f"Tasks have fired {MAX_FIRED_BY_TASKS} tasks, and now {item}: do they fire each other without end?"
                 )
@@ -118,18 +120,19 @@ def assert_fired(task: Fireable, /, *args: Any, **kwargs: Any) -> FiredTask:
     """
     Assert that the running test has fired a task with these arguments.
 
-    They are compared with what the task gets, so a tuple equals a list, and a date its text. By position or by name is
-    the same, and what is not given does not matter.
+    Arguments are compared in the form in which the task gets them: a tuple equals a list, and a date equals its text.
+    It does not matter whether an argument is passed by position or by name. Arguments that are left out are not
+    compared.
 
     Args:
         task: a task function, a coroutine function, or a name.
 
     Returns:
-        The first that matches.
+        The first task that matches.
 
     Raises:
-        AssertionError: with a list of what was fired.
-        TypeError: the arguments do not fit the function, or belong to a coroutine object.
+        AssertionError: there is no such task. The message lists the fired tasks.
+        TypeError: the arguments do not fit the function, or are not known, since the name is not that of a function.
     """
     __tracebackhide__ = True
     name, found = _find(task, args, kwargs)
@@ -153,7 +156,10 @@ def _find(task: Fireable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
         return name, same
     function = declared.get(name) if isinstance(task, str) else task
     if function is None:
-        raise TypeError(f"{name!r} names no task function, so its arguments are not known: give the function, or none.")
+        raise TypeError(
+            f"{name!r} is not the name of a task function, so its arguments are not known: pass the function, or leave "
+            "out the arguments."
+        )
     try:
         wanted = bind(function if isinstance(function, Task) else Task(function), args, kwargs, with_defaults=False)
     except TypeError as error:
@@ -168,7 +174,7 @@ def _name_of(task: object) -> str:
         return task.name
     if callable(task):
         return name_of(task)
-    raise TypeError(f"What was fired is a task function, a coroutine function or a name, not {task!r:.200}.")
+    raise TypeError(f"Pass a task function, a coroutine function or a name, not {task!r:.200}.")
 
 
 def _has(arguments: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -178,7 +184,7 @@ def _has(arguments: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def _as_task_gets(value: Any) -> Any:
-    """Return the value as JSON gives it back; as it is, if JSON cannot hold it: a default, or a `mock.ANY`."""
+    """Return a value decoded from its JSON. A value without JSON, such as a `mock.ANY`, is returned unchanged."""
     try:
         return json.loads(arguments.encode_value(value))
     except (TypeError, ValueError):
@@ -198,4 +204,4 @@ def _list_fired() -> str:
         return "Fired were:" + "".join(f"\n  {item}" for item in fired)
     if isinstance(get_runtime(), CapturingRuntime):
         return "Nothing was fired."
-    return f"{NOT_CAPTURED} Look at their handles, or at the rows."
+    return f"{NOT_CAPTURED} Check their handles, or the rows."

@@ -1,4 +1,4 @@
-"""Kill tests: a task runs in a real process, which is killed, and gets the verdict that it declares."""
+"""Kill tests: a task runs in a real process, which is killed, and gets its declared verdict."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ..maintenance.rescue import declare_dead, rescue
 from ..models import BackgroundTask, Process
 from .database import check_database
 
-LONGEST_START = 60.0  # Seconds for the other process to set up the project.
+LONGEST_START = 60.0  # Seconds in which the other process must set up the project and start the task.
 _START = "from bgtasks.servers.victim import main; main()"
 
 
-class killed:  # noqa: N801, RUF100  # Called like the function that it is to its users.
+class killed:  # noqa: N801, RUF100  # Its users call it like a function.
     """
     Run a task in a process of its own, and kill that process at the end of the block, as `kill -9` does.
 
-    `with killed(build_report, 42) as victim:`, or `async with`. The block begins when the task is recorded and running,
-    and decides by what it waits for where the task is cut off. After it the process is dead, and what it had left has
-    its verdict, at once: nobody waits for DEAD_AFTER.
+    `with killed(build_report, 42) as victim:`, or `async with`. The block begins when the task is recorded and runs.
+    The wait inside the block decides where the task is cut off. After the block the process is dead, and the task has
+    its verdict at once, without the wait of DEAD_AFTER.
 
     Args:
         task: a task function, or a `.using()` variant, at the top level of a module that another process can import.
@@ -39,13 +39,13 @@ class killed:  # noqa: N801, RUF100  # Called like the function that it is to it
         kwargs: the same by keyword.
 
     Attributes:
-        pid: of the process.
-        row: the task's row, as it was at the beginning of the block, then as it is after the verdict.
+        pid: the id of the process.
+        row: the task's row, as it was at the beginning of the block, and after the block with its verdict.
 
     Raises:
-        TypeError: nothing that another process can run, or arguments that do not fit.
-        RuntimeError: in a test's transaction or on an SQLite database in memory, neither of which another process can
-            see; the process could not start.
+        TypeError: another process cannot run the task, or the arguments do not fit.
+        RuntimeError: another process could not see the data of this test, which has a transaction or an SQLite database
+            in memory; or the process could not start.
     """
 
     pid: int
@@ -53,7 +53,7 @@ class killed:  # noqa: N801, RUF100  # Called like the function that it is to it
 
     def __init__(self, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> None:
         if not isinstance(task, Task):
-            raise TypeError(f"Only a function under @bgtasks.task can be run by another process, not {task!r:.200}.")
+            raise TypeError(f"Another process can run a function under @bgtasks.task only, not {task!r:.200}.")
         texts = arguments.encode(args, kwargs, get_settings().max_args_bytes, lambda index: f"args[{index}]")
         self._order = {
             "module": task.func.__module__,
@@ -67,7 +67,7 @@ class killed:  # noqa: N801, RUF100  # Called like the function that it is to it
     def __enter__(self) -> killed:
         check_database()
         if "DJANGO_SETTINGS_MODULE" not in os.environ:
-            raise RuntimeError("Another process finds the project by DJANGO_SETTINGS_MODULE, and that is not set.")
+            raise RuntimeError("Set DJANGO_SETTINGS_MODULE: the other process finds the project by it.")
         self._alias = router.db_for_write(BackgroundTask)
         reading, writing = os.pipe()
         with open(reading) as answer:
@@ -98,19 +98,19 @@ class killed:  # noqa: N801, RUF100  # Called like the function that it is to it
             "path": sys.path,
             "argv": sys.argv,
             "settings": getattr(settings, "BGTASKS", {}),
-            # Those of the test, not of the project.
+            # The names of the test databases.
             "databases": {alias: connections[alias].settings_dict["NAME"] for alias in connections},
         }
-        assert self._victim.stdin is not None  # A pipe, left open: its end is the end of that process.
-        with contextlib.suppress(BrokenPipeError):  # It has ended already, and gives no answer.
+        assert self._victim.stdin is not None  # A pipe. It stays open, since that process ends when it is closed.
+        with contextlib.suppress(BrokenPipeError):  # The process has ended already. It gives no answer.
             self._victim.stdin.write(f"{json.dumps(order, default=str)}\n".encode())
             self._victim.stdin.flush()
 
     def _take_answer(self, line: str) -> None:
         if not line:
             code = self._victim.poll()
-            what = f"has not answered for {LONGEST_START} s" if code is None else f"ended with {code}"
-            raise RuntimeError(f"The process that was to run the task {what}; what it printed says more.")
+            fault = f"has not answered for {LONGEST_START} s" if code is None else f"ended with code {code}"
+            raise RuntimeError(f"The process for the task {fault}. Its output says more.")
         answer = json.loads(line)
         if "error" in answer:
             kind = {"TypeError": TypeError, "ValueError": ValueError}.get(answer["error"])

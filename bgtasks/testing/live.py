@@ -15,22 +15,23 @@ from ..api import get_config
 from ..servers.standalone import wait_until_idle
 from .database import as_sync_code, check_database, check_transaction
 
-LOOK_AGAIN = 0.02  # Seconds.
+LOOK_AGAIN = 0.02  # Seconds between two checks whether tasks are left.
 
 
-class live:  # noqa: N801, RUF100  # Called like the function that it is to its users.
+class live:  # noqa: N801, RUF100  # Its users call it like a function.
     """
-    Have tasks really run, with the whole runtime: `with live():`, or `async with live():`.
+    Run tasks in the block with the whole runtime: `with live():`, or `async with live():`.
 
-    With `async with` they run on the test's own loop, with `with` on one of their own. At the end they have time to
-    finish, then they are cancelled; after an error in the test at once. No thread and no connection is left.
+    With `async with` tasks run on the test's own loop, with `with` on a separate one. At the end of the block they have
+    time to finish, then they are cancelled. After an error in the test they are cancelled at once. No thread and no
+    connection is left.
 
     Args:
-        timeout: seconds for which they may go on at the end.
+        timeout: seconds in which tasks may finish at the end.
 
     Raises:
-        RuntimeError: in a test's transaction, which the runtime's own connections cannot see; on an SQLite database in
-            memory, which they cannot share; where tasks run already.
+        RuntimeError: the runtime's own connections could not see the data of this test, which has a transaction or an
+            SQLite database in memory; or tasks run in this process already.
     """
 
     def __init__(self, *, timeout: float = 10.0) -> None:
@@ -43,12 +44,12 @@ class live:  # noqa: N801, RUF100  # Called like the function that it is to its 
         self._start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        # In a thread of its own, since a loop may run here after all: a browser's driver has one under sync tests.
+        # In another thread, since sync tests may have a running loop too: that of a browser's driver.
         with ThreadPoolExecutor(1) as executor:
             executor.submit(asyncio.run, self._stop(is_well=kind is None)).result()
 
     async def __aenter__(self) -> None:
-        with as_sync_code():  # A fixture of pytest-django may have begun a transaction in this very thread.
+        with as_sync_code():  # A fixture of pytest-django may have begun a transaction in this thread.
             check_transaction()
         await sync_to_async(check_database)()
         self._start()

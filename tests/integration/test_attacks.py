@@ -15,6 +15,7 @@ from django.utils import timezone
 
 import bgtasks
 from bgtasks.models import BackgroundTask, Drain, Process
+from bgtasks.process.state import Phase, ProcessState
 from bgtasks.signals import task_finished
 from bgtasks.status import Status
 from tests.app import tasks
@@ -306,3 +307,30 @@ async def test_names_are_what_they_are(runtime: Runtime) -> None:
     named = bgtasks.fire(asyncio.sleep(0), name=Named("this"))
     assert (await read_row(odd)).name.endswith("odd \\ud800 name")
     assert (await read_row(named)).name == "this"
+
+
+class ReleasedSoon(ProcessState):
+    """A process that another thread releases after a number of looks at its phase."""
+
+    looks_left = 0
+
+    @property  # type: ignore[override]
+    def phase(self) -> Phase:
+        self.looks_left -= 1
+        return Phase.HELD if self.looks_left >= 0 else Phase.RUNNING
+
+
+@pytest.mark.parametrize("looks", range(1, 6))
+async def test_an_object_that_is_fired_during_a_release(looks: int, runtime: Runtime, monkeypatch: Any) -> None:
+    """A process that goes from HELD to RUNNING is never taken for one that drains."""
+    state = get_runner().state
+    refusals = []
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "__class__", ReleasedSoon)
+        state.looks_left = looks
+        try:
+            bgtasks.fire(asyncio.sleep(0), name="object")
+        except bgtasks.Draining as error:
+            refusals.append(str(error))
+    assert all("asked to start nothing" in refusal for refusal in refusals)
+    await assert_nothing_is_left(runtime)

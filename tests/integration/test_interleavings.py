@@ -283,7 +283,7 @@ class World(RuleBasedStateMachine):
         node = self.pick(number)
         records = [node.runner.registry.live[id_.int] for id_ in node.gates if id_.int in node.runner.registry.live]
         if records:
-            node.call(node.runner.canceller.interrupt, records[which % len(records)], "drain")
+            node.call(node.runner.interrupter.interrupt, records[which % len(records)], "drain")
 
     @rule(number=st.integers(0, 9))
     def declare_dead(self, number: int) -> None:

@@ -276,7 +276,7 @@ async def test_a_retry_is_not_taken_for_a_lost_claim(runtime: Runtime, monkeypat
             with monkeypatch.context() as patch:
                 patch.setattr(journal, "knows", lambda number: False)
                 patch.setattr(get_runner().registry, "count_running", lambda: 0)
-                rescuer._find_own_orphans("default")
+                rescuer._give_back_unknown("default")
             loop.call_soon_threadsafe(done.set)
 
         journal.submit(look_there)
@@ -290,7 +290,7 @@ async def test_a_retry_is_not_taken_for_a_lost_claim(runtime: Runtime, monkeypat
     await handle.wait(timeout=20)
     row = await read_row(handle)
     assert (row.status, row.attempt, starts) == ("SUCCESSFUL", 2, [1, 2])
-    assert "answer got lost" not in caplog.text
+    assert "answer was lost" not in caplog.text
 
 
 async def _runs(handle: Any, attempt: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import datetime
 import logging
@@ -12,11 +13,14 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.management import call_command
+from django.db import transaction
 from django.test import SimpleTestCase
 from django.utils import timezone, translation
 
@@ -26,6 +30,8 @@ from bgtasks.models import BackgroundTask
 from bgtasks.runtime.runner import Runner
 from bgtasks.testing import arun_fired, assert_fired, assert_not_fired, each_test, fired, live, run_fired
 from bgtasks.testing.capture import CapturingRuntime
+
+from ..conftest import Runtime, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 tenant = contextvars.ContextVar("tenant", default="nobody")
@@ -50,6 +56,17 @@ async def report() -> list[object]:
 @bgtasks.task
 def report_in_a_thread() -> list[object]:
     return [bgtasks.current().name, tenant.get(), translation.get_language(), threading.current_thread().name]
+
+
+@bgtasks.task
+async def tell_the_asyncio_task() -> str:
+    return await _tell_name()
+
+
+async def _tell_name() -> str:
+    task = asyncio.current_task()
+    assert task is not None
+    return task.get_name()
 
 
 @bgtasks.task
@@ -137,6 +154,15 @@ def test_every_thread_is_seen():
     assert_fired(welcome, 5)
 
 
+def test_tasks_of_a_transaction_that_is_rolled_back_are_forgotten(transactional_db: None):
+    with transaction.atomic():
+        bgtasks.fire(welcome, 5)
+        bgtasks.fire(welcome.using(fire_on_commit=False), 6)
+        transaction.set_rollback(True)
+
+    assert [item.args for item in fired] == [(6,)]
+
+
 def test_clear_closes_coroutine_objects():
     coroutine = notify("Ada")
     handle = bgtasks.fire(coroutine, name="notify")
@@ -145,6 +171,30 @@ def test_clear_closes_coroutine_objects():
     assert coroutine.cr_frame is None
     assert (fired, bgtasks.live_tasks(), run_fired()) == ([], [], [])
     assert handle.status is bgtasks.Status.READY
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("how", ["option", "setting"])
+def test_a_task_that_does_not_wait_for_the_commit_survives_a_rollback(how: str, settings):
+    task = welcome.using(fire_on_commit=False) if how == "option" else welcome
+    settings.BGTASKS = {**settings.BGTASKS, "FIRE_ON_COMMIT": how == "option"}
+    with transaction.atomic():
+        handle = bgtasks.fire(task, 5)
+        transaction.set_rollback(True)
+
+    assert [item.status for item in run_fired()] == [bgtasks.Status.SUCCESSFUL]
+    assert handle.status is bgtasks.Status.SUCCESSFUL
+
+
+@pytest.mark.django_db
+def test_a_task_whose_savepoint_is_rolled_back_is_forgotten():
+    with transaction.atomic():
+        handle = bgtasks.fire(welcome, 5)
+        transaction.set_rollback(True)
+
+    assert (fired, bgtasks.live_tasks()) == ([], [])
+    with pytest.raises(bgtasks.RolledBack):
+        handle.status  # noqa: B018
 
 
 async def test_afire_returns_at_once():
@@ -263,6 +313,37 @@ async def test_tasks_have_their_callers_context(function: bgtasks.definition.Tas
     assert {"acme", "de"} <= set(await handle)
 
 
+@pytest.mark.parametrize("function", [report, report_in_a_thread])
+def test_tasks_have_the_language_of_another_caller(function: bgtasks.definition.Task):
+    with translation.override("de"):
+        handle = bgtasks.fire(function)
+    with translation.override("fr"):
+        run_fired()
+
+    assert "de" in handle.result()
+
+
+@pytest.mark.parametrize("function", [report, report_in_a_thread])
+def test_tasks_have_the_language_of_a_caller_in_another_thread(function: bgtasks.definition.Task):
+    def fire() -> None:
+        with translation.override("de"):
+            bgtasks.fire(function)
+
+    with ThreadPoolExecutor(1) as caller:  # It goes on: a later thread may have the number of one that has ended.
+        caller.submit(fire).result()
+        [item] = run_fired()
+
+    assert "de" in async_to_sync(item.handle.wait)()
+
+
+async def test_asyncio_tasks_are_called_as_those_of_the_runtime():
+    bgtasks.fire(tell_the_asyncio_task)
+    bgtasks.fire(_tell_name(), name="by hand")
+    await arun_fired()
+
+    assert [await item.handle for item in fired] == [tell_the_asyncio_task.loop_name, "by hand"]
+
+
 def test_plain_functions_run_in_the_thread_of_the_test():
     bgtasks.fire(report_in_a_thread)
     [item] = run_fired()
@@ -331,6 +412,62 @@ async def test_a_running_task_can_be_cancelled():
     while handle.status is bgtasks.Status.READY:
         await asyncio.sleep(0)
     assert handle.cancel()
+
+    [item] = await running
+    assert item.status is bgtasks.Status.CANCELLED
+
+
+async def test_a_task_that_is_cancelled_before_its_first_step_has_not_begun():
+    begun = []
+
+    async def note() -> None:
+        begun.append(True)
+
+    handle = bgtasks.fire(note)
+    asyncio.get_running_loop().call_soon(handle.cancel)  # The first step is planned after it.
+    [item] = await arun_fired()
+
+    assert item.status is bgtasks.Status.CANCELLED
+    assert begun == []
+
+
+async def test_a_task_that_ignores_its_cancellation_is_logged(settings, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.WARNING, "bgtasks")
+    settings.BGTASKS = {**settings.BGTASKS, "CANCEL_GRACE": 0.01}
+    has_begun, is_over = asyncio.Event(), asyncio.Event()
+
+    async def ignore() -> None:
+        has_begun.set()
+        while not is_over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await is_over.wait()
+
+    handle = bgtasks.fire(ignore)
+    running = asyncio.create_task(arun_fired())
+    await has_begun.wait()
+    handle.cancel()
+    try:
+        await wait_until(lambda: "ignores its cancellation" in caplog.text)
+    finally:
+        is_over.set()
+    await running
+
+
+async def test_a_request_to_cancel_keeps_a_task_from_being_tried_again():
+    is_past_timeout = asyncio.Event()
+
+    @bgtasks.task(timeout=0.01, max_attempts=2)
+    async def outlast() -> None:
+        for _ in range(2):  # The timeout, and the request.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            is_past_timeout.set()
+        raise ValueError
+
+    handle = bgtasks.fire(outlast)
+    running = asyncio.create_task(arun_fired(raise_errors=False))
+    await is_past_timeout.wait()
+    handle.cancel()
 
     [item] = await running
     assert item.status is bgtasks.Status.CANCELLED
@@ -424,6 +561,21 @@ def test_live_mode_waits_for_what_was_fired():
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("bgtasks-")] == []
     bgtasks.fire(welcome, 6)
     assert len(fired) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_server_that_stopped_without_a_start_takes_no_time_from_live_mode(monkeypatch: pytest.MonkeyPatch):
+    bgtasks.fire(welcome, 5)
+    server = Runtime()
+    server.begin()
+    with monkeypatch.context() as patches:
+        patches.setattr("bgtasks.apps.SLACK", -3600)  # As if it had stopped an hour ago.
+        await server.stop()
+    assert_fired(welcome, 5)
+    async with live():
+        bgtasks.fire(welcome, 6)
+
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("bgtasks-")] == []
 
 
 @pytest.mark.django_db(transaction=True)

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from ...models import Drain, Process
 from ...status import Status
-from ...uuid7 import lowest_uuid7
+from ...uuid7 import first_id_of
 from ..pictures.swimlanes import Bar, Mark, Swimlane, SwimlaneTask
 from ..shared.formats import duration, printable
 
@@ -22,8 +22,7 @@ FIELDS = ("id", "name", "status", "process", "started_at", "finished_at", "stuck
 
 def ended_since(rows: Any, since: datetime) -> Any:
     """Narrow `rows` to tasks that ended since then, by ids: no index has the times of the ends."""
-    milliseconds = max(int((since - LONGEST).timestamp() * 1000), 0)
-    return rows.filter(pk__gte=lowest_uuid7(milliseconds * 1_000_000), finished_at__gte=since).order_by("-id")
+    return rows.filter(pk__gte=first_id_of(since - LONGEST), finished_at__gte=since).order_by("-id")
 
 
 def show(row: Mapping[str, Any], url_of: Callable[[UUID], str], default: float | None) -> SwimlaneTask:

@@ -98,7 +98,7 @@ class FinishedFilter(SimpleListFilter):
         if self.period is None:
             return queryset.none()
         start, end = self.period
-        ids = first_id_of(max(start - LONGEST_TASK, datetime.fromtimestamp(0, UTC))), first_id_of(end)
+        ids = first_id_of(start - LONGEST_TASK), first_id_of(end)
         moments = [to_datetime(moment.timestamp()) for moment in (start, end)]
         return queryset.filter(pk__gte=ids[0], pk__lt=ids[1], finished_at__gte=moments[0], finished_at__lt=moments[1])
 

@@ -2,8 +2,8 @@
 The multi-row SQL of the journal and the claims: one method per statement, one class per database where it differs.
 
 Plain SQL on tuples instead of model instances: the journal shares the interpreter with the server's event loop, and an
-instance per task costs more than everything else together. Statuses stand in the text, not in the parameters, where a
-partial index must be found by them.
+instance per task takes more time than everything else together. Statuses are part of the text, and not parameters,
+where the database needs them to choose a partial index.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def statements_for(
 
     Args:
         process_id: the process whose rows they write.
-        origin: the process that counts the inserted rows as fired, if it is another one.
-        loop_turn: of the calling thread, if it measures its turns.
+        origin: the process that counts the inserted rows as fired. None: the same one.
+        loop_turn: that of the calling thread, if it has one.
 
     Raises:
         NotImplementedError: for a database that bgtasks cannot use yet.
@@ -76,9 +76,9 @@ def statements_for(
 @contextmanager
 def bounded_transaction(using: str) -> Iterator[None]:
     """
-    Open a transaction whose waits for locks are bounded, for the ORM's statements on the journal's thread.
+    Open a transaction whose waits for locks are bounded, for statements of the ORM on the journal's thread.
 
-    Who holds a lock of ours for long must not keep the thread from beating: others would take this process for dead.
+    A long wait for a lock would keep the thread from beating, and other processes would declare this one dead.
     """
     with statements_for(using, UUID(int=0), "").transaction():
         yield

@@ -1,4 +1,4 @@
-"""What is sent to every database. A subclass says what its database does differently."""
+"""The statements for all databases. A subclass has the differences of one database."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_PARAMETERS = 500  # In one statement; SQLite bounds them.
 
 
 class Statements(Rows):
-    """What works on every database. A subclass says what its database does differently."""
+    """The statements in the form that suits most databases, for one database and one process."""
 
     def __init__(self, alias: str, process_id: UUID, release: str, origin: UUID | None, loop_turn: LoopTurn) -> None:
         super().__init__(alias, process_id, release, origin)
@@ -42,48 +42,48 @@ class Statements(Rows):
         )
 
     def prepare(self) -> None:
-        """Set up a new connection: our waits for a lock end well before this process would be taken for dead."""
+        """Set up a new connection: its waits for locks end well before other processes would declare this one dead."""
 
     def begin(self, cursor: CursorWrapper) -> None:
-        """Set up a new transaction, where a connection is not ours alone to set up."""
+        """Set up a new transaction, where the set-up of a connection does not last, as behind a pooler."""
 
     @contextmanager
     def transaction(self) -> Iterator[CursorWrapper]:
-        """Open a transaction whose waits for locks are bounded, and give its cursor."""
+        """Open a transaction whose waits for locks are bounded, and yield its cursor."""
         with transaction.atomic(using=self.alias), self.connection.cursor() as cursor:
             self.begin(cursor)
             yield cursor
 
     def is_outage(self, error: Exception) -> bool:
-        """Tell whether the database refuses everything now (away, locked, full), and not just this record."""
-        # PostgreSQL's InternalError says that a transaction cannot write (a replica, a timeout), not what it was to.
+        """Return whether the database refuses everything now (away, locked, full), and not just this record."""
+        # PostgreSQL raises InternalError when a transaction cannot write at all (a replica, a timeout).
         return isinstance(error, OperationalError | InterfaceError | InternalError) or is_missing_table(error)
 
     def insert(self, cursor: CursorWrapper, rows: Sequence[Row], shape: Shape = PLAIN) -> int:
-        """Insert rows; return how many. One that is there already was written by us, and its answer got lost."""
+        """Insert rows; return how many were new. A row that exists was inserted before, and the answer was lost."""
         cursor.executemany(f"{insert_text(self.alias, shape)} ON CONFLICT (id) DO NOTHING", rows)
         return int(cursor.rowcount)
 
     def insert_keyed(self, cursor: CursorWrapper, row: Row) -> bool:
-        """Insert the row of a task with a key; tell whether it was. Else its key is taken, or it is there already."""
+        """Insert the row of a task with a key; return False if another task has the key, or if the row exists."""
         cursor.execute(f"{insert_text(self.alias, FULL)} ON CONFLICT DO NOTHING", row)
         return bool(cursor.rowcount)
 
     @contextmanager
     def hasty(self, cursor: CursorWrapper) -> Iterator[None]:
         """
-        Wait hardly at all for locks, in the open transaction, until the end of the block.
+        Wait only briefly for locks, in the open transaction, until the end of the block.
 
-        A transaction of the project's that fires with a key keeps others from that key until its commit.
+        A transaction of the project that fires with a key locks that key until its commit.
         """
-        yield  # SQLite has one writer at a time: inside a transaction nobody else has a lock.
+        yield  # SQLite has one writer at a time: inside a transaction no other connection has a lock.
 
     def is_lock_wait(self, error: Exception) -> bool:
-        """Tell whether the wait for a lock was too long, which rolled back no more than to the last savepoint."""
+        """Return whether a wait for a lock was too long. The transaction goes on from the last savepoint."""
         return False
 
     def update(self, cursor: CursorWrapper, rows: Sequence[Row], shape: Shape = PLAIN) -> int:
-        """Update rows that are still as this process left them; return how many were."""
+        """Update the rows that are still as this process left them; return how many were."""
         cursor.executemany(update_text(self.alias, shape), rows)
         return int(cursor.rowcount)
 
@@ -92,7 +92,8 @@ class Statements(Rows):
         Insert, count and update plain rows with as few messages as the database allows, and leave the transaction open.
 
         Returns:
-            Whether all of that was done, and is to be committed. If not, nothing is open: another way has to be taken.
+            Whether all of it was done, so that `commit` must follow. If not, no transaction is open, and the rows are
+            to be written by the other methods.
 
         Raises:
             Disowned: as `count_fired`.
@@ -100,7 +101,7 @@ class Statements(Rows):
         return False
 
     def commit(self) -> None:
-        """Commit what `begin_together` has begun."""
+        """Commit the transaction of `begin_together`."""
         with self.connection.wrap_database_errors:
             self.connection.connection.commit()
 
@@ -109,7 +110,7 @@ class Statements(Rows):
         Count fired tasks in the row of their origin, in the transaction of their first write.
 
         Raises:
-            Disowned: it was declared dead, or its row is gone. It must not record what others would rescue at once.
+            Disowned: the origin was declared dead, or its row is missing. Its tasks would be rescued at once.
         """
         cursor.execute(self._count, [count, self._origin])
         if not cursor.rowcount:
@@ -117,11 +118,11 @@ class Statements(Rows):
 
     def claim(self, cursor: CursorWrapper, wanted: Wanted, count: int, at: float) -> list[Row]:
         """
-        Take up to `count` READY rows for this process, which are due at the moment `at`.
+        Claim up to `count` READY rows for this process that are due at the moment `at`, in seconds since the epoch.
 
         Returns:
-            Rows of what `_CLAIMED` names, the id as a number and the history as it is after the claim; JSON as text, or
-            read already.
+            Rows with the columns of `_CLAIMED`: the id as a number, the history after the claim. JSON is text or read
+            already, as the driver does it.
         """
         moment = self.moment(at)
         cursor.execute(
@@ -133,11 +134,11 @@ class Statements(Rows):
         return [(number_of(row[0]), *row[1:]) for row in cursor.fetchall()]
 
     def now(self, cursor: CursorWrapper) -> float:
-        """Return the moment by the database's clock, in seconds since the epoch: hosts' clocks may differ."""
+        """Return the moment by the database's clock, in seconds since the epoch. The clocks of hosts may differ."""
         return time.time()  # SQLite has none of its own.
 
     def count_claimed(self, cursor: CursorWrapper, claimed: Sequence[Row]) -> int:
-        """Become the origin of the claimed rows that have none; return how many are to be counted as fired."""
+        """Make this process the origin of claimed rows that have none; return how many to count as fired."""
         uncounted = [f"{row[0]:032x}" for row in claimed if row[-1] is None]
         for start in range(0, len(uncounted), MAX_PARAMETERS):
             part = uncounted[start : start + MAX_PARAMETERS]
@@ -148,7 +149,7 @@ class Statements(Rows):
         return len(uncounted)
 
     def note_places(self, cursor: CursorWrapper, rows: Sequence[Row]) -> None:
-        """Note where running tasks await: rows of (place as JSON, number, attempt)."""
+        """Write where running tasks await, from rows of (place as JSON, number, attempt)."""
         cursor.executemany(
             f"UPDATE {self._table} SET await_place = %s "  # noqa: S608  # Our own names.
             "WHERE id = %s AND attempt = %s AND process = %s AND status = 'RUNNING'",
@@ -156,7 +157,7 @@ class Statements(Rows):
         )
 
     def find_cancels(self) -> list[int]:
-        """Return the numbers of the tasks that run in this process and that somebody asks to cancel."""
+        """Return the numbers of running tasks of this process whose cancellation is requested."""
         with self.connection.cursor() as cursor:
             cursor.execute(
                 f"SELECT id FROM {self._table} {self.by_cancels} "  # noqa: S608  # Our own names.
@@ -166,7 +167,7 @@ class Statements(Rows):
             return [number_of(row[0]) for row in cursor.fetchall()]
 
     def adopt(self, cursor: CursorWrapper, process: UUID) -> None:
-        """Take over what another id of this process runs and holds, unless it was given a verdict already."""
+        """Take over the live rows of a former id of this process. Rows that have a verdict are left alone."""
         for status in ("RUNNING", "READY"):
             cursor.execute(
                 f"UPDATE {self._table} SET process = %s "  # noqa: S608  # Our own names.
@@ -174,13 +175,13 @@ class Statements(Rows):
                 [self._process, process.hex],
             )
 
-    by_cancels = ""  # What has a look for requests to cancel take the index of these, and not read all running rows.
-    append_transition = ""  # An expression with one parameter, the new entry as JSON; its attempt is added by SQL.
-    claim_lock = ""  # How the claims of several processes keep out of each other's way: SQLite has one writer.
+    by_cancels = ""  # A hint to take the index of requested cancellations, instead of reading all running rows.
+    append_transition = ""  # An expression with one parameter, the new entry as JSON; SQL adds its attempt.
+    claim_lock = ""  # Lets simultaneous claims take different rows. SQLite has one writer at a time.
 
     @property
     def _claim_changes(self) -> str:
-        # The history first: MariaDB reads what the assignments before it have changed.
+        # The history comes first: in MariaDB an expression sees the results of the assignments before it.
         return (
             f"transitions = {self.append_transition}, status = 'RUNNING', process = %s, started_at = %s, "
             "attempt = attempt + 1"
@@ -200,7 +201,7 @@ class Statements(Rows):
             ORDER BY priority DESC, id LIMIT %s {self.claim_lock}"""  # noqa: S608  # Our own names.
 
     def read_back(self, cursor: CursorWrapper, numbers: Sequence[int]) -> dict[int, tuple[str, int, str | None]]:
-        """Return (status, attempt, process) of rows by number; ids that are not there are left out."""
+        """Return (status, attempt, process) of the rows that exist, by number."""
         found: dict[int, tuple[str, int, str | None]] = {}
         for start in range(0, len(numbers), MAX_PARAMETERS):
             part = numbers[start : start + MAX_PARAMETERS]
@@ -224,7 +225,7 @@ def number_of(value: Any) -> int:
     return value.int if isinstance(value, UUID) else int(str(value).replace("-", ""), 16)
 
 
-# The texts, made once.
+# The texts of statements, made once.
 
 
 @lru_cache

@@ -1,4 +1,4 @@
-"""MariaDB: no RETURNING of an UPDATE, and errors that tell more by their codes than by their kinds."""
+"""MariaDB: an UPDATE has no RETURNING, and errors are recognised by their codes, not by their classes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class MariaDBStatements(Statements):
             )
 
     def is_outage(self, error: Exception) -> bool:
-        # The client calls some refusals of a value OperationalError: 1366, a character that the column's character set
-        # does not have; 4025, a CHECK, such as that of a JSON column.
+        # The client raises OperationalError for some refused values, too: 1366, a character that the column's character
+        # set does not have; 4025, a CHECK, such as that of a JSON column.
         return super().is_outage(error) and error.args[:1] not in ((1366,), (4025,))
 
     def insert(self, cursor: CursorWrapper, rows: Sequence[Row], shape: Shape = PLAIN) -> int:
@@ -67,7 +67,7 @@ class MariaDBStatements(Statements):
         return float(cursor.fetchone()[0])
 
     def claim(self, cursor: CursorWrapper, wanted: Wanted, count: int, at: float) -> list[Row]:
-        # An UPDATE here returns no rows. The ones that were selected stay locked until the commit.
+        # The selected rows stay locked until the commit.
         moment = self.moment(at)
         cursor.execute(self._select_ready(wanted), [*wanted.values, moment, count])
         ids = [row[0] for row in cursor.fetchall()]

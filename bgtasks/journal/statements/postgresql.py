@@ -1,4 +1,4 @@
-"""PostgreSQL: few messages, COPY, and many rows as one JSON."""
+"""PostgreSQL: few messages for a batch, COPY, and many rows as one JSON."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .errors import Disowned
 from .rows import FENCE, FULL, PLAIN, Row, Shape
 from .wanted import Wanted
 
-MANY = 20  # Rows for which the ways to write many are worth their beginning.
-LOOK_AFTER = 20  # Rows that are sent between two looks at how long that keeps the event loop waiting.
+MANY = 20  # Rows from which on COPY, or an UPDATE from JSON, is faster than one statement for each row.
+OFFER_AFTER = 20  # Rows sent between two offers to the event loop, see `LoopTurn`.
 
 _SHORT_NAMES = tuple(f"v{index}" for index in range(len(FULL.inserted)))
 
@@ -26,8 +26,8 @@ _BOUNDS = (
     f"SET LOCAL lock_timeout = '{LONGEST_LOCK_WAIT}s'; "
     f"SET LOCAL idle_in_transaction_session_timeout = '{5 * LONGEST_LOCK_WAIT}s'"
 )
-# With statistics of another time, such as of an empty table, PostgreSQL would read and sort all rows. For the rest of
-# the transaction this leaves it nothing but the index that is in the order of a claim, and the primary key.
+# With old statistics, such as those of an empty table, PostgreSQL would read and sort all rows. For the rest of the
+# transaction these settings leave it two ways: the index in the order of a claim, and the primary key.
 _BY_THE_INDEX = "; ".join(
     f"SET LOCAL enable_{way} = off" for way in ("sort", "seqscan", "bitmapscan", "hashjoin", "mergejoin")
 )
@@ -39,7 +39,7 @@ class PostgreSQLStatements(Statements):
     claim_lock = "FOR UPDATE SKIP LOCKED"
 
     def begin_together(self, inserts: Sequence[Row], updates: Sequence[Row]) -> bool:
-        # Each message costs the journal 50 µs beside the wait: with two instead of six a batch of one takes half of it.
+        # Each message takes the journal 50 µs beside the wait: with two instead of six, a batch of one takes half.
         if self._client_cursor is None:
             return False
         self.connection.ensure_connection()  # A signal's receiver may have closed it since the last batch.
@@ -78,17 +78,17 @@ class PostgreSQLStatements(Statements):
             expected.append(f"UPDATE {len(updates)}")
             self.loop_turn.offer()
         cursor.execute("; ".join(statements), contents)
-        told = [cursor.statusmessage]
+        answers = [cursor.statusmessage]
         while cursor.nextset():
-            told.append(cursor.statusmessage)
-        told = [status for status in told if status not in ("BEGIN", "SET")]
-        if inserts and told[-1 - bool(updates)] == "UPDATE 0":
+            answers.append(cursor.statusmessage)
+        answers = [answer for answer in answers if answer not in ("BEGIN", "SET")]
+        if inserts and answers[-1 - bool(updates)] == "UPDATE 0":  # That of the count.
             raise Disowned
-        return told == expected
+        return answers == expected
 
     def insert(self, cursor: CursorWrapper, rows: Sequence[Row], shape: Shape = PLAIN) -> int:
-        # COPY takes a fifth of the time of INSERTs, but nothing in its stead for a row that is there already.
-        if len(rows) < MANY or self._client_cursor is None:  # psycopg 2 has none that could be used so.
+        # COPY takes a fifth of the time of INSERTs, but cannot skip a row that exists.
+        if len(rows) < MANY or self._client_cursor is None:  # The cursor of psycopg 2 has no `copy`.
             return super().insert(cursor, rows, shape)
         try:
             with transaction.atomic(using=self.alias):
@@ -104,7 +104,7 @@ class PostgreSQLStatements(Statements):
             cursor.copy(f"COPY {self._table} ({names_text(self.alias, shape)}) FROM STDIN") as copy,
         ):
             for index, row in enumerate(rows):
-                if not index % LOOK_AFTER:
+                if not index % OFFER_AFTER:
                     self.loop_turn.offer()
                 copy.write_row(row + constants)
 
@@ -119,12 +119,12 @@ class PostgreSQLStatements(Statements):
     @cached_property
     def _client_cursor(self) -> Any:
         """
-        The cursor of psycopg 3 that lets a message have several statements, also where `server_side_binding` is on.
+        The cursor of psycopg 3 that can send several statements in one message, even with `server_side_binding` on.
 
         None: the project uses psycopg 2.
         """
         try:
-            from psycopg import ClientCursor  # A driver is no requirement of ours.
+            from psycopg import ClientCursor  # The project chooses its driver.
         except ImportError:
             return None
         return ClientCursor
@@ -164,7 +164,7 @@ class PostgreSQLStatements(Statements):
         cursor.execute(_BOUNDS)
 
 
-# The texts, made once: the statements of `Statements` for a list of rows as JSON, their one parameter.
+# The texts of statements for many rows, made once. Their one parameter is the list of rows as JSON.
 
 
 @lru_cache
@@ -192,7 +192,7 @@ def update_all_text(alias: str, shape: Shape) -> str:
 
 
 def _recordset(alias: str, names: Sequence[str]) -> str:
-    """What `_as_json` makes of rows, as a table again. A column of JSON comes as text."""
+    """Return the text of a table made from the result of `_as_json`. Its columns of JSON are text."""
     kinds = _kinds(alias)
     types = ["text" if kinds[name] == "jsonb" else kinds[name] for name in names]
     columns = ", ".join(f"v{index} {kind}" for index, kind in enumerate(types))
@@ -200,6 +200,6 @@ def _recordset(alias: str, names: Sequence[str]) -> str:
 
 
 def _kinds(alias: str) -> dict[str, str]:
-    """The types of the columns."""
+    """Return the types of the columns by their names."""
     connection = connections[alias]
     return {str(field.column): str(field.db_type(connection)) for field in BackgroundTask._meta.concrete_fields}

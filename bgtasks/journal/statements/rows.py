@@ -14,7 +14,7 @@ from django.db import connections
 
 from ...failure import Failure, storable
 from ...models.moments import stamp, to_datetime
-from ...process.extras import Extras, Told
+from ...process.extras import Extras, Progress
 from ...process.record import Entry, Record
 from ...status import Status
 
@@ -199,7 +199,7 @@ def _failure_columns(failure: Failure) -> tuple[str, str, str, str]:
     return failure.type, failure.message, failure.traceback, failure.fingerprint
 
 
-def _progress(reported: Told | None) -> str | None:
+def _progress(reported: Progress | None) -> str | None:
     """Return the last progress of a task as JSON. It is made only when it is written: most reports never are."""
     if reported is None:
         return None

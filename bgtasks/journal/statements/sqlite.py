@@ -1,4 +1,4 @@
-"""SQLite: many rows by each statement."""
+"""SQLite: many rows in each statement."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from django.db.backends.utils import CursorWrapper
 from .base import LONGEST_LOCK_WAIT, Statements, change_text, insert_text, table_text
 from .rows import FENCE, FULL, PLAIN, Row, Shape
 
-# Rows in one statement. Few sizes, so that the driver finds each statement prepared, and close enough together that two
-# or three make any number: between two of them a busy event loop keeps the interpreter for 5 ms.
+# Rows in one statement. The sizes are few, so that the driver finds each statement prepared, and so close together that
+# two or three of them add up to any number: between two statements a busy event loop keeps the interpreter for 5 ms.
 BLOCKS = (128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 
 
 class SQLiteStatements(Statements):
-    by_cancels = 'INDEXED BY "bgtasks_cancel"'  # Without statistics it would take that of the statuses.
+    by_cancels = 'INDEXED BY "bgtasks_cancel"'  # Without statistics SQLite would take another index.
     append_transition = "json_insert(transitions, '$[#]', json_set(%s, '$.attempt', attempt + 1))"
 
     def insert(self, cursor: CursorWrapper, rows: Sequence[Row], shape: Shape = PLAIN) -> int:
@@ -29,10 +29,10 @@ class SQLiteStatements(Statements):
 
     def _write_in_blocks(self, make_block: Callable[[str, Shape, int], str], shape: Shape, rows: Sequence[Row]) -> int:
         """
-        Write many rows by each statement; return how many were written.
+        Write many rows with each statement; return how many were written.
 
-        SQLite works without the interpreter's lock, and with it needs to have it back: `executemany` asks for it after
-        each row, and a busy event loop gives it 5 ms later (`sys.getswitchinterval`).
+        SQLite works without the interpreter's lock, and needs it back after each statement. `executemany` runs one for
+        each row, and a busy event loop gives the lock back 5 ms later (`sys.getswitchinterval`).
         """
         written = start = 0
         with self.connection.wrap_database_errors:
@@ -46,7 +46,7 @@ class SQLiteStatements(Statements):
 
     @cached_property
     def _blocks(self) -> tuple[int, ...]:
-        """Those whose rows fit into one statement."""
+        """The sizes that the limit on the parameters of a statement allows."""
         import sqlite3  # Python may have been built without it, for a project with another database.
 
         limit = int(self.connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER))
