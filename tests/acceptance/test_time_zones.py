@@ -65,7 +65,7 @@ def moments_of(row: dict[str, Any]) -> Iterator[str]:
 
 
 def test_all_moments_in_a_row_are_utc(run: Run, program: Program) -> None:
-    """Whoever writes them: the journal, a claim, a verdict, a cancellation, the sampler, the task itself."""
+    """Of all writers: the journal, a claim, a verdict, a cancellation, the sampler, the task itself."""
     run(
         """
         bgtasks.fire(tasks.succeed).result(timeout=20)
@@ -117,7 +117,7 @@ def test_a_task_that_was_handed_back_waits_since_then(run: Run) -> None:
 
 
 def test_documents_for_other_programs_have_utc(run: Run) -> None:
-    """The export, also when filtered by the end of tasks, and the commands, whichever time zone a request activates."""
+    """The export, also when filtered by the end of tasks, and the commands, in any active time zone."""
     run(
         """
         now = timezone.now()

@@ -376,7 +376,13 @@ class ServiceThatFails:
         return 60.0
 
 
-async def test_a_service_keeps_nothing_from_being_written_at_the_stop(runtime: Runtime) -> None:
+@pytest.fixture
+def brief(settings: Any) -> None:
+    """A drain that does not wait for a journal that has stopped."""
+    settings.BGTASKS = {**settings.BGTASKS, "DRAIN_TIMEOUT": 0.2, "CANCEL_GRACE": 0.1, "FLUSH_TIMEOUT": 0.1}
+
+
+async def test_a_service_keeps_nothing_from_being_written_at_the_stop(brief: None, runtime: Runtime) -> None:
     journal = get_journal()
     journal.services = (*journal.services, ServiceThatFails())
     is_busy, may_go_on = threading.Event(), threading.Event()

@@ -42,7 +42,7 @@ def test_a_seeded_project_and_many_threads_get_different_ids() -> None:
 
 
 def test_the_first_id_of_a_moment_is_that_of_its_millisecond() -> None:
-    """Whatever a float would make of it; and also of a naive one, which is local time."""
+    """Without the rounding of a float; also for a naive moment, which is local time."""
     for milliseconds in range(1_700_000_000_000, 1_700_000_001_000):
         moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
         assert first_id_of(moment).int >> 80 == milliseconds
