@@ -340,9 +340,10 @@ class Journal:
     def _begin_anew(self) -> None:
         next_id = self._state.find_next_id()
         statements = statements_for(self._alias, next_id, self._settings.release, loop_turn=self._loop_turn)
-        pending = self._selection.pending
-        go_on_under_next_id(statements, self._state, self.heartbeat, self._registry, pending, self._listener)
-        self._use(statements)
+        taken = go_on_under_next_id(statements, self._state, self.heartbeat, self._registry, self._selection.pending)
+        self._use(statements)  # Before the listener, which may fail: under the old id nothing is recorded any more.
+        for record, status in taken:
+            self._listener.taken(record, status)
         if self._peers is not None:
             self._peers.begin_anew()
 

@@ -358,3 +358,24 @@ async def test_a_server_that_starts_while_a_thread_fires_its_first_task(monkeypa
     thread.join()
     assert [config.runtime] == made
     assert config.registry is made[0].registry
+
+
+async def test_a_caller_that_cannot_be_woken_when_its_task_is_taken(runtime: Runtime) -> None:
+    """As on a loop that is closed in that moment: the process goes on under its new id all the same."""
+
+    def wake() -> None:
+        raise RuntimeError("Event loop is closed")
+
+    runner = get_runner()
+    old_id, handle = runner.state.id, bgtasks.fire(tasks.sleep, 3600)
+
+    async def is_lost() -> bool:
+        return bool(await BackgroundTask.objects.filter(pk=handle.id, status="RUNNING").aupdate(status="LOST"))
+
+    await wait_until(is_lost)
+    handle._record.when_finished(wake)
+    await Process.objects.filter(pk=old_id).aupdate(state="DEAD")
+    await wait_until(lambda: runner.state.id != old_id)
+
+    row = await read_row(bgtasks.fire(tasks.succeed))
+    assert (row.status, row.process) == ("SUCCESSFUL", runner.state.id)
