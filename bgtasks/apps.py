@@ -178,7 +178,9 @@ class BgTasksConfig(AppConfig):
 
         A server may start twice in a process, as in tests.
         """
-        if self._runner is None or self._runner.state.is_stopped:
+        # No runner and no runtime: another thread may be making the first one.
+        is_over = "runtime" in self.__dict__ if self._runner is None else self._runner.state.is_stopped
+        if is_over:
             self._forget()
 
     def _forget(self) -> None:

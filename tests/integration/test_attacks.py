@@ -334,3 +334,49 @@ async def test_an_object_that_is_fired_during_a_release(looks: int, runtime: Run
             refusals.append(str(error))
     assert all("asked to start nothing" in refusal for refusal in refusals)
     await assert_nothing_is_left(runtime)
+
+
+async def test_a_server_that_starts_while_a_thread_fires_its_first_task(monkeypatch: Any) -> None:
+    """The process keeps the one runtime that the thread makes."""
+    config: Any = apps.get_app_config("bgtasks")
+    make = config._make_runner
+    is_making, may_go_on = threading.Event(), threading.Event()
+    made: list[Any] = []
+
+    def make_slowly() -> Any:
+        made.append(make())
+        is_making.set()
+        may_go_on.wait(10)
+        return made[-1]
+
+    monkeypatch.setattr("bgtasks.apps.is_under_test", lambda: False)
+    monkeypatch.setattr(config, "_make_runner", make_slowly)
+    thread = threading.Thread(target=lambda: config.runtime)
+    thread.start()
+    is_making.wait(10)
+    config.begin_anew()  # As `go_live` does, when the server starts.
+    may_go_on.set()
+    thread.join()
+    assert [config.runtime] == made
+    assert config.registry is made[0].registry
+
+
+async def test_a_caller_that_cannot_be_woken_when_its_task_is_taken(runtime: Runtime) -> None:
+    """As on a loop that is closed in that moment: the process goes on under its new id all the same."""
+
+    def wake() -> None:
+        raise RuntimeError("Event loop is closed")
+
+    runner = get_runner()
+    old_id, handle = runner.state.id, bgtasks.fire(tasks.sleep, 3600)
+
+    async def is_lost() -> bool:
+        return bool(await BackgroundTask.objects.filter(pk=handle.id, status="RUNNING").aupdate(status="LOST"))
+
+    await wait_until(is_lost)
+    handle._record.when_finished(wake)
+    await Process.objects.filter(pk=old_id).aupdate(state="DEAD")
+    await wait_until(lambda: runner.state.id != old_id)
+
+    row = await read_row(bgtasks.fire(tasks.succeed))
+    assert (row.status, row.process) == ("SUCCESSFUL", runner.state.id)
