@@ -37,6 +37,7 @@ def patient(settings: Any) -> None:
 
 
 async def test_the_numbers(short: None, runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+    await wait_until(Process.objects.aexists)  # Otherwise the journal may still connect while the short task ends.
     bgtasks.fire(tasks.sleep, 0.1)
     bgtasks.fire(tasks.sleep, 100)
     bgtasks.fire(tasks.ignore_cancellation, 3.0)
