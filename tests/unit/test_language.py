@@ -246,12 +246,17 @@ def test_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert len(answer["broken"]) == 1
 
 
-def test_project_is_read():
-    paths = {passage.path for passage in language.read_project()}
+@pytest.fixture(scope="module")
+def project() -> list[language.Passage]:
+    return language.read_project()
+
+
+def test_project_is_read(project: list[language.Passage]):
+    paths = {passage.path for passage in project}
 
     assert {"bgtasks/api.py", "docs/index.md", "README.md", "Makefile", ".ci/run", "pyproject.toml"} <= paths
 
 
-def test_the_project_keeps_the_limits():
+def test_the_project_keeps_the_limits(project: list[language.Passage]):
     """`python -m tests.language --list` lists the passages to rewrite."""
-    assert language.find_broken(language.tabulate(language.read_project())) == []
+    assert language.find_broken(language.tabulate(project)) == []
