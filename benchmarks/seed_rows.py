@@ -320,7 +320,7 @@ class Seeder:
         by = (life or origin).text
         history = ", ".join(
             f'{{"status": "{status}", "at": "{text}", "attempt": {attempt}, "by": "{by}", "why": {_quote(why)}}}'
-            for status, text, attempt, why in ((each[0], self._iso(each[1]), *each[2:]) for each in entries)
+            for status, text, attempt, why in ((each[0], self._stamp(each[1]), *each[2:]) for each in entries)
         )
         row = _COLUMNS | {
             "id": self._id_at(entries[0][1]).hex,
@@ -343,9 +343,6 @@ class Seeder:
         }
         row.update(values)
         return tuple(row.values())
-
-    def _iso(self, moment: float) -> str:
-        return f"{self._stamp(moment)}+00:00"
 
     def _id_at(self, moment: float) -> UUID:
         bits = self._rng.getrandbits(74)
@@ -417,14 +414,14 @@ class Seeder:
         started = self._now - elapsed
         values = self._key_of(function, number)
         if elapsed > 5:
-            since = self._iso(self._now - rng.random() * elapsed)
+            since = self._stamp(self._now - rng.random() * elapsed)
             file = f"/srv/shop/{function.name.rpartition('.')[0].replace('.', '/')}.py"
             place = {"file": file, "line": rng.randrange(10, 90), "function": function.name.rpartition(".")[2]}
             values["await_place"] = json.dumps({**place, "since": since})
         if function.is_long:
             total = rng.randrange(100, 5000)
             done, note = int(total * rng.random()), rng.choice(["", "reading", "writing"])
-            progress = {"done": done, "total": total, "note": note, "at": self._iso(self._now)}
+            progress = {"done": done, "total": total, "note": note, "at": self._stamp(self._now)}
             values["progress"] = json.dumps(progress)
         if number % 90 == 2:
             values["cancel_requested_at"] = self._moment(self._now - 2)

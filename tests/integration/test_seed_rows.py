@@ -13,6 +13,7 @@ from benchmarks.pages import FUNCTION, PER_PAGE
 from benchmarks.seed_rows import Seeder, beat
 from bgtasks.conf import get_settings
 from bgtasks.models import BackgroundTask, Drain, Process
+from bgtasks.models.moments import parse_moment
 from bgtasks.reports import rollups
 from bgtasks.reports.audit import Auditor
 from bgtasks.status import Status
@@ -34,6 +35,16 @@ def test_a_seeded_database_passes_the_audit() -> None:
     assert audit.by_status["FAILED"] > 5
     assert audit.being_rescued > 0
     assert audit.gone > 0
+
+
+def test_histories_have_moments_that_the_admin_reads() -> None:
+    Seeder("default").seed(200, 50)
+
+    entries = [entry for history in BackgroundTask.objects.values_list("transitions", flat=True) for entry in history]
+    assert len(entries) > 250
+    assert [entry["at"] for entry in entries if parse_moment(entry["at"]) is None] == []
+    places = BackgroundTask.objects.exclude(await_place=None).values_list("await_place", flat=True)
+    assert [place["since"] for place in places if parse_moment(place["since"]) is None] == []
 
 
 def test_the_rollups_are_those_of_the_rows() -> None:
