@@ -380,3 +380,22 @@ async def test_a_caller_that_cannot_be_woken_when_its_task_is_taken(runtime: Run
 
     row = await read_row(bgtasks.fire(tasks.succeed))
     assert (row.status, row.process) == ("SUCCESSFUL", runner.state.id)
+
+
+async def test_a_hold_that_comes_while_the_process_drains(settings: Any, transactional_db: None) -> None:
+    """A request of `drain_tasks` does not keep the objects that the drain waits for from their start."""
+    settings.BGTASKS = {**settings.BGTASKS, "MAX_RUNNING": 1, "DRAIN_TIMEOUT": 30}
+    runtime = Runtime()
+    await runtime.start()
+    may_end = asyncio.Event()
+    bgtasks.fire(may_end.wait(), name="running")
+    bgtasks.fire(asyncio.sleep(0), name="waiting")
+
+    drain = asyncio.create_task(bgtasks.drain())
+    await asyncio.sleep(0)  # The drain has begun.
+    get_runner().state.hold()
+    may_end.set()
+    report = await drain
+
+    assert (report.finished_count, report.cancelled_count, report.left_count) == (2, 0, 0)
+    await runtime.stop()
