@@ -17,6 +17,7 @@ from .process.drain_report import DrainReport
 from .process.record import Record
 from .process.registry import Registry
 from .runtime.context import is_inside_live_task
+from .runtime.drain_deadline import find_deadline
 from .runtime.handle import HandleOwner, TaskHandle
 
 if TYPE_CHECKING:
@@ -233,5 +234,5 @@ async def drain(timeout: float | None = None) -> DrainReport:
         raise RuntimeError("bgtasks.drain() inside a task would wait for that task: call it from elsewhere.")
     runtime = get_runtime()
     now = time.monotonic()
-    deadline = runtime.settings.find_deadline(now, now, timeout)
+    deadline = find_deadline(runtime.settings, now, now, timeout)
     return await runtime.drain("a call of bgtasks.drain()", deadline)

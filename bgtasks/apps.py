@@ -24,6 +24,7 @@ from .log import log
 from .process.machine import is_server, is_under_test, name_server
 from .process.registry import Registry
 from .process.state import ProcessState
+from .runtime.drain_deadline import find_deadline
 
 if TYPE_CHECKING:
     from .api import Runtime  # For types only: the runner imports models, which are not loaded yet.
@@ -130,7 +131,7 @@ class BgTasksConfig(AppConfig):
             runner.journal.start()
 
     async def _drain(self, stop_asked_at: float, asked_by: str = "lifespan", **kwargs: Any) -> None:
-        deadline = get_settings().find_deadline(stop_asked_at, time.monotonic())
+        deadline = find_deadline(get_settings(), stop_asked_at, time.monotonic())
         self._deadline = deadline + SLACK
         while True:
             try:

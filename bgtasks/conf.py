@@ -49,19 +49,6 @@ class Settings:
         """The time from the moment at which a drain cancels the running tasks to its deadline."""
         return self.cancel_grace + self.flush_timeout
 
-    def find_deadline(self, stop_asked_at: float, now: float, drain_timeout: float | None = None) -> float:
-        """
-        Return the moment at which a drain has to be over, on the clock of the first two arguments.
-
-        It counts from the signal, as the platform does that will kill the process. If open requests have used up that
-        time, cancelled tasks still have their time to clean up.
-
-        Args:
-            drain_timeout: seconds for running tasks. None: the setting DRAIN_TIMEOUT.
-        """
-        timeout = self.drain_timeout if drain_timeout is None else drain_timeout
-        return max(stop_asked_at + timeout, now) + self.ending_seconds
-
 
 def _allowed_types(hint: Any) -> tuple[type, ...]:
     origin = get_origin(hint)

@@ -18,6 +18,7 @@ from typing import Any
 from ..api import get_config, get_runtime
 from ..log import log
 from ..runtime.context import scope_variable
+from ..runtime.drain_deadline import find_deadline
 from ..signals import drained, lifespan_shutdown, lifespan_startup, stop_asked
 from .announcing import announce
 from .hypercorn import call_at_stop
@@ -98,7 +99,7 @@ class _Conversation:
 
     def _announce_request(self) -> None:
         """Announce that the process was asked to stop, while the server waits for open connections."""
-        deadline = get_runtime().settings.find_deadline(self._clock.stop_asked_at, time.monotonic())
+        deadline = find_deadline(get_runtime().settings, self._clock.stop_asked_at, time.monotonic())
         announcing = announce(stop_asked, "stop_asked", Lifespan, deadline, scope=self._scope)
         self._announcement = asyncio.ensure_future(announcing)
 
@@ -128,7 +129,7 @@ async def announce_stop(scope: MutableMapping[str, Any], stop_asked_at: float, a
         stop_asked_at: from which the deadline counts, as `time.monotonic()` does.
         asked_by: for the row of the drain.
     """
-    deadline = get_runtime().settings.find_deadline(stop_asked_at, time.monotonic())
+    deadline = find_deadline(get_runtime().settings, stop_asked_at, time.monotonic())
     details = {"scope": scope, "stop_asked_at": stop_asked_at, "asked_by": asked_by}
     # Hypercorn cancels this after its shutdown_timeout. The drain hurries then, and `drained` is sent all the same.
     with contextlib.suppress(asyncio.CancelledError):

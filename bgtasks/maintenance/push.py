@@ -2,8 +2,8 @@
 Push: messages between processes about the ends of tasks, so that no caller has to wait for the next poll of a row.
 
 A process with a waiting caller asks the process that runs the task, which answers once the end is committed. A task
-that is not awaited elsewhere costs nothing. A message carries no result: its receiver reads the row. The `Watcher` goes
-on polling, so a lost message only costs time, and a forged one does no harm.
+that is not awaited elsewhere costs nothing. A message carries no result: its receiver reads the row. The `EndWatcher`
+goes on polling, so a lost message only costs time, and a forged one does no harm.
 """
 
 from __future__ import annotations

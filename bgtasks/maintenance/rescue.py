@@ -23,7 +23,7 @@ from ..process.state import ProcessState
 from ..runtime.backlog import Backlog
 from ..status import Status
 from ..transitions import Verdict, give_back, give_verdicts
-from .observation import Beat, Observation
+from .death_watch import Beat, DeathWatch
 
 BATCH = 100  # Rows in one transaction.
 NAMED = 10  # Names in a log line.
@@ -114,7 +114,7 @@ class Rescuer:
         self._backlog = backlog
         self._journal = journal
         self._next = 0.0
-        self._observation = Observation(settings.dead_after, settings.heartbeat)
+        self._death_watch = DeathWatch(settings.dead_after, settings.heartbeat)
         # The tasks, with their starts, that the last look has found RUNNING here and unknown to this process.
         self._unknown: set[tuple[UUID, datetime | None]] = set()
 
@@ -128,9 +128,9 @@ class Rescuer:
         using = router.db_for_write(BackgroundTask)
         look = Look(using, self._state.id)
         ended = look.left_behind
-        for process, beat in self._observation.look(look.began, look.ended, look.beats).items():
+        for process, beat in self._death_watch.look(look.began, look.ended, look.beats).items():
             if declare_dead(using, process, beat):
-                silence = self._observation.silence(process, time.monotonic())
+                silence = self._death_watch.silence(process, time.monotonic())
                 log(logging.ERROR, "Process %s is dead: it has not beaten for %.1f s.", process, silence)
                 ended.add(process)
         for process in ended:

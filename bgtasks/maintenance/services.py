@@ -8,6 +8,7 @@ from ..journal.listeners import Service
 from ..runtime.runner import Runner
 from .block_watcher import BlockWatcher
 from .claimer import Claimer
+from .end_watcher import EndWatcher
 from .limit_watcher import LimitWatcher
 from .pruner import Pruner
 from .push import Push
@@ -16,7 +17,6 @@ from .rescue import Rescuer
 from .rollup_writer import RollupWriter
 from .sampler import Sampler
 from .spool_reader import SpoolReader
-from .watcher import Watcher
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def make_services(runner: Runner) -> Services:
         Rescuer(settings, state, registry, backlog, journal),
         LimitWatcher(settings, limits, backlog),
         Claimer(settings, state, registry, slots, limits, backlog, loops, runner.commits),
-        Watcher(settings, state, registry, push),
+        EndWatcher(settings, state, registry, push),
         BlockWatcher(settings, state, registry, loops),
         Sampler(settings, state, registry, journal),
         SpoolReader(settings, state, registry, backlog, journal),

@@ -12,7 +12,7 @@ from uuid import UUID
 from ..conf import Settings
 from ..journal.statements import statements_for
 from ..log import log
-from ..maintenance.observation import Observation
+from ..maintenance.death_watch import DeathWatch
 from ..maintenance.rescue import Look, declare_dead, rescue
 from ..process.connections import own_connections
 from ..transitions import Verdict
@@ -37,12 +37,12 @@ def watch_for_deaths(alias: str, settings: Settings, only: Collection[UUID] | No
         only: watch these processes. None: all that are up or have live tasks.
     """
     statements_for(alias, uuid7(), settings.release).prepare()  # Under a new id: the watch is no process.
-    observation = Observation(settings.dead_after, settings.heartbeat)
+    death_watch = DeathWatch(settings.dead_after, settings.heartbeat)
     end = time.monotonic() + longest_watch(settings)
     while True:
         look = Look(alias, None)
         beats = {process: beat for process, beat in look.beats.items() if only is None or process in only}
-        dead = observation.look(look.began, look.ended, beats)
+        dead = death_watch.look(look.began, look.ended, beats)
         ended = {process for process in look.left_behind if only is None or process in only}
         yield ended | {process for process, beat in dead.items() if declare_dead(alias, process, beat)}
         if not beats or time.monotonic() >= end:

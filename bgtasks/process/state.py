@@ -10,7 +10,7 @@ from ..uuid7 import uuid7
 
 
 class Phase(Enum):
-    """The phase of a process's life. It starts tasks in the first one only."""
+    """The phase of a process's life. READY rows are claimed in the first one only."""
 
     RUNNING = "running"
     HELD = "held"  # A request in its row stopped the starts, and another can allow them again.

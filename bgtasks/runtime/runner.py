@@ -24,6 +24,7 @@ from .backlog import Backlog
 from .cancelling import Canceller, Interrupter
 from .commits import Commits
 from .concluding import Concluder
+from .drain_deadline import find_deadline
 from .drainer import Drainer
 from .ends import Ends
 from .executor import Executor
@@ -165,15 +166,15 @@ class Runner:
 
         The loop of a server has stopped by then, with tasks in it. It is run once more.
         """
-        settings = self.settings
-        seconds = settings.drain_timeout + settings.ending_seconds
-        draining = self.drain("the interpreter's exit", time.monotonic() + seconds)
+        now = time.monotonic()
+        deadline = find_deadline(self.settings, now, now)
+        draining = self.drain("the interpreter's exit", deadline)
         loop = self.loops.find_main() or self.loops.home
         if loop is None or loop.is_closed():
             loop = asyncio.new_event_loop()
         if loop.is_running():
             with contextlib.suppress(TimeoutError):
-                asyncio.run_coroutine_threadsafe(draining, loop).result(seconds + 1)
+                asyncio.run_coroutine_threadsafe(draining, loop).result(deadline - now + 1)
         else:
             loop.run_until_complete(draining)
 

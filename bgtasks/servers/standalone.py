@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..api import get_config
 from ..lifespan import Lifespan, announce_stop, make_scope
 from ..maintenance.claimer import Claimer
+from ..runtime.drain_deadline import find_deadline
 from ..signals import lifespan_startup
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Standalone:
         """Announce the end as a server does; return the report of the drain, which is a receiver of it."""
         asked_at = self._stop_asked_at or time.monotonic()
         await announce_stop(self._scope, asked_at, "run_tasks")
-        return await self.runner.drain("run_tasks", self.runner.settings.find_deadline(asked_at, time.monotonic()))
+        return await self.runner.drain("run_tasks", find_deadline(self.runner.settings, asked_at, time.monotonic()))
 
 
 async def wait_until_idle(runner: Runner, every: float) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from ..api import get_config
+from ..runtime.drain_deadline import find_deadline
 from ..servers.standalone import wait_until_idle
 from .database import as_sync_code, check_database, check_transaction
 
@@ -75,7 +76,7 @@ class live:  # noqa: N801, RUF100  # Its users call it like a function.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(stop_by - time.monotonic()):
                     await wait_until_idle(self._runner, LOOK_AGAIN)
-            deadline = settings.find_deadline(stop_by, time.monotonic(), drain_timeout=0)
+            deadline = find_deadline(settings, stop_by, time.monotonic(), drain_timeout=0)
             await self._runner.drain("the end of live mode", deadline)
         finally:
             get_config().shut_down()

@@ -205,8 +205,11 @@ def test_what_is_unfolded_folded_or_scrolled_stays_so(rows: Demo, staff: Page) -
     page.keyboard.press("Enter")
     library = page.locator("details.bgtasks-library")
     expect(library).to_have_attribute("open", "")
-    library.locator("summary").focus()
-    page.keyboard.press("Space")
+    for _ in range(5):  # A swap between the two halves of the key press takes it away.
+        library.locator("summary").focus()
+        page.keyboard.press("Space")
+        if library.get_attribute("open") is None:
+            break
 
     swap(page)
 

@@ -23,7 +23,7 @@ from bgtasks.api import get_runner
 from bgtasks.journal.statements import Wanted, statements_for
 from bgtasks.journal.writer import Writer
 from bgtasks.maintenance.claimer import Claimer
-from bgtasks.maintenance.observation import Observation
+from bgtasks.maintenance.death_watch import DeathWatch
 from bgtasks.maintenance.rescue import Look, Rescuer
 from bgtasks.models import BackgroundTask, Process
 from bgtasks.process.record import Record
@@ -389,7 +389,7 @@ def test_adoption_leaves_verdicts_alone() -> None:
 
 
 def test_a_late_look_starts_the_observation_anew() -> None:
-    observation = Observation(dead_after=10, heartbeat=5)
+    observation = DeathWatch(dead_after=10, heartbeat=5)
     process = uuid7()
     assert observation.look(0, 0, {process: 1}) == {}
     assert observation.look(9, 9, {process: 1}) == {}
@@ -400,7 +400,7 @@ def test_a_late_look_starts_the_observation_anew() -> None:
 
 
 def test_a_beat_starts_the_observation_anew() -> None:
-    observation = Observation(dead_after=10, heartbeat=5)
+    observation = DeathWatch(dead_after=10, heartbeat=5)
     process, other = uuid7(), uuid7()
     for at in (0, 5):
         assert observation.look(at, at, {process: 1, other: 1}) == {}

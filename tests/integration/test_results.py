@@ -242,7 +242,7 @@ async def test_what_is_not_written_yet_is_not_gone(runtime: Runtime, monkeypatch
     """The task was handed over in memory, a caller awaits it, and its insert takes long."""
     await (await bgtasks.afire(tasks.succeed))
     runner = get_runner()
-    [watcher] = [service for service in runner.journal.services if type(service).__name__ == "Watcher"]
+    [watcher] = [service for service in runner.journal.services if type(service).__name__ == "EndWatcher"]
     looks = [0]
     write = runner.journal._write_pending
     run_once = watcher.run_once

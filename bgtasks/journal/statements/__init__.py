@@ -17,12 +17,12 @@ from django.db import connections
 from ...models.moments import to_datetime
 from ..loop_turn import LoopTurn
 from .base import Statements
+from .claim import Wanted
 from .errors import Disowned, is_missing_table
 from .mariadb import MariaDBStatements
 from .postgresql import MANY, PostgreSQLStatements
 from .rows import FULL, PLAIN, Row, Shape, fired_by, shape_of
 from .sqlite import SQLiteStatements
-from .wanted import Wanted
 
 __all__ = [
     "FULL",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -13,22 +12,15 @@ from django.db import InterfaceError, InternalError, OperationalError, connectio
 from django.db.backends.utils import CursorWrapper
 
 from ...models import BackgroundTask, Process
-from ...status import Status
 from ..loop_turn import LoopTurn
+from .claim import MAX_PARAMETERS, ClaimStatements, placeholders
 from .errors import Disowned, is_missing_table
-from .rows import FENCE, FULL, PLAIN, UNCHANGED_BY_NULL, Row, Rows, Shape
-from .wanted import Wanted, placeholders
-
-_CLAIMED = (
-    "id", "name", "args", "kwargs", "attempt", "on_lost", "stuck_after", "max_attempts", "options", "key",
-    "unique_for", "transitions", "checkpoint", "cancel_requested_at", "signature_fingerprint", "release", "origin",
-)  # fmt: skip
+from .rows import FENCE, FULL, PLAIN, UNCHANGED_BY_NULL, Row, Shape, number_of
 
 LONGEST_LOCK_WAIT = 2  # Seconds.
-MAX_PARAMETERS = 500  # In one statement; SQLite bounds them.
 
 
-class Statements(Rows):
+class Statements(ClaimStatements):
     """The statements in the form that suits most databases, for one database and one process."""
 
     def __init__(self, alias: str, process_id: UUID, release: str, origin: UUID | None, loop_turn: LoopTurn) -> None:
@@ -116,38 +108,6 @@ class Statements(Rows):
         if not cursor.rowcount:
             raise Disowned
 
-    def claim(self, cursor: CursorWrapper, wanted: Wanted, count: int, at: float) -> list[Row]:
-        """
-        Claim up to `count` READY rows for this process that are due at the moment `at`, in seconds since the epoch.
-
-        Returns:
-            Rows with the columns of `_CLAIMED`: the id as a number, the history after the claim. JSON is text or read
-            already, as the driver does it.
-        """
-        moment = self.moment(at)
-        cursor.execute(
-            f"""UPDATE {self._table} SET {self._claim_changes}
-            WHERE id IN ({self._select_ready(wanted)}) AND status = 'READY' AND process IS NULL
-            RETURNING {self._claimed}""",  # noqa: S608  # Our own names.
-            [self._claim_entry(at), self._process, moment, *wanted.values, moment, count],
-        )
-        return [(number_of(row[0]), *row[1:]) for row in cursor.fetchall()]
-
-    def now(self, cursor: CursorWrapper) -> float:
-        """Return the moment by the database's clock, in seconds since the epoch. The clocks of hosts may differ."""
-        return time.time()  # SQLite has none of its own.
-
-    def count_claimed(self, cursor: CursorWrapper, claimed: Sequence[Row]) -> int:
-        """Make this process the origin of claimed rows that have none; return how many to count as fired."""
-        uncounted = [f"{row[0]:032x}" for row in claimed if row[-1] is None]
-        for start in range(0, len(uncounted), MAX_PARAMETERS):
-            part = uncounted[start : start + MAX_PARAMETERS]
-            cursor.execute(
-                f"UPDATE {self._table} SET origin = %s WHERE id IN ({placeholders(part)})",  # noqa: S608  # Our own names.
-                [self._process, *part],
-            )
-        return len(uncounted)
-
     def note_places(self, cursor: CursorWrapper, rows: Sequence[Row]) -> None:
         """Write where running tasks await, from rows of (place as JSON, number, attempt)."""
         cursor.executemany(
@@ -176,29 +136,6 @@ class Statements(Rows):
             )
 
     by_cancels = ""  # A hint to take the index of requested cancellations, instead of reading all running rows.
-    append_transition = ""  # An expression with one parameter, the new entry as JSON; SQL adds its attempt.
-    claim_lock = ""  # Lets simultaneous claims take different rows. SQLite has one writer at a time.
-
-    @property
-    def _claim_changes(self) -> str:
-        # The history comes first: in MariaDB an expression sees the results of the assignments before it.
-        return (
-            f"transitions = {self.append_transition}, status = 'RUNNING', process = %s, started_at = %s, "
-            "attempt = attempt + 1"
-        )
-
-    @property
-    def _claimed(self) -> str:
-        return ", ".join(self.connection.ops.quote_name(name) for name in _CLAIMED)
-
-    def _claim_entry(self, at: float) -> str:
-        return self.transition((Status.RUNNING, at, 0, "claimed")).replace('"attempt": 0, ', "")
-
-    def _select_ready(self, wanted: Wanted, columns: str = "id") -> str:
-        return f"""SELECT {columns} FROM {self._table}
-            WHERE status = 'READY' AND process IS NULL AND {wanted.condition}
-                AND (run_after IS NULL OR run_after <= %s)
-            ORDER BY priority DESC, id LIMIT %s {self.claim_lock}"""  # noqa: S608  # Our own names.
 
     def read_back(self, cursor: CursorWrapper, numbers: Sequence[int]) -> dict[int, tuple[str, int, str | None]]:
         """Return (status, attempt, process) of the rows that exist, by number."""
@@ -219,10 +156,6 @@ class Statements(Rows):
 
 def _hex(value: Any) -> str | None:
     return value if value is None else f"{number_of(value):032x}"
-
-
-def number_of(value: Any) -> int:
-    return value.int if isinstance(value, UUID) else int(str(value).replace("-", ""), 16)
 
 
 # The texts of statements, made once.

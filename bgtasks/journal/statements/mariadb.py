@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from django.db import IntegrityError, transaction
 from django.db.backends.utils import CursorWrapper
 
-from .base import LONGEST_LOCK_WAIT, Statements, insert_text, number_of
-from .rows import FULL, PLAIN, Row, Shape
-from .wanted import Wanted, placeholders
+from .base import LONGEST_LOCK_WAIT, Statements, insert_text
+from .claim import Wanted, placeholders
+from .rows import FULL, PLAIN, Row, Shape, number_of
 
 
 class MariaDBStatements(Statements):

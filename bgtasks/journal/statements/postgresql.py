@@ -12,10 +12,10 @@ from django.db import IntegrityError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from ...models import BackgroundTask
-from .base import LONGEST_LOCK_WAIT, Statements, change_text, names_text, number_of, table_text
+from .base import LONGEST_LOCK_WAIT, Statements, change_text, names_text, table_text
+from .claim import Wanted
 from .errors import Disowned
-from .rows import FENCE, FULL, PLAIN, Row, Shape
-from .wanted import Wanted
+from .rows import FENCE, FULL, PLAIN, Row, Shape, number_of
 
 MANY = 20  # Rows from which on COPY, or an UPDATE from JSON, is faster than one statement for each row.
 OFFER_AFTER = 20  # Rows sent between two offers to the event loop, see `LoopTurn`.

@@ -224,3 +224,7 @@ def fired_by(scope: dict[str, Any]) -> str:
             request["request_id"] = storable(value.decode("latin-1")[:200])
             break
     return json.dumps(request)
+
+
+def number_of(value: Any) -> int:
+    return value.int if isinstance(value, UUID) else int(str(value).replace("-", ""), 16)

@@ -18,7 +18,7 @@ from .push import Push
 MAX_WATCHED = 500  # Rows in one query.
 
 
-class Watcher:
+class EndWatcher:
     """
     Reads every POLL_INTERVAL the rows of tasks that are awaited here, but not live in this process.
 

@@ -1,4 +1,4 @@
-"""The observation of processes: one is dead if its beats stop. No clock of another machine is read."""
+"""The death watch: a process is dead if its beats stop. No clock of another machine is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Sighting:
     since: float  # On the monotonic clock.
 
 
-class Observation:
+class DeathWatch:
     """
     Watches the beats of processes, by the observer's own monotonic clock.
 
@@ -25,12 +25,12 @@ class Observation:
 
     >>> from uuid import UUID
     >>> process = UUID(int=1)
-    >>> observation = Observation(dead_after=20, heartbeat=5)
-    >>> [observation.look(at, at, {process: 7}) for at in (0, 5, 10, 15)]
+    >>> watch = DeathWatch(dead_after=20, heartbeat=5)
+    >>> [watch.look(at, at, {process: 7}) for at in (0, 5, 10, 15)]
     [{}, {}, {}, {}]
-    >>> observation.look(20, 20, {process: 7})
+    >>> watch.look(20, 20, {process: 7})
     {UUID('00000000-0000-0000-0000-000000000001'): 7}
-    >>> observation.look(31, 31, {process: 7})  # Late: the process may have beaten in between.
+    >>> watch.look(31, 31, {process: 7})  # Late: the process may have beaten in between.
     {}
     """
 
