@@ -116,7 +116,7 @@ async def carry_out(executor: Attempts, record: Record) -> None:
         try:
             outcome = _conclude_error(record, error)
         except BaseException as second:  # noqa: BLE001, RUF100  # Foreign code in the error may raise any exception.
-            outcome = Status.FAILED, f"ended in a way that cannot be described: {type(second).__name__}"
+            outcome = Status.FAILED, f"ended in a way that cannot be told: {type(second).__name__}"
     else:
         outcome = _conclude_value(executor.max_result_bytes, record, value)
     finally:

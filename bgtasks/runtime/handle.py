@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Generator
 from typing import Any, Generic, Protocol, TypeVar
@@ -102,7 +103,7 @@ class TaskHandle(Generic[R_co]):
                 over.set_result(None)
 
         def wake() -> None:
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
                 loop.call_soon_threadsafe(finish)
 
         self._record.when_finished(wake)
