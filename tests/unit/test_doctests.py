@@ -13,7 +13,7 @@ from bgtasks.admin.shared import fired_by, formats
 from bgtasks.admin.tasks import progress, states, timeline
 from bgtasks.admin.tasks import traceback as traceback_view
 from bgtasks.definition import parameters, sensitive, versions
-from bgtasks.maintenance import observation
+from bgtasks.maintenance import death_watch
 from bgtasks.management import activity_view
 from bgtasks.management import formats as command_formats
 from bgtasks.models import histogram
@@ -34,7 +34,7 @@ from bgtasks.reports import crash_suspects, drain_advice, rollups, stuck
         command_formats,
         crash_suspects,
         frames,
-        observation,
+        death_watch,
         parameters,
         sensitive,
         status,
